@@ -1,0 +1,79 @@
+import { OperationalError } from "../base/errors.ts";
+
+/** Bytes of one object, produced again at each call so that a transfer can be tried anew from byte 0. */
+export type OpenBytes = () => AsyncIterable<Uint8Array>;
+
+export interface PutOptions {
+  /** Exact number of bytes that `open()` gives. Fewer or more is an error and leaves no object. */
+  readonly size: number;
+  /** Lower-case hex SHA-256 of the bytes, where the caller knows it: protocols that can check it do. */
+  readonly sha256?: string | undefined;
+  /** Fail with `exists` when the key is taken already; without it the object is replaced as a whole. */
+  readonly exclusive?: boolean | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface GetOptions {
+  /** Bytes from `start` (inclusive) to `end` (exclusive), both within the object. */
+  readonly range?: { readonly start: number; readonly end: number } | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface ObjectInfo {
+  readonly key: string;
+  readonly size: number;
+  /** When the object was stored, by the destination's clock. */
+  readonly modifiedAt: Date;
+}
+
+/**
+ * A place where objects are kept. Every implementation keeps these promises (the contract suite tests each one):
+ *
+ * - Keys are relative, `/`-separated, made of `[0-9A-Za-z._-]` segments that are neither `.` nor `..`;
+ *   any other key fails with `invalid-key` before anything is touched.
+ * - An object is visible whole or not at all. A `put` that fails or is aborted leaves the old object, or none.
+ * - `get` of a missing key fails with `not-found`; bytes arrive in order and a short answer is an error, never an end.
+ * - `stat` of a missing key gives undefined. `remove` of a missing key succeeds.
+ * - `list(prefix)` gives every complete object whose key starts with `prefix`, in no promised order, in bounded memory,
+ *   and never an unfinished one.
+ * - Errors are `OperationalError`s of kind `destination` with a `DestinationReason` as code; an abort rejects with the
+ *   signal's reason.
+ */
+export interface Destination extends AsyncDisposable {
+  /** How the destination is named to people; never holds a secret. */
+  readonly name: string;
+  put(key: string, open: OpenBytes, options: PutOptions): Promise<void>;
+  get(key: string, options: GetOptions): AsyncIterable<Uint8Array>;
+  stat(key: string, options: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined>;
+  list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo>;
+  remove(key: string, options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+export type DestinationReason =
+  | "not-found"
+  | "exists"
+  | "denied"
+  | "full"
+  | "unreachable"
+  | "busy"
+  | "unsupported"
+  | "invalid-key"
+  | "failed";
+
+/** Makes the error that a destination reports: `cannot <action> <destination name>/<key>: <reason in words>`. */
+export function destinationError(
+  message: string,
+  code: DestinationReason,
+  details: { readonly hint?: string | undefined; readonly cause?: unknown } = {},
+): OperationalError {
+  return new OperationalError(message, { kind: "destination", code, hint: details.hint, cause: details.cause });
+}
+
+const SEGMENT = /^(?!\.{1,2}$)[0-9A-Za-z._-]+$/;
+
+/** Fails with `invalid-key` unless the key is safe on every destination (no traversal, no odd characters). */
+export function assertKey(key: string): void {
+  if (key.length > 900 || !key.split("/").every((segment) => SEGMENT.test(segment))) {
+    throw destinationError(`cannot use the key ${JSON.stringify(key)}: it is not a plain relative name`, "invalid-key");
+  }
+}

@@ -1,0 +1,104 @@
+import type {
+  Column,
+  Consistency,
+  Definition,
+  RowFormat,
+  SequenceState,
+  ServerIdentity,
+  TableName,
+} from "../drivers/driver.ts";
+
+export type SnapshotKind = "full" | "incremental";
+
+/** Where the stored bytes of one chunk lie and what they are. */
+export interface ChunkRef {
+  /** Index into `Manifest.volumes`. */
+  readonly volume: number;
+  /** Byte offset of the stored bytes in the volume (behind the tar header). */
+  readonly offset: number;
+  /** Stored bytes (compressed, perhaps encrypted). */
+  readonly size: number;
+  /** Lower-case hex SHA-256 of the stored bytes. */
+  readonly sha256: string;
+  /** Bytes before compression. A reader refuses a chunk that gives more. */
+  readonly rawSize: number;
+  /** How many rows end in this chunk. */
+  readonly rows: number;
+}
+
+export interface StoredSegment {
+  readonly pages?: { readonly lo: number; readonly hi?: number | undefined } | undefined;
+  /** In order: their raw bytes, put one behind the other, are the rows of the segment. */
+  readonly chunks: readonly ChunkRef[];
+}
+
+export interface StoredTable extends TableName {
+  readonly columns: readonly Column[];
+  readonly primaryKey: readonly string[];
+  readonly partitionRoot?: TableName | undefined;
+  /** `text`: COPY text. `binary`: COPY binary, each segment with its own header and trailer. */
+  readonly format: RowFormat;
+  readonly rows: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  readonly method: "full" | "delta" | "unchanged";
+  readonly reason?: string | undefined;
+  readonly condition?: string | undefined;
+  readonly segments: readonly StoredSegment[];
+}
+
+export interface Volume {
+  /** Name of the object below the snapshot's folder: `volume-0001.tar`. */
+  readonly name: string;
+  readonly size: number;
+  readonly sha256: string;
+}
+
+export interface StoredLargeObjects {
+  readonly count: number;
+  /** COPY text rows of `oid, offset, bytea`. */
+  readonly chunks: readonly ChunkRef[];
+}
+
+/** One file, directory or symbolic link of the job's `files:`. */
+export interface StoredFile {
+  /** Absolute path at the source. */
+  readonly path: string;
+  readonly type: "file" | "directory" | "symlink";
+  readonly mode: number;
+  /** ISO 8601. */
+  readonly modifiedAt: string;
+  readonly size: number;
+  readonly linkTarget?: string | undefined;
+  /** The content of a file in order. */
+  readonly chunks: readonly ChunkRef[];
+}
+
+/** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
+export interface Manifest {
+  readonly format: "rowkeep-snapshot";
+  readonly version: 1;
+  /** `20261121T020000Z-full`; sorts by time. */
+  readonly id: string;
+  readonly job: string;
+  readonly database: string;
+  readonly kind: SnapshotKind;
+  /** The instant of the snapshot, ISO 8601, by the server's clock. */
+  readonly createdAt: string;
+  readonly finishedAt: string;
+  readonly rowkeepVersion: string;
+  readonly source: ServerIdentity;
+  readonly consistency: Consistency;
+  readonly settings: Readonly<Record<string, string>>;
+  readonly compression: { readonly codec: "zstd" | "gzip" | "none"; readonly level: number };
+  readonly volumes: readonly Volume[];
+  readonly definitions: readonly Definition[];
+  readonly notCaptured: readonly string[];
+  readonly tables: readonly StoredTable[];
+  readonly sequences: readonly SequenceState[];
+  readonly largeObjects: StoredLargeObjects;
+  readonly files: readonly StoredFile[];
+  readonly warnings: readonly string[];
+  /** Taken by a restore of what it was about to replace; what `undo` puts back. */
+  readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
+}

@@ -1,0 +1,30 @@
+import type { TestProject } from "vitest/node";
+import { type PostgresServer, startPostgres } from "./postgres-server.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    readonly postgres: { readonly 15: string; readonly 18: string };
+  }
+}
+
+/** Starts one server of each major for all test files; ROWKEEP_TEST_PG15_URL and …_PG18_URL name running ones instead. */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  if (Number(process.versions.node.split(".")[0]) < 24) {
+    throw new Error(
+      `the tests need Node 24 or newer, not ${process.versions.node}: run npm ci without --ignore-scripts`,
+    );
+  }
+  const started: PostgresServer[] = [];
+  const urlOf = async (major: 15 | 18) => {
+    const running = process.env[`ROWKEEP_TEST_PG${major}_URL`];
+    if (running) return running;
+    const server = await startPostgres(major);
+    started.push(server);
+    return server.url;
+  };
+  const [pg15, pg18] = await Promise.all([urlOf(15), urlOf(18)]);
+  project.provide("postgres", { 15: pg15, 18: pg18 });
+  return async () => {
+    for (const server of started) await server[Symbol.asyncDispose]();
+  };
+}
