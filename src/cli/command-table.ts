@@ -1,0 +1,156 @@
+import type { ArgumentSpec, CommandSpec, OptionSpec } from "./command.ts";
+import { jobCommand } from "./commands/job.ts";
+
+const job: ArgumentSpec = { name: "<job>", description: "name of a job, or path of a job file" };
+const jobs: ArgumentSpec = { name: "<job...>", description: "names of jobs, or paths of job files" };
+const snapshot: ArgumentSpec = { name: "<snapshot>", description: "id, unique prefix of one, or latest" };
+const optionalSnapshot: ArgumentSpec = { ...snapshot, name: "[snapshot]" };
+const yes: OptionSpec = { flags: "-y, --yes", description: "answer every question with yes" };
+const from: OptionSpec = { flags: "--from <destination>", description: "read from this destination only" };
+const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
+const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
+
+/** Every command, in the order in which help shows them. Data only: nothing here loads a command's code. */
+export const commandTable: readonly CommandSpec[] = [
+  jobCommand,
+  {
+    name: "run",
+    summary: "back up now",
+    arguments: [jobs],
+    options: [
+      { flags: "--full", description: "make a full snapshot" },
+      { flags: "--incremental", description: "store only what changed (not available yet)" },
+      { flags: "--due", description: "only what a schedule says is due (not available yet)" },
+    ],
+    examples: ["rowkeep run shop", "rowkeep run ./jobs/shop.yaml ./jobs/crm.yaml --json"],
+  },
+  {
+    name: "export",
+    summary: "back up a database once into one file, without a job",
+    arguments: [
+      { name: "<url>", description: "the database: postgres://user@host/name" },
+      { name: "<file>", description: "the file to write" },
+    ],
+    options: [tables, { flags: "--parallel <n>", description: "connections that read rows" }],
+    examples: ["rowkeep export postgres://me@db.example/shop shop.rowkeep"],
+  },
+  {
+    name: "import",
+    summary: "restore such a file into a database",
+    arguments: [
+      { name: "<file>", description: "a file that export wrote" },
+      { name: "<url>", description: "the database to write to" },
+    ],
+    options: [
+      tables,
+      { flags: "--create", description: "create schema and tables in an empty database" },
+      { flags: "--plan", description: "show what would be done, change nothing" },
+      { flags: "--parallel <n>", description: "connections that write rows" },
+      yes,
+    ],
+  },
+  {
+    name: "list",
+    summary: "show the snapshots of a job",
+    arguments: [job],
+    options: [from],
+  },
+  {
+    name: "show",
+    summary: "show one snapshot and its tables",
+    arguments: [job, snapshot],
+    options: [from],
+  },
+  {
+    name: "restore",
+    summary: "put tables or a whole database back",
+    arguments: [job, optionalSnapshot],
+    options: [
+      tables,
+      at,
+      { flags: "--to <target>", description: "primary, dr or the url of a database (default: primary)" },
+      { flags: "--target-db <name>", description: "another database on the same server" },
+      { flags: "--create", description: "create schema and tables in an empty database" },
+      { flags: "--plan", description: "show what would be done, change nothing" },
+      { flags: "--allow-conversion", description: "restore into columns of another type where the server converts" },
+      { flags: "--ignore-missing", description: "leave out tables that the target does not have" },
+      { flags: "--no-safety", description: "take no safety snapshot of what is replaced" },
+      { flags: "--owners", description: "give objects to the owners that they had (with --create)" },
+      { flags: "--grants", description: "restore rights too (with --create)" },
+      from,
+      { flags: "--files-to <folder>", description: "put the files of the snapshot below this folder" },
+      { flags: "--files-in-place", description: "put the files of the snapshot where they were" },
+      { flags: "--parallel <n>", description: "connections that write rows" },
+      yes,
+    ],
+    examples: [
+      "rowkeep restore shop --plan",
+      "rowkeep restore shop latest --tables public.orders --yes",
+      "rowkeep restore shop 20261121T02 --to postgres://me@host/empty --create",
+    ],
+  },
+  {
+    name: "undo",
+    summary: "put back what the last restore replaced",
+    arguments: [job],
+    options: [{ flags: "--plan", description: "show what would be done, change nothing" }, yes],
+  },
+  { name: "compare", summary: "find differing rows between two sites or snapshots" },
+  {
+    name: "verify",
+    summary: "re-read a snapshot and check every hash",
+    arguments: [job, optionalSnapshot],
+    options: [
+      { flags: "--all", description: "every snapshot of the job" },
+      { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
+      { flags: "--drill", description: "restore into a scratch database (not available yet)" },
+      from,
+    ],
+  },
+  { name: "prune", summary: "remove the snapshots that the retention does not keep" },
+  { name: "sync", summary: "copy snapshots to a destination that misses them" },
+  {
+    name: "status",
+    summary: "show the state of all jobs",
+    options: [
+      { flags: "--max-age <duration>", description: "exit 3 when a job's last success is older: 26h, 2d" },
+      { flags: "--prometheus", description: "metrics for Prometheus (not available yet)" },
+      { flags: "--html <file>", description: "a page with charts (not available yet)" },
+    ],
+  },
+  {
+    name: "history",
+    summary: "show past runs with durations, sizes and errors",
+    arguments: [job],
+    options: [{ flags: "--limit <n>", description: "at most so many runs (default: 20)" }],
+  },
+  { name: "schedule", summary: "preview, install or remove the schedule of a job" },
+  { name: "daemon", summary: "run schedules in the foreground" },
+  { name: "doctor", summary: "try every connection, right and destination of a job" },
+  { name: "key", summary: "make encryption keys" },
+  {
+    name: "demo",
+    summary: "the whole tour on an embedded database",
+    options: [{ flags: "--dir <folder>", description: "where to leave the result (default: ./rowkeep-demo)" }],
+  },
+  {
+    name: "completion",
+    summary: "print a completion script: bash, zsh, fish, pwsh",
+    arguments: [{ name: "<shell>", description: "bash, zsh, fish or pwsh" }],
+    examples: ['eval "$(rowkeep completion bash)"'],
+  },
+];
+
+/** The options that every command takes. */
+export const globalOptions: readonly OptionSpec[] = [
+  { flags: "--json", description: "JSON lines on stdout; the last one is the result or the error" },
+  { flags: "-q, --quiet", description: "say only warnings and errors" },
+  { flags: "-v, --verbose", description: "say more" },
+  { flags: "--no-color", description: "no colours" },
+  { flags: "--home <folder>", description: "folder of jobs and state (default: ROWKEEP_HOME)" },
+];
+
+/** Tells whether a command does its work in this version. */
+export function isAvailable(command: CommandSpec): boolean {
+  return command.load !== undefined || (command.commands ?? []).some(isAvailable);
+}

@@ -1,0 +1,106 @@
+import { isAbort } from "../base/errors.ts";
+import type { Chalk } from "./colors.ts";
+import { type CliContext, createContext, type GlobalFlags, type Surroundings } from "./context.ts";
+import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
+import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
+import { type Chosen, chooseCommand } from "./program.ts";
+import type { Redact } from "./redaction.ts";
+
+/**
+ * Runs rowkeep with the arguments of a process (`process.argv`) and sets `process.exitCode`.
+ * It never calls `process.exit` for an ordinary end: that would cut off what is still being written to a pipe.
+ */
+export async function main(argv: readonly string[]): Promise<void> {
+  const args = argv.slice(2);
+  ignoreClosedPipes();
+  using interruption = listenForSignals((text) => {
+    if (!args.includes("--json")) process.stderr.write(text);
+  });
+  const onBug = (error: unknown) => crash(error, args, interruption);
+  process.on("uncaughtException", onBug);
+  const surroundings: Surroundings = {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    env: process.env,
+    cwd: process.cwd(),
+    signal: interruption.signal,
+    now: () => new Date(),
+  };
+  process.exitCode = await execute(args, surroundings, interruption);
+  process.off("uncaughtException", onBug);
+}
+
+async function execute(
+  args: readonly string[],
+  surroundings: Surroundings,
+  interruption: Interruption,
+): Promise<number> {
+  let flags = guessFlags(args);
+  try {
+    const chosen = await chooseCommand(args, (text) => surroundings.stdout.write(text));
+    if (!chosen) return 0;
+    flags = chosen.flags;
+    return await act(chosen, surroundings);
+  } catch (error) {
+    if (isHelpOrVersion(error)) return 0;
+    const report = reportOf(error, interruption.signal.aborted ? interruption.by : undefined);
+    const context = await openContext(surroundings, flags);
+    tell(report, context);
+    return report.exitCode;
+  }
+}
+
+async function act(chosen: Chosen, surroundings: Surroundings): Promise<number> {
+  const context = await openContext(surroundings, chosen.flags);
+  const action = await chosen.load();
+  return (await action(context, chosen.invocation)) ?? 0;
+}
+
+async function openContext(surroundings: Surroundings, flags: GlobalFlags): Promise<CliContext> {
+  const [{ loadChalk }, { loadRedact }] = await Promise.all([import("./colors.ts"), import("./redaction.ts")]);
+  const [chalk, redact]: [(enabled: boolean) => Chalk, Redact] = await Promise.all([loadChalk(), loadRedact()]);
+  return createContext(surroundings, flags, { chalk, redact });
+}
+
+function tell(report: ErrorReport, context: CliContext): void {
+  if (context.json) context.output.json(errorRecordOf(report));
+  else context.output.error(renderErrorText(report, context.output.paintErr, { verbose: context.verbose }));
+}
+
+/** The flags as far as they matter for telling that the command line could not be read. */
+function guessFlags(args: readonly string[]): GlobalFlags {
+  return {
+    json: args.includes("--json"),
+    quiet: false,
+    verbose: false,
+    color: !args.includes("--no-color"),
+  };
+}
+
+function isHelpOrVersion(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  return code === "commander.helpDisplayed" || code === "commander.version";
+}
+
+/** `rowkeep list shop | head` is no failure: what cannot be written any more is dropped, the work goes on. */
+function ignoreClosedPipes(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") throw error;
+    });
+  }
+}
+
+/** An error that nobody awaited: the state is unknown, so it ends here, told as far as it can be. */
+function crash(error: unknown, args: readonly string[], interruption: Interruption): void {
+  if (isAbort(error) && interruption.signal.aborted) return;
+  const { stack = String(error), message = String(error) } = error instanceof Error ? error : {};
+  // No module may be loaded any more at this point; URLs are redacted by what is at hand.
+  const hide = (text: string) => text.replace(/(:\/\/[^\s:/@]*):[^\s@]*@/g, "$1:***@");
+  writeNow(2, `error: this is a bug in rowkeep: ${hide(stack)}\n`);
+  if (args.includes("--json")) {
+    writeNow(1, `${JSON.stringify({ type: "error", code: "bug", message: hide(message), exitCode: 1 })}\n`);
+  }
+  process.exit(1);
+}

@@ -1,0 +1,113 @@
+import type { Chalk } from "./colors.ts";
+import type { Redact } from "./redaction.ts";
+import { renderTable, type TableColumn } from "./text-table.ts";
+
+export interface OutputStream {
+  write(text: string): boolean;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface OutputOptions {
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly redact: Redact;
+  readonly paint: Chalk;
+  readonly paintErr: Chalk;
+}
+
+/**
+ * Prints what commands say. Data goes to stdout, everything else to stderr; every text passes through `redact`.
+ * With `--json` stdout holds JSON lines only, and the text methods that write to stdout do nothing.
+ */
+export class Output {
+  readonly #options: OutputOptions;
+  /** Colours for stdout; they do nothing when colours are off. */
+  readonly paint: Chalk;
+  /** Colours for stderr. */
+  readonly paintErr: Chalk;
+  #beforeStderr: (() => void) | undefined;
+  #afterStderr: (() => void) | undefined;
+
+  constructor(options: OutputOptions) {
+    this.#options = options;
+    this.paint = options.paint;
+    this.paintErr = options.paintErr;
+  }
+
+  /** Prints a line of the answer on stdout. Nothing with `--json`. */
+  line(text = ""): void {
+    if (!this.#options.json) this.#toStdout(`${text}\n`);
+  }
+
+  /** Prints an aligned table on stdout, titles dimmed. Nothing with `--json`. */
+  table(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): void {
+    const [titles = "", ...lines] = renderTable(columns, rows);
+    this.line(this.paint.dim(titles));
+    for (const line of lines) this.line(line);
+  }
+
+  /** Prints raw text on stdout, also with `--quiet`; for generated scripts and pages. Nothing with `--json`. */
+  raw(text: string): void {
+    if (!this.#options.json) this.#toStdout(text);
+  }
+
+  /** Says what is going on, on stderr; silent with `-q` and `--json`. */
+  note(text: string): void {
+    if (!this.#options.quiet && !this.#options.json) this.#toStderr(`${text}\n`);
+  }
+
+  /** Says a detail on stderr, with `-v` only. */
+  detail(text: string): void {
+    if (this.#options.verbose && !this.#options.json) this.#toStderr(`${this.paintErr.dim(text)}\n`);
+  }
+
+  /** Warns on stderr, also with `-q`. With `--json` warnings are part of the result, not printed here. */
+  warn(message: string): void {
+    if (!this.#options.json) this.#toStderr(`${this.paintErr.yellow("warning:")} ${message}\n`);
+  }
+
+  /** Writes text to stderr as it is (errors). */
+  error(text: string): void {
+    this.#toStderr(text);
+  }
+
+  /** Writes one JSON line to stdout; only with `--json`. */
+  json(record: Readonly<Record<string, unknown>>): void {
+    if (this.#options.json) this.#toStdout(`${this.#renderJson(record)}\n`);
+  }
+
+  /** Ends a command: the JSON line `{"type":"result",…}`, or what `render` prints for people. */
+  result(fields: Readonly<Record<string, unknown>>, render: () => void): void {
+    if (this.#options.json) this.json({ type: "result", ...fields });
+    else render();
+  }
+
+  /** Lets a progress display step aside while other text goes to stderr. */
+  interleave(before: (() => void) | undefined, after: (() => void) | undefined): void {
+    this.#beforeStderr = before;
+    this.#afterStderr = after;
+  }
+
+  // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.
+  #renderJson(record: Readonly<Record<string, unknown>>): string {
+    return JSON.stringify(record, (_, value: unknown) =>
+      typeof value === "string" ? this.#options.redact(value) : value,
+    );
+  }
+
+  #toStdout(text: string): void {
+    this.#beforeStderr?.();
+    this.#options.stdout.write(this.#options.json ? text : this.#options.redact(text));
+    this.#afterStderr?.();
+  }
+
+  #toStderr(text: string): void {
+    this.#beforeStderr?.();
+    this.#options.stderr.write(this.#options.redact(text));
+    this.#afterStderr?.();
+  }
+}

@@ -1,0 +1,43 @@
+import { stripVTControlCharacters } from "node:util";
+
+export interface TableColumn {
+  readonly title: string;
+  readonly align?: "left" | "right";
+}
+
+/**
+ * Renders rows under titles, aligned by spaces. Control characters of names (they come from databases and archives)
+ * are shown as `?`, so that none can move the cursor or forge a line; colours of our own stay.
+ */
+export function renderTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): string[] {
+  const cells = rows.map((row) => columns.map((_, index) => row[index] ?? ""));
+  const widths = columns.map((column, index) =>
+    Math.max(widthOf(column.title), ...cells.map((row) => widthOf(row[index] ?? ""))),
+  );
+  const render = (row: readonly string[]) =>
+    columns
+      .map((column, index) => pad(row[index] ?? "", widths[index] ?? 0, column.align ?? "left"))
+      .join("  ")
+      .trimEnd();
+  return [render(columns.map((column) => column.title)), ...cells.map(render)];
+}
+
+function pad(text: string, width: number, align: "left" | "right"): string {
+  const space = " ".repeat(Math.max(0, width - widthOf(text)));
+  return align === "right" ? space + text : text + space;
+}
+
+/** Columns that a text takes in a terminal: colours take none, East Asian wide characters and emoji take two. */
+export function widthOf(text: string): number {
+  let width = 0;
+  for (const character of stripVTControlCharacters(text)) {
+    if (/\p{Mark}/u.test(character)) continue;
+    width += /[ᄀ-ᅟ⺀-꓏가-힣豈-﫿︰-﹯＀-｠￠-￦]|\p{Emoji_Presentation}/u.test(character) ? 2 : 1;
+  }
+  return width;
+}
+
+/** Shows control characters as `?`. For every name that comes from a database or an archive. */
+export function plain(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?");
+}
