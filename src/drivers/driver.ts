@@ -110,11 +110,9 @@ export interface RowBatch {
 
 export type RowFormat = "text" | "binary";
 
-export interface RowStream extends AsyncIterable<RowBatch> {
-  readonly format: RowFormat;
-}
-
 export interface RowOptions {
+  /** Default `text`. `binary` is for tables with a value that text cannot carry (`value-too-large`). */
+  readonly format?: RowFormat | undefined;
   /** Where to cut: a batch ends at the last row end at or below this many bytes, or inside a row that is larger. */
   readonly batchBytes: number;
   readonly signal: AbortSignal;
@@ -131,17 +129,18 @@ export interface Source extends AsyncDisposable {
   /** Session settings that were pinned for the encoding of rows; recorded in the manifest. */
   readonly settings: Readonly<Record<string, string>>;
   describe(options: { readonly signal: AbortSignal }): Promise<DatabaseDescription>;
-  segments(table: SourceTable): readonly Segment[];
+  /** Divides a table into about this many segments, or fewer where the engine reads a table only as a whole. */
+  segments(table: SourceTable, pieces: number): readonly Segment[];
   /**
    * Streams the rows of one segment. At most `concurrency` streams at once; a stream that is left early closes its
-   * connection. Fails with kind `database`; never ends short.
+   * connection. Fails with kind `database` (`value-too-large`: a value cannot be sent as text); never ends short.
    */
-  rows(table: SourceTable, segment: Segment, options: RowOptions): RowStream;
+  rows(table: SourceTable, segment: Segment, options: RowOptions): AsyncIterable<RowBatch>;
   /**
    * Streams large objects as rows `oid <tab> offset <tab> bytea` in COPY text, in order of oid and offset;
    * a large object without content gives one row with an empty value.
    */
-  largeObjects(options: RowOptions): RowStream;
+  largeObjects(options: RowOptions): AsyncIterable<RowBatch>;
   /** Reads the sequences. Call it after the last row was read. */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
 }
@@ -162,13 +161,18 @@ export interface Connection {
   readonly ca?: string | undefined;
 }
 
+/** A table to choose for or against; a partition is also chosen by the name of its root. */
+export interface ChosenTable extends TableName {
+  readonly partitionRoot?: TableName | undefined;
+}
+
 /** What the job does with one table: store its rows, store its definition only, or leave it out. */
 export type TableChoice = "rows" | "schema-only" | "excluded";
 
 export interface OpenSourceOptions {
   /** Connections that read rows; the source may open one more to hold the snapshot. */
   readonly parallel: number;
-  readonly choose: (table: TableName) => TableChoice;
+  readonly choose: (table: ChosenTable) => TableChoice;
   /** Give up on a connection that delivered nothing for so long. */
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;

@@ -1,0 +1,259 @@
+import { once } from "node:events";
+import type { Socket } from "node:net";
+import pg from "pg";
+import type { Connection } from "../driver.ts";
+import { CopyOutQuery } from "./copy-out.ts";
+import { CopySocket } from "./copy-socket.ts";
+import { databaseError } from "./postgres-errors.ts";
+import { quoteLiteral } from "./postgres-quote.ts";
+
+export interface OpenClientOptions {
+  /** What the server's administrators see in pg_stat_activity. */
+  readonly applicationName: string;
+  /** A COPY that moves no byte for so long, though it could, fails. */
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** One row as the server printed it: raw strings, never values of a type parser (they lose digits and dates). */
+export type RawRow = (string | null)[];
+
+/**
+ * One connection. An abort cancels the running statement on the server, closes the socket and rejects with the
+ * signal's reason; the server then rolls back. Disposal closes the socket too, so what is not committed never is.
+ */
+export interface PostgresClient extends AsyncDisposable {
+  readonly connection: Connection;
+  /** `server_version_num`: 150018 is 15.18. */
+  readonly serverVersion: number;
+  /** A pooler stands between: session settings would leak to others, so only those inside a transaction are used. */
+  readonly isPooled: boolean;
+  /** Opens a transaction with every setting pinned in it; `mode` is what follows BEGIN. Takes no snapshot yet. */
+  begin(mode: string, settings?: Readonly<Record<string, string>>): Promise<void>;
+  query(sql: string, values?: readonly unknown[]): Promise<RawRow[]>;
+  /** Runs a statement and gives the number of rows in its command tag (0 where it has none). */
+  execute(sql: string, values?: readonly unknown[]): Promise<number>;
+  /** Streams `COPY … TO STDOUT`. */
+  copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery;
+  /** Feeds `COPY … FROM STDIN` with these bytes and gives the number of rows the server stored. */
+  copyIn(sql: string, bytes: AsyncIterable<Uint8Array>): Promise<number>;
+  /** Notices and warnings of the server since the last call. */
+  takeNotices(): string[];
+  /** Cancels what runs and closes the socket at once; nothing that is not committed survives. */
+  destroy(): void;
+}
+
+const RAW = { getTypeParser: () => (value: unknown) => value } as unknown as pg.CustomTypesConfig;
+
+/** Session settings that make text in and out exact and independent of roles and databases (`pg_dump` pins the same). */
+export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
+  client_encoding: "UTF8",
+  datestyle: "ISO, YMD",
+  intervalstyle: "postgres",
+  timezone: "UTC",
+  extra_float_digits: "3",
+  bytea_output: "hex",
+  lc_monetary: "C",
+  xmloption: "content",
+  standard_conforming_strings: "on",
+  row_security: "off",
+};
+
+/** An idle or slow moment of ours must not end the snapshot that everything is read from. */
+const TIMEOUTS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+
+/** Connects and pins the session. Fails with kind `database`. */
+export async function openPostgresClient(connection: Connection, options: OpenClientOptions): Promise<PostgresClient> {
+  options.signal.throwIfAborted();
+  const client = new Client(connection, options);
+  try {
+    await client.connect();
+    return client;
+  } catch (error) {
+    client.destroy();
+    options.signal.throwIfAborted();
+    throw databaseError("connect to", error, connection);
+  }
+}
+
+class Client implements PostgresClient {
+  readonly connection: Connection;
+  serverVersion = 0;
+  isPooled = false;
+  #pins: Readonly<Record<string, string>> = {};
+  readonly #client: pg.Client;
+  readonly #options: OpenClientOptions;
+  readonly #onAbort = () => this.destroy();
+  readonly #notices: string[] = [];
+  /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
+  #broken: unknown;
+
+  constructor(connection: Connection, options: OpenClientOptions) {
+    this.connection = connection;
+    this.#options = options;
+    this.#client = new pg.Client(clientConfig(connection, options.applicationName));
+    this.#client.on("error", (error) => {
+      this.#broken ??= error;
+    });
+    this.#client.on("notice", (notice) => {
+      if (notice.message && this.#notices.length < 1000) this.#notices.push(notice.message);
+    });
+  }
+
+  async connect(): Promise<void> {
+    this.#options.signal.addEventListener("abort", this.#onAbort, { once: true });
+    await this.#client.connect();
+    const [row] = await this.query(
+      `select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'),
+              exists (select from pg_catalog.pg_settings where name = 'restrict_nonsystem_relation_kind')`,
+    );
+    const { processID } = this.#client as unknown as { processID?: number | null };
+    this.isPooled = row?.[0] !== String(processID);
+    this.serverVersion = Number(row?.[1]);
+    const settings: Record<string, string> = { ...PINNED_SETTINGS };
+    for (const name of TIMEOUTS) settings[name] = "0";
+    if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";
+    // CVE-2024-7348: a table swapped for a view while it waits for its lock would run the view's code.
+    if (row?.[2] === "t") settings["restrict_nonsystem_relation_kind"] = "view, foreign-table";
+    this.#pins = settings;
+    if (!this.isPooled) await this.query(renderSettings("set", settings));
+  }
+
+  async begin(mode: string, settings: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.query(`begin ${mode}; ${renderSettings("set local", { ...this.#pins, ...settings })}`);
+  }
+
+  async query(sql: string, values?: readonly unknown[]): Promise<RawRow[]> {
+    const result = await this.#send(sql, values);
+    return result.rows as RawRow[];
+  }
+
+  async execute(sql: string, values?: readonly unknown[]): Promise<number> {
+    const result = await this.#send(sql, values);
+    return result.rowCount ?? 0;
+  }
+
+  async #send(sql: string, values: readonly unknown[] | undefined): Promise<pg.QueryArrayResult> {
+    return this.#guard(async () => {
+      const config = { text: sql, rowMode: "array" as const, types: RAW };
+      const result = await this.#client.query(values?.length ? { ...config, values: [...values] } : config);
+      return Array.isArray(result) ? (result.at(-1) as pg.QueryArrayResult) : result;
+    });
+  }
+
+  copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery {
+    const query = new CopyOutQuery(sql, {
+      ...options,
+      stallTimeoutMs: this.#options.stallTimeoutMs,
+      translate: (error) => this.#translate(error),
+      destroy: () => this.destroy(),
+    });
+    this.#client.query(query as unknown as pg.Submittable);
+    return query;
+  }
+
+  async copyIn(sql: string, bytes: AsyncIterable<Uint8Array>): Promise<number> {
+    return this.#guard(async () => {
+      const { CopyInQuery } = await import("./copy-in.ts");
+      const query = new CopyInQuery(sql, this.#options.stallTimeoutMs);
+      this.#client.query(query as unknown as pg.Submittable);
+      return query.feed(bytes);
+    });
+  }
+
+  async #guard<T>(work: () => Promise<T>): Promise<T> {
+    this.#options.signal.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      throw this.#translate(error);
+    }
+  }
+
+  /** The reason of an abort before the broken socket that it caused; the server's last words before "not queryable". */
+  #translate(error: unknown): unknown {
+    if (this.#options.signal.aborted) return this.#options.signal.reason;
+    const cause = this.#broken ?? error;
+    return isPostgresFailure(error) ? databaseError("use", cause, this.connection) : error;
+  }
+
+  takeNotices(): string[] {
+    return this.#notices.splice(0);
+  }
+
+  destroy(): void {
+    this.#options.signal.removeEventListener("abort", this.#onAbort);
+    this.#cancel();
+    socketOf(this.#client).destroy();
+  }
+
+  /** A closed socket ends a statement only when the server next writes to it; a cancel request ends it now. */
+  #cancel(): void {
+    const { activeQuery, processID } = this.#client as unknown as { activeQuery?: unknown; processID?: number | null };
+    if (!activeQuery || !processID || this.connection.tls !== "off") return;
+    const messenger = new pg.Client(clientConfig(this.connection, this.#options.applicationName));
+    messenger.on("error", () => undefined);
+    (messenger as unknown as { connection: NodeJS.EventEmitter }).connection.on("error", () => undefined);
+    (messenger as unknown as { cancel(client: pg.Client, query: unknown): void }).cancel(this.#client, activeQuery);
+    socketOf(messenger).unref();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#options.signal.removeEventListener("abort", this.#onAbort);
+    const socket = socketOf(this.#client);
+    if (socket.destroyed) return;
+    const idle = !(this.#client as unknown as { activeQuery?: unknown }).activeQuery;
+    if (!idle) {
+      this.destroy();
+      return;
+    }
+    const closed = once(socket, "close").catch(() => undefined);
+    const timer = setTimeout(() => socket.destroy(), 2000);
+    this.#client.end().catch(() => undefined);
+    await closed;
+    clearTimeout(timer);
+  }
+}
+
+/** Errors of the server or the socket; anything else (a reader of an archive that failed) passes through untouched. */
+function isPostgresFailure(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return true;
+  const { code, syscall, message } = error as { code?: unknown; syscall?: unknown; message?: string };
+  if (code === "stalled" || (typeof code === "string" && typeof syscall === "string")) return true;
+  return /^(Connection terminated|Client (was closed|has encountered)|timeout expired)/.test(message ?? "");
+}
+
+function renderSettings(verb: string, settings: Readonly<Record<string, string>>): string {
+  return Object.entries(settings)
+    .map(([name, value]) => `${verb} ${name} = ${quoteLiteral(value)}`)
+    .join("; ");
+}
+
+function socketOf(client: pg.Client): Socket {
+  return (client as unknown as { connection: { stream: Socket } }).connection.stream;
+}
+
+function clientConfig(connection: Connection, applicationName: string): pg.ClientConfig {
+  return {
+    host: connection.host,
+    port: connection.port,
+    user: connection.user,
+    // An empty function result keeps `pg` from looking into PGPASSWORD and .pgpass: the job layer did that.
+    password: connection.password ?? "",
+    database: connection.database,
+    application_name: applicationName,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 15_000,
+    connectionTimeoutMillis: 20_000,
+    ssl: sslOf(connection),
+    ...(connection.tls === "off" ? { stream: (() => new CopySocket()) as NonNullable<pg.ClientConfig["stream"]> } : {}),
+  };
+}
+
+function sslOf(connection: Connection): false | Record<string, unknown> {
+  if (connection.tls === "off") return false;
+  if (connection.tls === "insecure") return { rejectUnauthorized: false };
+  const ca = connection.ca === undefined ? {} : { ca: connection.ca };
+  if (connection.tls === "verify-full") return { rejectUnauthorized: true, ...ca };
+  return { rejectUnauthorized: true, checkServerIdentity: () => undefined, ...ca };
+}

@@ -1,0 +1,212 @@
+import { OperationalError } from "../../base/errors.ts";
+import type {
+  Connection,
+  DatabaseDescription,
+  OpenSourceOptions,
+  RowBatch,
+  RowOptions,
+  Segment,
+  SequenceState,
+  ServerIdentity,
+  Source,
+  SourceTable,
+} from "../driver.ts";
+import { readDefinitions } from "./definitions/read-definitions.ts";
+import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
+import { databaseError } from "./postgres-errors.ts";
+import { readIdentity } from "./postgres-identity.ts";
+import { quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
+import { readSequences } from "./postgres-sequences.ts";
+import { type CatalogTable, readTables } from "./postgres-tables.ts";
+
+const HEARTBEAT_MS = 30_000;
+const LOCK_ATTEMPTS = 4;
+
+/**
+ * Opens one database at one instant. The order is what makes it one: the tables are locked first (so that no TRUNCATE
+ * or rewriting ALTER TABLE can come between), the snapshot is taken second, the columns are read third, and sequences,
+ * which no snapshot holds, are read last.
+ */
+export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
+  await using stack = new AsyncDisposableStack();
+  const leader = stack.use(await openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" }));
+  const { tables, snapshot, takenAt } = await lockTables(leader, options);
+  const identity = await readIdentity(leader);
+  const source = new PostgresSource({ leader, options, tables, snapshot, takenAt, identity });
+  stack.move();
+  return source;
+}
+
+interface Locked {
+  readonly tables: readonly CatalogTable[];
+  readonly snapshot: string;
+  readonly takenAt: Date;
+}
+
+/** Locks every table, then takes the snapshot, until the locked tables are those that the snapshot sees. */
+async function lockTables(leader: PostgresClient, options: OpenSourceOptions): Promise<Locked> {
+  for (let attempt = 1; ; attempt += 1) {
+    await leader.begin("isolation level read committed read only", { search_path: "" });
+    const wanted = await readTables(leader, options.choose);
+    await leader.query("commit");
+    await leader.begin("isolation level repeatable read read only", { search_path: "", lock_timeout: "20s" });
+    try {
+      for (const names of batchesOf(
+        wanted.map((table) => quoteName(table.schema, table.name)),
+        200,
+      )) {
+        await leader.query(`lock table only ${names.join(", only ")} in access share mode`);
+      }
+    } catch (error) {
+      const retriable = error instanceof OperationalError && ["lock-timeout", "not-found"].includes(error.code);
+      if (!retriable || attempt === LOCK_ATTEMPTS) throw error;
+      await leader.query("rollback");
+      continue;
+    }
+    await leader.query("set local lock_timeout = 0");
+    const [row] = await leader.query(
+      "select pg_catalog.pg_export_snapshot(), pg_catalog.to_json(pg_catalog.clock_timestamp())#>>'{}'",
+    );
+    const seen = await readTables(leader, options.choose);
+    if (sameTables(wanted, seen)) {
+      return { tables: seen, snapshot: row?.[0] ?? "", takenAt: new Date(row?.[1] ?? "") };
+    }
+    if (attempt === LOCK_ATTEMPTS) throw schemaKeepsChanging(leader.connection);
+    await leader.query("rollback");
+  }
+}
+
+function schemaKeepsChanging(connection: Connection): OperationalError {
+  return new OperationalError(
+    `cannot read ${connection.database}: tables were created or dropped at each of ${LOCK_ATTEMPTS} attempts to lock them`,
+    { kind: "database", code: "schema-changing", hint: "Run the backup when no schema migration is under way." },
+  );
+}
+
+function sameTables(left: readonly CatalogTable[], right: readonly CatalogTable[]): boolean {
+  return left.length === right.length && left.every((table, index) => table.oid === right[index]?.oid);
+}
+
+function* batchesOf<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+class PostgresSource implements Source {
+  readonly identity: ServerIdentity;
+  readonly consistency = "snapshot" as const;
+  readonly takenAt: Date;
+  readonly concurrency: number;
+  readonly settings = PINNED_SETTINGS;
+  readonly #leader: PostgresClient;
+  readonly #options: OpenSourceOptions;
+  readonly #tables: readonly CatalogTable[];
+  readonly #snapshot: string;
+  readonly #idle: PostgresClient[] = [];
+  readonly #all = new Set<PostgresClient>();
+  readonly #heartbeat: NodeJS.Timeout;
+
+  constructor(parts: Locked & { leader: PostgresClient; options: OpenSourceOptions; identity: ServerIdentity }) {
+    this.identity = parts.identity;
+    this.takenAt = parts.takenAt;
+    this.concurrency = parts.options.parallel;
+    this.#leader = parts.leader;
+    this.#options = parts.options;
+    this.#tables = parts.tables;
+    this.#snapshot = parts.snapshot;
+    // Routers forget a connection that is silent for long; without the leader no further one can share the snapshot.
+    this.#heartbeat = setInterval(() => void this.#leader.query("select 1").catch(() => undefined), HEARTBEAT_MS);
+    this.#heartbeat.unref();
+  }
+
+  async describe(): Promise<DatabaseDescription> {
+    const leader = this.#leader;
+    const { definitions, notCaptured } = await readDefinitions((sql, values) => leader.query(sql, values), {
+      serverVersion: leader.serverVersion,
+      choose: this.#options.choose,
+    });
+    const [row] = await leader.query("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata");
+    const rows = this.#tables.filter((table) => table.holdsRows);
+    const unreadable = rows.filter((table) => table.unreadable);
+    return {
+      tables: rows.filter((table) => !table.unreadable),
+      definitions,
+      notCaptured: [
+        ...notCaptured,
+        ...unreadable.map((table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`),
+      ],
+      largeObjects: Number(row?.[0] ?? 0),
+    };
+  }
+
+  segments(table: SourceTable, pieces: number): readonly Segment[] {
+    return segmentsOf(table as CatalogTable, pieces, this.#leader.serverVersion);
+  }
+
+  rows(table: SourceTable, segment: Segment, options: RowOptions): AsyncIterable<RowBatch> {
+    return this.#copy(options, async (worker) => {
+      const name = quoteName(table.schema, table.name);
+      // Somebody's queued ALTER TABLE waits for our leader: waiting behind it would be a deadlock.
+      await worker.query(`lock table only ${name} in access share mode nowait`);
+      return copyStatement(table, segment, options.format ?? "text");
+    });
+  }
+
+  largeObjects(options: RowOptions): AsyncIterable<RowBatch> {
+    return this.#copy(options, async () => LARGE_OBJECTS_COPY);
+  }
+
+  async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
+    options.signal.throwIfAborted();
+    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    let finished = false;
+    try {
+      const statement = await prepare(worker);
+      yield* worker.copyOut(statement, {
+        batchBytes: options.batchBytes,
+        countMessages: (options.format ?? "text") === "text",
+      });
+      finished = true;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      throw error;
+    } finally {
+      if (finished) {
+        this.#idle.push(worker);
+      } else {
+        this.#all.delete(worker);
+        worker.destroy();
+      }
+    }
+  }
+
+  async #openWorker(): Promise<PostgresClient> {
+    const { connection } = this.#leader;
+    const worker = await openPostgresClient(connection, { ...this.#options, applicationName: "rowkeep backup" });
+    try {
+      await worker.begin("isolation level repeatable read read only", { search_path: "" });
+      await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
+      const identity = await readIdentity(worker);
+      if (
+        identity.systemIdentifier !== this.identity.systemIdentifier ||
+        identity.isReplica !== this.identity.isReplica
+      ) {
+        throw databaseError("share the snapshot with", new Error("a load balancer led to another server"), connection);
+      }
+    } catch (error) {
+      worker.destroy();
+      throw error;
+    }
+    this.#all.add(worker);
+    return worker;
+  }
+
+  sequences(): Promise<readonly SequenceState[]> {
+    return readSequences(this.#leader, this.#options.choose);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#heartbeat);
+    await Promise.all([...this.#all, this.#leader].map((client) => client[Symbol.asyncDispose]()));
+  }
+}
