@@ -1,0 +1,23 @@
+import { OperationalError } from "../base/errors.ts";
+
+/** Why stored bytes were refused. */
+export type ArchiveReason =
+  | "bad-entry"
+  | "corrupt-chunk"
+  | "future-version"
+  | "hash-mismatch"
+  | "invalid-manifest"
+  | "missing-volume"
+  | "not-found"
+  | "ambiguous"
+  | "truncated"
+  | "wrong-size";
+
+/** Makes the error for stored bytes that are not what they should be: `cannot <verb> <object>: <reason in words>`. */
+export function archiveError(
+  message: string,
+  code: ArchiveReason,
+  details: { readonly hint?: string | undefined; readonly cause?: unknown } = {},
+): OperationalError {
+  return new OperationalError(message, { kind: "archive", code, hint: details.hint, cause: details.cause });
+}

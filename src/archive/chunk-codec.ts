@@ -1,0 +1,94 @@
+import { promisify } from "node:util";
+import {
+  constants,
+  gunzipSync,
+  gzip,
+  type ZlibOptions,
+  type ZstdOptions,
+  zstdCompress,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from "node:zlib";
+import { codeOf } from "../base/errors.ts";
+import { archiveError } from "./archive-error.ts";
+
+export type Codec = "zstd" | "gzip" | "none";
+
+export interface Compression {
+  readonly codec: Codec;
+  /** zstd 1–19, gzip 1–9; without meaning for `none`. */
+  readonly level: number;
+}
+
+/** Raw bytes that one chunk may hold at most: what a reader keeps in memory for a chunk, whatever a manifest says. */
+export const MAX_CHUNK_BYTES = 128 * 1024 * 1024;
+
+/** `false`: zstd runs on the main thread, which saves a thread switch a chunk but blocks the sockets meanwhile. */
+const IN_THREAD_POOL = true;
+
+const zstdInPool = promisify<Uint8Array, ZstdOptions, Buffer>(zstdCompress);
+const gzipInPool = promisify<Uint8Array, ZlibOptions, Buffer>(gzip);
+
+/**
+ * Compresses the bytes of one chunk. `raw` must not change before the promise resolves; with codec `none` the result
+ * is `raw` itself.
+ */
+export async function compressChunk(raw: Uint8Array, compression: Compression): Promise<Buffer> {
+  switch (compression.codec) {
+    case "zstd": {
+      const options = zstdOptions(raw.length, compression.level);
+      return IN_THREAD_POOL ? zstdInPool(raw, options) : zstdCompressSync(raw, options);
+    }
+    case "gzip":
+      return gzipInPool(raw, {
+        level: compression.level,
+        chunkSize: Math.max(64, raw.length + (raw.length >> 10) + 64),
+      });
+    case "none":
+      return Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
+  }
+}
+
+function zstdOptions(rawSize: number, level: number): ZstdOptions {
+  return {
+    // As large as the output can become (ZSTD_COMPRESSBOUND): no second buffer, which would cost a third of the speed.
+    chunkSize: rawSize + (rawSize >> 8) + 1024,
+    params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 },
+  };
+}
+
+/**
+ * Gives the raw bytes of a stored chunk, exactly `rawSize` of them.
+ * Fails with kind `archive`: `corrupt-chunk` for bytes that do not decompress, `wrong-size` for more or fewer than
+ * `rawSize`; never allocates much more than `rawSize`, whatever the bytes claim.
+ */
+export function decompressChunk(stored: Uint8Array, rawSize: number, codec: Codec): Buffer {
+  if (!Number.isSafeInteger(rawSize) || rawSize < 0 || rawSize > MAX_CHUNK_BYTES) {
+    throw archiveError(`cannot decompress a chunk: ${rawSize} bytes are beyond the limit of the format`, "wrong-size");
+  }
+  const raw = expand(stored, rawSize, codec);
+  if (raw.length !== rawSize) {
+    throw archiveError(`cannot decompress a chunk: it gives ${raw.length} bytes, not ${rawSize}`, "wrong-size");
+  }
+  return raw;
+}
+
+function expand(stored: Uint8Array, rawSize: number, codec: Codec): Buffer {
+  // One byte more than promised, so that a chunk that holds more shows itself.
+  const options = { maxOutputLength: rawSize + 1, chunkSize: Math.max(64, rawSize + 1) };
+  try {
+    switch (codec) {
+      case "zstd":
+        return zstdDecompressSync(stored, options);
+      case "gzip":
+        return gunzipSync(stored, options);
+      case "none":
+        return Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+    }
+  } catch (cause) {
+    if (codeOf(cause) === "ERR_BUFFER_TOO_LARGE") {
+      throw archiveError(`cannot decompress a chunk: it gives more than ${rawSize} bytes`, "wrong-size", { cause });
+    }
+    throw archiveError(`cannot decompress a chunk: it is not valid ${codec} data`, "corrupt-chunk", { cause });
+  }
+}

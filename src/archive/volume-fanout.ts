@@ -1,0 +1,128 @@
+import { open } from "node:fs/promises";
+import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { SealedVolume } from "./spool-volume.ts";
+
+/** One destination of a run and what became of it. */
+export interface Lane {
+  readonly destination: Destination;
+  /** Keys that this run stored there or tried to, in order; never one that was taken by somebody else. */
+  readonly keys: readonly string[];
+  /** Why it dropped out; it gets nothing more then. */
+  readonly error: OperationalError | undefined;
+}
+
+interface OwnLane extends Lane {
+  readonly keys: string[];
+  error: OperationalError | undefined;
+  tail: Promise<void>;
+}
+
+/**
+ * Stores volumes at several destinations side by side, each in its own order and with its own fate: one that fails drops
+ * out alone. The whole fails only when none is left, or by the signal.
+ */
+export class VolumeFanout {
+  readonly #lanes: readonly OwnLane[];
+  readonly #folder: string;
+  readonly #controller = new AbortController();
+  readonly signal: AbortSignal;
+
+  constructor(destinations: readonly Destination[], folder: string, signal: AbortSignal) {
+    this.#lanes = destinations.map((destination) => ({
+      destination,
+      keys: [],
+      error: undefined,
+      tail: Promise.resolve(),
+    }));
+    this.#folder = folder;
+    this.signal = AbortSignal.any([signal, this.#controller.signal]);
+  }
+
+  get lanes(): readonly Lane[] {
+    return this.#lanes;
+  }
+
+  get living(): readonly Lane[] {
+    return this.#lanes.filter((lane) => lane.error === undefined);
+  }
+
+  /** Ends every transfer; `reason` is what the transfers and later calls reject with. */
+  stop(reason: unknown): void {
+    this.#controller.abort(reason);
+  }
+
+  /** Queues a volume everywhere; resolves when every destination has it or dropped out. Never rejects: see `signal`. */
+  async store(volume: SealedVolume): Promise<void> {
+    const key = `${this.#folder}/${volume.name}`;
+    const put = (lane: OwnLane) =>
+      lane.destination.put(key, () => readWhole(volume.path), {
+        size: volume.size,
+        sha256: volume.sha256,
+        exclusive: true,
+        signal: this.signal,
+      });
+    await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));
+  }
+
+  /** Does one more thing at every living destination, behind everything that is queued there. */
+  async each(key: string, store: (lane: Lane, signal: AbortSignal) => Promise<void>): Promise<void> {
+    await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, (own) => store(own, this.signal))));
+  }
+
+  /** Waits until nothing is under way any more. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#lanes.map((lane) => lane.tail));
+  }
+
+  #queue(lane: OwnLane, key: string, act: (lane: OwnLane) => Promise<void>): Promise<void> {
+    lane.tail = lane.tail.then(async () => {
+      if (lane.error || this.signal.aborted) return;
+      lane.keys.push(key);
+      try {
+        await act(lane);
+      } catch (error) {
+        if (codeOf(error) === "exists") lane.keys.pop();
+        this.#drop(lane, error);
+      }
+    });
+    return lane.tail;
+  }
+
+  #drop(lane: OwnLane, error: unknown): void {
+    // Anything but an expected failure is a mistake in the program: it must end the run, not one destination.
+    if (this.signal.aborted || isAbort(error) || !(error instanceof OperationalError)) {
+      this.stop(error);
+      return;
+    }
+    lane.error = error;
+    if (this.living.length === 0) this.stop(noneLeft(this.#lanes, error));
+  }
+}
+
+function noneLeft(lanes: readonly Lane[], error: OperationalError): OperationalError {
+  if (lanes.length === 1) return error;
+  const names = lanes.map((lane) => lane.destination.name).join(", ");
+  return new OperationalError(`cannot store the snapshot: every destination failed (${names})`, {
+    kind: "destination",
+    code: error.code,
+    hint: error.hint,
+    cause: new AggregateError(
+      lanes.map((lane) => lane.error),
+      error.message,
+      { cause: error },
+    ),
+  });
+}
+
+/** Reads a file of the spool from its start; opened when the first bytes are pulled, closed when the loop is left. */
+async function* readWhole(path: string): AsyncIterable<Uint8Array> {
+  await using file = await open(path, "r");
+  while (true) {
+    const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafeSlow(READ_BYTES) });
+    if (bytesRead === 0) return;
+    yield bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead);
+  }
+}
+
+const READ_BYTES = 1024 * 1024;

@@ -1,0 +1,12 @@
+import type { Manifest } from "./manifest.ts";
+
+/** Name of the manifest below the snapshot's folder. */
+export const MANIFEST_NAME = "manifest.json";
+
+/** Bytes that a reader accepts at most for a manifest. */
+export const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
+
+/** Renders a manifest as it is stored: one line of JSON in UTF-8 and a newline. */
+export function renderManifest(manifest: Manifest): Buffer {
+  return Buffer.from(`${JSON.stringify(manifest)}\n`, "utf8");
+}

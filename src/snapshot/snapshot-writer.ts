@@ -1,0 +1,152 @@
+import { hash } from "node:crypto";
+import { type Compression, compressChunk, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts";
+import type { OperationalError } from "../base/errors.ts";
+import { type Destination, destinationError } from "../destinations/destination.ts";
+import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
+import { MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
+import { bytesOf, collectBytes } from "./object-bytes.ts";
+
+export interface SnapshotWriterOptions {
+  readonly destinations: readonly Destination[];
+  /** `<job>/<database>`, as keys allow it. */
+  readonly prefix: string;
+  /** See snapshot-id.ts. */
+  readonly id: string;
+  readonly compression: Compression;
+  /** The instant of the snapshot: the time of every tar entry. */
+  readonly createdAt: Date;
+  /** Folder on a local disk in which the spool makes a folder of its own. */
+  readonly spoolFolder: string;
+  readonly volumeBytes?: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What became of the snapshot at one destination. */
+export interface DestinationFate {
+  readonly name: string;
+  readonly status: "stored" | "failed";
+  readonly error?: OperationalError | undefined;
+}
+
+/**
+ * Writes one snapshot to several destinations. It exists from the moment `commit` stored its manifest; disposed before
+ * that, it leaves nothing behind at the destinations that answer, and nothing in the spool ever.
+ */
+export interface SnapshotWriter extends AsyncDisposable {
+  /**
+   * Compresses and appends one chunk. May be called concurrently; `raw` may be reused when it resolves. Waits while the
+   * spool is full. Fails with kind `destination` when the spool cannot be written or every destination failed.
+   */
+  addChunk(entry: string, raw: Uint8Array, rows: number): Promise<ChunkRef>;
+  /** Appends bytes as they are, for people: `RECOVER.md`, `schema.sql`. The first ones lie in the first volume. */
+  addPlain(entry: string, bytes: Uint8Array): Promise<void>;
+  /** Compressed bytes of all chunks so far. */
+  readonly storedBytes: number;
+  /** How the destinations do so far: one that failed gets nothing more. */
+  readonly fates: readonly DestinationFate[];
+  /**
+   * Stores everything, then the manifest, reads it back at each destination and compares. Resolves when at least one
+   * destination has the snapshot; otherwise fails with kind `destination`.
+   */
+  commit(build: (volumes: readonly Volume[]) => Manifest): Promise<readonly DestinationFate[]>;
+}
+
+export async function openSnapshotWriter(options: SnapshotWriterOptions): Promise<SnapshotWriter> {
+  const folder = `${options.prefix}/${options.id}`;
+  const volumes = await openVolumeWriter({
+    destinations: options.destinations,
+    folder,
+    spoolFolder: options.spoolFolder,
+    volumeBytes: options.volumeBytes,
+    modifiedAt: options.createdAt,
+    signal: options.signal,
+  });
+  return new VolumeSnapshotWriter(volumes, folder, options.compression);
+}
+
+class VolumeSnapshotWriter implements SnapshotWriter {
+  readonly #volumes: VolumeWriter;
+  readonly #folder: string;
+  readonly #compression: Compression;
+  #storedBytes = 0;
+  #committed = false;
+
+  constructor(volumes: VolumeWriter, folder: string, compression: Compression) {
+    this.#volumes = volumes;
+    this.#folder = folder;
+    this.#compression = compression;
+  }
+
+  get storedBytes(): number {
+    return this.#storedBytes;
+  }
+
+  get fates(): readonly DestinationFate[] {
+    return this.#volumes.lanes.map(({ destination, error }) =>
+      error ? { name: destination.name, status: "failed", error } : { name: destination.name, status: "stored" },
+    );
+  }
+
+  async addChunk(entry: string, raw: Uint8Array, rows: number): Promise<ChunkRef> {
+    if (raw.length > MAX_CHUNK_BYTES) throw new RangeError(`a chunk of ${raw.length} bytes is beyond the format`);
+    const rawSize = raw.length;
+    const stored = await compressChunk(raw, this.#compression);
+    const sha256 = hash("sha256", stored);
+    const { volume, offset } = await this.#volumes.append(entry, stored);
+    this.#storedBytes += stored.length;
+    return { volume, offset, size: stored.length, sha256, rawSize, rows };
+  }
+
+  async addPlain(entry: string, bytes: Uint8Array): Promise<void> {
+    await this.#volumes.append(entry, bytes);
+  }
+
+  async commit(build: (volumes: readonly Volume[]) => Manifest): Promise<readonly DestinationFate[]> {
+    const sealed = await this.#volumes.finish();
+    const bytes = renderManifest(build(sealed.map(({ name, size, sha256 }) => ({ name, size, sha256 }))));
+    const key = `${this.#folder}/${MANIFEST_NAME}`;
+    await this.#volumes.fanout.each(key, async ({ destination }, signal) =>
+      storeManifest(destination, key, bytes, signal),
+    );
+    this.#volumes.fanout.signal.throwIfAborted();
+    this.#committed = true;
+    return this.fates;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#volumes[Symbol.asyncDispose]();
+    const abandoned = this.#volumes.lanes.filter((lane) => !this.#committed || lane.error);
+    // The newest key first: without its manifest the rest is garbage, never a snapshot with holes.
+    await Promise.all(abandoned.map((lane) => removeAll(lane.destination, lane.keys.toReversed())));
+  }
+}
+
+async function storeManifest(destination: Destination, key: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  await destination.put(key, () => bytesOf(bytes), {
+    size: bytes.length,
+    sha256: hash("sha256", bytes),
+    exclusive: true,
+    signal,
+  });
+  const back = await collectBytes(destination.get(key, { signal }), bytes.length, `${destination.name}/${key}`);
+  if (!back.equals(bytes)) {
+    throw destinationError(`cannot store ${destination.name}/${key}: it reads back differently`, "failed", {
+      hint: "Check the disk or the service of this destination; nothing there can be trusted.",
+    });
+  }
+}
+
+/** Best effort: what cannot be removed is garbage, which no command uses and a later run removes. */
+async function removeAll(destination: Destination, keys: readonly string[]): Promise<void> {
+  const signal = AbortSignal.timeout(CLEAN_UP_MS);
+  for (const key of keys) {
+    try {
+      await destination.remove(key, { signal });
+    } catch {
+      return;
+    }
+  }
+}
+
+const CLEAN_UP_MS = 10_000;
