@@ -138,6 +138,7 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "print a completion script: bash, zsh, fish, pwsh",
     arguments: [{ name: "<shell>", description: "bash, zsh, fish or pwsh" }],
     examples: ['eval "$(rowkeep completion bash)"'],
+    load: async () => (await import("./commands/completion.ts")).completion,
   },
 ];
 

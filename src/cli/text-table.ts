@@ -39,5 +39,6 @@ export function widthOf(text: string): number {
 
 /** Shows control characters as `?`. For every name that comes from a database or an archive. */
 export function plain(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- finding control characters is what this is for
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?");
 }

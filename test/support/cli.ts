@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const entry = join(fileURLToPath(new URL(".", import.meta.url)), "rowkeep-process.ts");
+
+export interface CliOptions {
+  /** Added to an otherwise almost empty environment; undefined removes a variable. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Value of ROWKEEP_HOME. */
+  readonly home?: string;
+  readonly cwd?: string;
+  /** Text for stdin; without it stdin is closed. */
+  readonly input?: string;
+  /** Called with the running process: to send signals, to close its stdout. */
+  readonly during?: (child: ChildProcess) => void;
+}
+
+export interface CliResult {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** The lines of stdout as JSON; fails when one of them is none. */
+  json(): readonly Readonly<Record<string, unknown>>[];
+  /** The last line of stdout as JSON. */
+  last(): Readonly<Record<string, unknown>>;
+}
+
+/** Runs rowkeep in a process of its own, from the sources, without a terminal. */
+export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  const env = {
+    PATH: process.env.PATH,
+    HOME: process.env.HOME,
+    SystemRoot: process.env.SystemRoot,
+    TMPDIR: process.env.TMPDIR,
+    ...(options.home === undefined ? {} : { ROWKEEP_HOME: options.home }),
+    ...options.env,
+  };
+  const child = spawn(process.execPath, [entry, ...args], {
+    cwd: options.cwd,
+    env: Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined)),
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  // The process may end before it reads what it is given.
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(options.input ?? "");
+  options.during?.(child);
+  const [exitCode, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, name) => resolve([code, name]));
+  });
+  const json = () =>
+    stdout
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  return { exitCode, signal, stdout, stderr, json, last: () => json().at(-1) ?? {} };
+}
