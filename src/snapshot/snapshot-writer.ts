@@ -1,10 +1,12 @@
 import { hash } from "node:crypto";
 import { type Compression, compressChunk, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
 import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts";
 import type { OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
 import { MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
+import { parseManifest } from "./parse-manifest.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 
 export interface SnapshotWriterOptions {
@@ -35,10 +37,10 @@ export interface DestinationFate {
  */
 export interface SnapshotWriter extends AsyncDisposable {
   /**
-   * Compresses and appends one chunk. May be called concurrently; `raw` may be reused when it resolves. Waits while the
-   * spool is full. Fails with kind `destination` when the spool cannot be written or every destination failed.
+   * Compresses and appends one chunk; the entry's name gets the codec's extension. May be called concurrently; `raw` may
+   * be reused when it resolves. Waits while the spool is full. Fails with kind `destination` when the spool cannot be written or every destination failed.
    */
-  addChunk(entry: string, raw: Uint8Array, rows: number): Promise<ChunkRef>;
+  addChunk(entry: ChunkEntry | string, raw: Uint8Array, rows: number): Promise<ChunkRef>;
   /** Appends bytes as they are, for people: `RECOVER.md`, `schema.sql`. The first ones lie in the first volume. */
   addPlain(entry: string, bytes: Uint8Array): Promise<void>;
   /** Compressed bytes of all chunks so far. */
@@ -49,7 +51,12 @@ export interface SnapshotWriter extends AsyncDisposable {
    * Stores everything, then the manifest, reads it back at each destination and compares. Resolves when at least one
    * destination has the snapshot; otherwise fails with kind `destination`.
    */
-  commit(build: (volumes: readonly Volume[]) => Manifest): Promise<readonly DestinationFate[]>;
+  commit(build: (volumes: readonly Volume[]) => Manifest): Promise<Committed>;
+}
+
+export interface Committed {
+  readonly manifest: Manifest;
+  readonly destinations: readonly DestinationFate[];
 }
 
 export async function openSnapshotWriter(options: SnapshotWriterOptions): Promise<SnapshotWriter> {
@@ -88,12 +95,13 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     );
   }
 
-  async addChunk(entry: string, raw: Uint8Array, rows: number): Promise<ChunkRef> {
+  async addChunk(entry: ChunkEntry | string, raw: Uint8Array, rows: number): Promise<ChunkRef> {
     if (raw.length > MAX_CHUNK_BYTES) throw new RangeError(`a chunk of ${raw.length} bytes is beyond the format`);
     const rawSize = raw.length;
     const stored = await compressChunk(raw, this.#compression);
     const sha256 = hash("sha256", stored);
-    const { volume, offset } = await this.#volumes.append(entry, stored);
+    const name = (typeof entry === "string" ? entry : entryNameOf(entry)) + extensionOf(this.#compression.codec);
+    const { volume, offset } = await this.#volumes.append(name, stored);
     this.#storedBytes += stored.length;
     return { volume, offset, size: stored.length, sha256, rawSize, rows };
   }
@@ -102,16 +110,19 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     await this.#volumes.append(entry, bytes);
   }
 
-  async commit(build: (volumes: readonly Volume[]) => Manifest): Promise<readonly DestinationFate[]> {
+  async commit(build: (volumes: readonly Volume[]) => Manifest): Promise<Committed> {
     const sealed = await this.#volumes.finish();
-    const bytes = renderManifest(build(sealed.map(({ name, size, sha256 }) => ({ name, size, sha256 }))));
+    const manifest = build(sealed.map(({ name, size, sha256 }) => ({ name, size, sha256 })));
+    const bytes = renderManifest(manifest);
     const key = `${this.#folder}/${MANIFEST_NAME}`;
+    // What no reader would accept must not be called a backup.
+    parseManifest(bytes, key);
     await this.#volumes.fanout.each(key, async ({ destination }, signal) =>
       storeManifest(destination, key, bytes, signal),
     );
     this.#volumes.fanout.signal.throwIfAborted();
     this.#committed = true;
-    return this.fates;
+    return { manifest, destinations: this.fates };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

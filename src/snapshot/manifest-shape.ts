@@ -1,0 +1,132 @@
+import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import type { Column, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
+import { boolean, dictionary, integer, list, oneOf, optional, record, type Shape, text } from "./shape.ts";
+
+/** Every field of the type has its check: the compiler says so. */
+type Fields<T> = Readonly<Record<keyof T, Shape>>;
+
+const SHA256 = /^[0-9a-f]{64}$/;
+const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
+const DIGITS = /^-?\d{1,20}$/;
+
+const name = text(1024);
+const phrase = text(64 * 1024);
+const hash = text(64, SHA256);
+
+const instant: Shape = (value) =>
+  text(40, INSTANT)(value) ?? (Number.isNaN(Date.parse(value as string)) ? " is not an instant" : undefined);
+
+const tableName = record({ schema: name, name } satisfies Fields<TableName>);
+
+const identity = record({
+  engine: oneOf("postgres"),
+  version: name,
+  database: name,
+  encoding: name,
+  collation: optional(name),
+  systemIdentifier: optional(name),
+  databaseOid: optional(name),
+  host: optional(phrase),
+  port: optional(integer(0, 65_535)),
+  user: name,
+  isReplica: boolean,
+} satisfies Fields<ServerIdentity>);
+
+const column = record({
+  name,
+  type: phrase,
+  notNull: boolean,
+  generated: optional(oneOf("stored", "virtual")),
+  identity: optional(oneOf("always", "by-default")),
+} satisfies Fields<Column>);
+
+const chunk = record({
+  volume: integer(),
+  offset: integer(),
+  size: integer(),
+  sha256: hash,
+  rawSize: integer(0, MAX_CHUNK_BYTES),
+  rows: integer(),
+} satisfies Fields<ChunkRef>);
+
+const segment = record({
+  pages: optional(record({ lo: integer(), hi: optional(integer()) })),
+  chunks: list(chunk),
+} satisfies Fields<StoredSegment>);
+
+const table = record({
+  schema: name,
+  name,
+  columns: list(column, 10_000),
+  primaryKey: list(name, 10_000),
+  partitionRoot: optional(tableName),
+  format: oneOf("text", "binary"),
+  rows: integer(),
+  rawBytes: integer(),
+  storedBytes: integer(),
+  method: oneOf("full", "delta", "unchanged"),
+  reason: optional(phrase),
+  condition: optional(phrase),
+  segments: list(segment),
+} satisfies Fields<StoredTable>);
+
+const definition = record({
+  section: oneOf("pre-data", "post-data"),
+  kind: name,
+  schema: optional(name),
+  name: phrase,
+  table: optional(tableName),
+  sql: text(256 * 1024 * 1024),
+} satisfies Fields<Definition>);
+
+const sequence = record({
+  schema: name,
+  name,
+  lastValue: text(40, DIGITS),
+  isCalled: boolean,
+  increment: text(40, DIGITS),
+  ownedBy: optional(record({ schema: name, table: name, column: name })),
+} satisfies Fields<SequenceState>);
+
+const file = record({
+  path: phrase,
+  type: oneOf("file", "directory", "symlink"),
+  mode: integer(0, 0o7777),
+  modifiedAt: instant,
+  size: integer(),
+  linkTarget: optional(phrase),
+  chunks: list(chunk),
+} satisfies Fields<StoredFile>);
+
+const volume = record({
+  name: text(40, /^volume-\d{4,9}\.tar$/),
+  size: integer(1024),
+  sha256: hash,
+} satisfies Fields<Volume>);
+
+/** The form of a manifest of version 1, without what its parts say about each other. */
+export const manifestShape = record({
+  format: oneOf("rowkeep-snapshot"),
+  version: oneOf(1),
+  id: text(64),
+  job: name,
+  database: name,
+  kind: oneOf("full", "incremental"),
+  createdAt: instant,
+  finishedAt: instant,
+  rowkeepVersion: name,
+  source: identity,
+  consistency: oneOf("snapshot", "per-table", "none"),
+  settings: dictionary(/^[a-z_][a-z0-9_.]{0,99}$/i, phrase, 1000),
+  compression: record({ codec: oneOf("zstd", "gzip", "none"), level: integer(-200, 200) }),
+  volumes: list(volume),
+  definitions: list(definition),
+  notCaptured: list(phrase),
+  tables: list(table),
+  sequences: list(sequence),
+  largeObjects: record({ count: integer(), chunks: list(chunk) }),
+  files: list(file),
+  warnings: list(phrase),
+  safetyOf: optional(record({ restoredSnapshot: name, target: identity })),
+} satisfies Fields<Manifest>);

@@ -1,0 +1,184 @@
+import { hash } from "node:crypto";
+import { archiveError } from "../archive/archive-error.ts";
+import { decompressChunk } from "../archive/chunk-codec.ts";
+import { TAR_BLOCK } from "../archive/tar-entry.ts";
+import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
+import type { SnapshotReader } from "./snapshot-reader.ts";
+
+export interface OpenSnapshotReaderOptions {
+  /** Where the snapshot is read, the preferred one first; the others are asked when it fails or gives wrong bytes. */
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  readonly manifest: Manifest;
+  readonly signal: AbortSignal;
+}
+
+/** Stored bytes that one ranged read fetches at most, unless a single chunk is larger. */
+const RUN_BYTES = 8 * 1024 * 1024;
+
+/** Opens the content of a snapshot. Disposal ends every read that is under way. */
+export function openSnapshotReader(options: OpenSnapshotReaderOptions): SnapshotReader {
+  if (options.destinations.length === 0) throw new RangeError("a snapshot is read from a destination");
+  return new RangeReader(options);
+}
+
+/** Neighbouring chunks of one volume that are fetched together. */
+interface Run {
+  readonly volume: Volume;
+  readonly start: number;
+  end: number;
+  readonly chunks: ChunkRef[];
+}
+
+class RangeReader implements SnapshotReader {
+  readonly manifest: Manifest;
+  readonly #options: OpenSnapshotReaderOptions;
+  readonly #closed = new AbortController();
+
+  constructor(options: OpenSnapshotReaderOptions) {
+    this.manifest = options.manifest;
+    this.#options = options;
+  }
+
+  async *chunks(refs: readonly ChunkRef[], options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array> {
+    const left = new AbortController();
+    const signal = AbortSignal.any([options.signal, this.#options.signal, this.#closed.signal, left.signal]);
+    const runs = runsOf(this.manifest, refs);
+    let ahead = startFetch(runs.next(), (run) => this.#fetch(run, signal));
+    try {
+      while (ahead) {
+        const { run, bytes } = await ahead;
+        ahead = startFetch(runs.next(), (next) => this.#fetch(next, signal));
+        for (const chunk of run.chunks) {
+          signal.throwIfAborted();
+          const at = chunk.offset - run.start;
+          yield decompressChunk(bytes.subarray(at, at + chunk.size), chunk.rawSize, this.manifest.compression.codec);
+        }
+      }
+    } finally {
+      left.abort(new DOMException("the reader was left", "AbortError"));
+      await ahead?.catch(() => {});
+    }
+  }
+
+  /** Fetches a run from the first destination that gives the right bytes. */
+  async #fetch(run: Run, signal: AbortSignal): Promise<{ readonly run: Run; readonly bytes: Buffer }> {
+    let first: unknown;
+    for (const destination of this.#options.destinations) {
+      try {
+        return { run, bytes: await this.#fetchFrom(destination, run, signal) };
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof OperationalError) || isAbort(error)) throw error;
+        first ??= error;
+      }
+    }
+    throw first;
+  }
+
+  async #fetchFrom(destination: Destination, run: Run, signal: AbortSignal): Promise<Buffer> {
+    const key = `${this.#options.prefix}/${this.manifest.id}/${run.volume.name}`;
+    const place = `${destination.name}/${key}`;
+    const bytes = await readRange({ destination, key, size: run.volume.size }, run.start, run.end, signal);
+    for (const chunk of run.chunks) {
+      const at = chunk.offset - run.start;
+      if (hash("sha256", bytes.subarray(at, at + chunk.size)) !== chunk.sha256) {
+        throw archiveError(
+          `cannot read ${place}: the chunk at byte ${chunk.offset} is damaged (its SHA-256 is not the one recorded)`,
+          "hash-mismatch",
+          { hint: "Restore from another destination, or from another snapshot." },
+        );
+      }
+    }
+    return bytes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed.abort(new DOMException("the snapshot reader is closed", "AbortError"));
+  }
+}
+
+type Fetched = Promise<{ readonly run: Run; readonly bytes: Buffer }>;
+
+function startFetch(next: IteratorResult<Run, void>, fetch: (run: Run) => Fetched): Fetched | undefined {
+  if (next.done) return undefined;
+  const fetched = fetch(next.value);
+  // It is awaited later: until then a failure must not count as one that nobody handles.
+  fetched.catch(() => {});
+  return fetched;
+}
+
+/** Joins chunks that lie one behind the other in a volume, with no more than their tar headers between them. */
+function* runsOf(manifest: Manifest, refs: Iterable<ChunkRef>): Generator<Run, void> {
+  let run: Run | undefined;
+  for (const chunk of refs) {
+    const volume = manifest.volumes[chunk.volume];
+    if (volume === undefined) throw new RangeError("the chunk is not one of this snapshot");
+    const end = chunk.offset + chunk.size;
+    const gap = run ? chunk.offset - run.end : 0;
+    if (run && run.volume === volume && gap >= 0 && gap < 2 * TAR_BLOCK && end - run.start <= RUN_BYTES) {
+      run.end = end;
+      run.chunks.push(chunk);
+      continue;
+    }
+    if (run) yield run;
+    run = { volume, start: chunk.offset, end, chunks: [chunk] };
+  }
+  if (run) yield run;
+}
+
+export interface StoredObject {
+  readonly destination: Destination;
+  readonly key: string;
+  /** The size that the object must have. */
+  readonly size: number;
+}
+
+/**
+ * Reads bytes `start` to `end` of a stored object, exactly so many. Fails with kind `archive`: `missing-volume`,
+ * `truncated` when the object is not as large as it must be; or `destination`.
+ */
+export async function readRange(
+  object: StoredObject,
+  start: number,
+  end: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(end - start);
+  if (bytes.length === 0) return bytes;
+  let filled = 0;
+  try {
+    for await (const part of object.destination.get(object.key, { range: { start, end }, signal })) {
+      if (filled + part.length > bytes.length) throw await explain(object, signal, undefined);
+      bytes.set(part, filled);
+      filled += part.length;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof OperationalError) || error.kind === "archive") throw error;
+    throw await explain(object, signal, error);
+  }
+  if (filled < bytes.length) throw await explain(object, signal, undefined);
+  return bytes;
+}
+
+/** Tells a volume that is missing or has another size from a destination that does not work. */
+async function explain(object: StoredObject, signal: AbortSignal, cause: OperationalError | undefined): Promise<Error> {
+  const place = `${object.destination.name}/${object.key}`;
+  const hint = "Restore from another destination, or from another snapshot.";
+  if (codeOf(cause) === "not-found")
+    return archiveError(`cannot read ${place}: it is missing`, "missing-volume", { hint });
+  let size: number | undefined = object.size;
+  try {
+    size = (await object.destination.stat(object.key, { signal }))?.size;
+  } catch {
+    signal.throwIfAborted();
+  }
+  if (size === undefined) return archiveError(`cannot read ${place}: it is missing`, "missing-volume", { hint });
+  if (size !== object.size) {
+    return archiveError(`cannot read ${place}: it has ${size} bytes, not ${object.size}`, "truncated", { hint, cause });
+  }
+  return cause ?? archiveError(`cannot read ${place}: it gave another number of bytes`, "truncated", { hint });
+}

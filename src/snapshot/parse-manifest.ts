@@ -1,0 +1,110 @@
+import { archiveError } from "../archive/archive-error.ts";
+import { TAR_BLOCK, TAR_END } from "../archive/tar-entry.ts";
+import { checkJson } from "./check-json.ts";
+import type { ChunkRef, Manifest } from "./manifest.ts";
+import { manifestShape } from "./manifest-shape.ts";
+import { MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { parseSnapshotId } from "./snapshot-id.ts";
+
+const MAX_DEPTH = 32;
+const KNOWN_VERSION = 1;
+
+/**
+ * Reads a manifest from bytes that may be hostile. Fields that this version does not know are kept.
+ * Fails with kind `archive`: `future-version`, or `invalid-manifest` with what is wrong and where. `name` is for messages.
+ */
+export function parseManifest(bytes: Uint8Array, name: string): Manifest {
+  const refuse = (problem: string, cause?: unknown) =>
+    archiveError(`cannot read ${name}: ${problem}`, "invalid-manifest", {
+      hint: "Use another snapshot, or another destination that has this one.",
+      cause,
+    });
+  const value = parseJson(bytes, refuse);
+  const version = (value as { version?: unknown } | null)?.version;
+  if (Number.isSafeInteger(version) && (version as number) > KNOWN_VERSION) {
+    throw archiveError(
+      `cannot read ${name}: it has version ${String(version)} of the archive format, this rowkeep knows ${KNOWN_VERSION}`,
+      "future-version",
+      { hint: "Upgrade rowkeep." },
+    );
+  }
+  const problem = manifestShape(value);
+  if (problem !== undefined) throw refuse(`manifest${problem}`);
+  const contradiction = findContradiction(value as Manifest);
+  if (contradiction !== undefined) throw refuse(contradiction);
+  return value as Manifest;
+}
+
+function parseJson(bytes: Uint8Array, refuse: (problem: string, cause?: unknown) => Error): unknown {
+  if (bytes.length > MAX_MANIFEST_BYTES) throw refuse(`it is larger than ${MAX_MANIFEST_BYTES} bytes`);
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw refuse("it is not UTF-8", cause);
+  }
+  const problem = checkJson(text, MAX_DEPTH);
+  if (problem !== undefined) throw refuse(problem);
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's message quotes the text, which may hold anything.
+    throw refuse("it is not valid JSON");
+  }
+}
+
+/** Where two parts of a manifest contradict each other; undefined when they do not. */
+function findContradiction(manifest: Manifest): string | undefined {
+  const id = parseSnapshotId(manifest.id);
+  if (id === undefined || id.kind !== manifest.kind) return "its id is not one of its kind";
+  for (const [index, volume] of manifest.volumes.entries()) {
+    if (volume.name !== volumeName(index)) return `volume ${index + 1} has the name of another one`;
+    if (volume.size % TAR_BLOCK !== 0) return `the size of ${volume.name} is not that of a tar file`;
+  }
+  return findMisplacedChunk(manifest) ?? findWrongTable(manifest);
+}
+
+/** Name of the object that holds the volume with this index. */
+export function volumeName(index: number): string {
+  return `volume-${String(index + 1).padStart(4, "0")}.tar`;
+}
+
+function findMisplacedChunk(manifest: Manifest): string | undefined {
+  for (const chunk of chunksOf(manifest)) {
+    const volume = manifest.volumes[chunk.volume];
+    if (volume === undefined) return "a chunk lies in a volume that is not listed";
+    const end = chunk.offset + chunk.size;
+    if (chunk.offset < TAR_BLOCK || chunk.offset % TAR_BLOCK !== 0 || end > volume.size - TAR_END.length) {
+      return `a chunk lies outside ${volume.name}`;
+    }
+  }
+  return undefined;
+}
+
+function findWrongTable(manifest: Manifest): string | undefined {
+  const seen = new Set<string>();
+  for (const [index, table] of manifest.tables.entries()) {
+    const key = JSON.stringify([table.schema, table.name]);
+    if (seen.has(key)) return `table ${index + 1} is listed twice`;
+    seen.add(key);
+    let [rows, rawBytes, storedBytes] = [0, 0, 0];
+    for (const { chunks } of table.segments) {
+      for (const chunk of chunks) {
+        rows += chunk.rows;
+        rawBytes += chunk.rawSize;
+        storedBytes += chunk.size;
+      }
+    }
+    if (rows !== table.rows || rawBytes !== table.rawBytes || storedBytes !== table.storedBytes) {
+      return `the chunks of table ${index + 1} do not add up to its rows and bytes`;
+    }
+  }
+  return undefined;
+}
+
+/** Gives every chunk of a snapshot: of tables, large objects and files. */
+export function* chunksOf(manifest: Manifest): Iterable<ChunkRef> {
+  for (const table of manifest.tables) for (const segment of table.segments) yield* segment.chunks;
+  yield* manifest.largeObjects.chunks;
+  for (const file of manifest.files) yield* file.chunks;
+}

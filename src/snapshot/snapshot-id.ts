@@ -1,0 +1,75 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { SnapshotKind } from "./manifest.ts";
+
+const PATTERN = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z-(full|incremental)(?:-([2-9]|[1-9]\d{1,5}))?$/;
+
+export interface SnapshotId {
+  readonly id: string;
+  /** The instant of the snapshot, cut to the second. */
+  readonly takenAt: Date;
+  readonly kind: SnapshotKind;
+  /** 1, or more where several snapshots were taken in one second. */
+  readonly ordinal: number;
+}
+
+/** Renders `20261121T020000Z-full`, with `-2`, `-3` … for further ones of the same second. */
+export function renderSnapshotId(takenAt: Date, kind: SnapshotKind, ordinal = 1): string {
+  const stamp = takenAt
+    .toISOString()
+    .replace(/\.\d+Z$/, "Z")
+    .replaceAll(/[-:]/g, "");
+  return `${stamp}-${kind}${ordinal > 1 ? `-${ordinal}` : ""}`;
+}
+
+/** Reads an id; undefined for any other text, also for a day that no calendar has. */
+export function parseSnapshotId(text: string): SnapshotId | undefined {
+  const match = PATTERN.exec(text);
+  if (!match) return undefined;
+  const [year, month, day, hour, minute, second] = match.slice(1, 7);
+  const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  const kind = match[7] as SnapshotKind;
+  const ordinal = match[8] ? Number(match[8]) : 1;
+  if (Number.isNaN(takenAt.getTime()) || renderSnapshotId(takenAt, kind, ordinal) !== text) return undefined;
+  return { id: text, takenAt, kind, ordinal };
+}
+
+/** Orders by time, then by ordinal: negative when `left` is older. */
+export function compareSnapshotIds(left: SnapshotId, right: SnapshotId): number {
+  return left.takenAt.getTime() - right.takenAt.getTime() || left.ordinal - right.ordinal;
+}
+
+export interface MakeSnapshotIdOptions {
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  readonly takenAt: Date;
+  readonly kind: SnapshotKind;
+  readonly signal: AbortSignal;
+}
+
+/** Makes an id that no object of these destinations bears yet. A destination that cannot be listed has no say. */
+export async function makeSnapshotId(options: MakeSnapshotIdOptions): Promise<string> {
+  const taken = new Set<string>();
+  const first = renderSnapshotId(options.takenAt, options.kind);
+  await Promise.all(options.destinations.map((destination) => collectIds(destination, first, taken, options)));
+  let ordinal = 1;
+  while (taken.has(renderSnapshotId(options.takenAt, options.kind, ordinal))) ordinal++;
+  return renderSnapshotId(options.takenAt, options.kind, ordinal);
+}
+
+async function collectIds(
+  destination: Destination,
+  first: string,
+  taken: Set<string>,
+  { prefix, signal }: MakeSnapshotIdOptions,
+): Promise<void> {
+  try {
+    for await (const { key } of destination.list(`${prefix}/${first}`, { signal })) {
+      const id = key.slice(prefix.length + 1).split("/", 1)[0];
+      if (id) taken.add(id);
+    }
+  } catch (error) {
+    // It will fail alone when the first volume is stored, with a message of its own.
+    if (!(error instanceof OperationalError)) throw error;
+  }
+}
