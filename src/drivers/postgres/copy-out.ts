@@ -64,6 +64,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     this.#options = options;
   }
 
+  /** Whether the server is done with it, well or badly. */
+  get ended(): boolean {
+    return this.#done;
+  }
+
   /** Called by `pg` when the connection is idle and this query's turn has come. */
   submit(connection: PgConnection): void {
     const socket = connection.stream;
@@ -195,6 +200,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
       socket.on("data", this.#parse);
     }
     this.#parse(Buffer.from(rest));
+    // It may have been paused for want of a free buffer when these last bytes arrived.
+    socket.resume();
   }
 
   #checkStall(): void {

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import pg from "pg";
 import type { Connection } from "../driver.ts";
 import { CopyOutQuery } from "./copy-out.ts";
@@ -43,6 +43,8 @@ export interface PostgresClient extends AsyncDisposable {
   destroy(): void;
 }
 
+const CANCEL_REQUEST_CODE = 80877102;
+
 const RAW = { getTypeParser: () => (value: unknown) => value } as unknown as pg.CustomTypesConfig;
 
 /** Session settings that make text in and out exact and independent of roles and databases (`pg_dump` pins the same). */
@@ -85,6 +87,8 @@ class Client implements PostgresClient {
   readonly #options: OpenClientOptions;
   readonly #onAbort = () => this.destroy();
   readonly #notices: string[] = [];
+  #running = 0;
+  #copy: CopyOutQuery | undefined;
   /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
   #broken: unknown;
 
@@ -149,6 +153,7 @@ class Client implements PostgresClient {
       destroy: () => this.destroy(),
     });
     this.#client.query(query as unknown as pg.Submittable);
+    this.#copy = query;
     return query;
   }
 
@@ -163,11 +168,18 @@ class Client implements PostgresClient {
 
   async #guard<T>(work: () => Promise<T>): Promise<T> {
     this.#options.signal.throwIfAborted();
+    this.#running += 1;
     try {
       return await work();
     } catch (error) {
       throw this.#translate(error);
+    } finally {
+      this.#running -= 1;
     }
+  }
+
+  get #busy(): boolean {
+    return this.#running > 0 || (this.#copy !== undefined && !this.#copy.ended);
   }
 
   /** The reason of an abort before the broken socket that it caused; the server's last words before "not queryable". */
@@ -187,23 +199,33 @@ class Client implements PostgresClient {
     socketOf(this.#client).destroy();
   }
 
-  /** A closed socket ends a statement only when the server next writes to it; a cancel request ends it now. */
+  /**
+   * A closed socket ends a statement only when the server next writes to it; a cancel request ends it now. It goes over
+   * a connection of its own and is never encrypted (protocol, "Canceling Requests in Progress"): it holds no data.
+   */
   #cancel(): void {
-    const { activeQuery, processID } = this.#client as unknown as { activeQuery?: unknown; processID?: number | null };
-    if (!activeQuery || !processID || this.connection.tls !== "off") return;
-    const messenger = new pg.Client(clientConfig(this.connection, this.#options.applicationName));
+    const { processID, secretKey } = this.#client as unknown as {
+      processID?: number | null;
+      secretKey?: number | null;
+    };
+    if (!this.#busy || !processID || typeof secretKey !== "number" || this.isPooled) return;
+    const request = Buffer.alloc(16);
+    request.writeInt32BE(16, 0);
+    request.writeInt32BE(CANCEL_REQUEST_CODE, 4);
+    request.writeInt32BE(processID, 8);
+    request.writeInt32BE(secretKey, 12);
+    const { host, port } = this.connection;
+    const messenger = host.startsWith("/") ? connect(`${host}/.s.PGSQL.${port}`) : connect(port, host);
     messenger.on("error", () => undefined);
-    (messenger as unknown as { connection: NodeJS.EventEmitter }).connection.on("error", () => undefined);
-    (messenger as unknown as { cancel(client: pg.Client, query: unknown): void }).cancel(this.#client, activeQuery);
-    socketOf(messenger).unref();
+    messenger.setTimeout(5000, () => messenger.destroy());
+    messenger.end(request);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#options.signal.removeEventListener("abort", this.#onAbort);
     const socket = socketOf(this.#client);
     if (socket.destroyed) return;
-    const idle = !(this.#client as unknown as { activeQuery?: unknown }).activeQuery;
-    if (!idle) {
+    if (this.#busy) {
       this.destroy();
       return;
     }

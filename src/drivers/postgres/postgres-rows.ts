@@ -50,8 +50,9 @@ export const LARGE_OBJECT_PIECE_BYTES = 256 * 1024;
 export const LARGE_OBJECTS_COPY = `copy (
   select m.oid, p.at, pg_catalog.lo_get(m.oid, p.at, ${LARGE_OBJECT_PIECE_BYTES})
     from (select oid from pg_catalog.pg_largeobject_metadata order by oid) m
-   cross join lateral (select pg_catalog.lo_open(m.oid, 262144) as fd offset 0) o
-   cross join lateral (select pg_catalog.lo_lseek64(o.fd, 0, 2) as size, pg_catalog.lo_close(o.fd) offset 0) s
+   cross join lateral (
+           select pg_catalog.lo_lseek64(o.fd, 0, 2) as size, pg_catalog.lo_close(o.fd)
+             from (select pg_catalog.lo_open(m.oid, 262144) as fd offset 0) o offset 0) s
    cross join lateral pg_catalog.generate_series(0::bigint, greatest(s.size - 1, 0), ${LARGE_OBJECT_PIECE_BYTES}::bigint) p(at)
 ) to stdout`;
 

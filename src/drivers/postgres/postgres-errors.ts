@@ -1,0 +1,125 @@
+import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
+import type { Connection } from "../driver.ts";
+
+interface Known {
+  readonly code: string;
+  readonly reason?: string;
+  readonly hint?: string;
+}
+
+/** What the server's SQLSTATEs mean to a backup. https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const BY_STATE: Readonly<Record<string, Known>> = {
+  "28P01": {
+    code: "wrong-password",
+    reason: "the password is wrong",
+    hint: "Check the user and the password of the job's source.",
+  },
+  "28000": { code: "login-refused", hint: "Check the user, and whether the server's pg_hba.conf admits this machine." },
+  "3D000": { code: "missing-database", reason: "the database does not exist", hint: "Check the name of the database." },
+  "42501": { code: "denied", hint: "Grant the missing right to the login, or use another login." },
+  "42P01": { code: "not-found" },
+  "3F000": { code: "not-found" },
+  "53300": { code: "too-many-connections", hint: "Lower the job's parallel, or raise max_connections." },
+  "53100": { code: "server-disk-full", hint: "Free space on the server's disk." },
+  "53200": {
+    code: "server-out-of-memory",
+    hint: "With thousands of tables, raise max_locks_per_transaction on the server.",
+  },
+  "55P03": {
+    code: "lock-timeout",
+    hint: "Another session holds a lock; run the backup when no schema migration is under way.",
+  },
+  "40P01": { code: "deadlock", hint: "Run it again." },
+  "40001": {
+    code: "standby-conflict",
+    hint: "On a replica raise max_standby_streaming_delay or set hot_standby_feedback, then run it again.",
+  },
+  "25P03": { code: "idle-timeout", hint: "Raise idle_in_transaction_session_timeout for this login." },
+  "57014": { code: "canceled" },
+  "57P01": { code: "server-stopped", reason: "the server ended the connection" },
+  "57P02": { code: "server-stopped", reason: "the server crashed" },
+  "57P03": { code: "server-starting", reason: "the server is starting or stopping", hint: "Try again in a moment." },
+};
+
+/** What errors of the socket and of TLS mean. */
+const BY_CODE: Readonly<Record<string, Known>> = {
+  ECONNREFUSED: {
+    code: "unreachable",
+    reason: "nothing listens there",
+    hint: "Check host and port, and whether the server runs.",
+  },
+  ENOTFOUND: { code: "unreachable", reason: "the host name is unknown", hint: "Check the host name." },
+  EAI_AGAIN: { code: "unreachable", reason: "the host name cannot be looked up now", hint: "Check the network." },
+  ETIMEDOUT: { code: "unreachable", reason: "it does not answer", hint: "Check host, port and firewalls." },
+  EHOSTUNREACH: { code: "unreachable", reason: "there is no route to it", hint: "Check the network." },
+  ENETUNREACH: { code: "unreachable", reason: "there is no route to it", hint: "Check the network." },
+  ENOENT: { code: "unreachable", reason: "its socket does not exist", hint: "Check the socket's folder and the port." },
+  ECONNRESET: { code: "connection-lost", reason: "the connection was cut" },
+  EPIPE: { code: "connection-lost", reason: "the connection was cut" },
+  stalled: { code: "stalled", hint: "Check the network between this machine and the server." },
+  ERR_TLS_CERT_ALTNAME_INVALID: {
+    code: "tls-refused",
+    reason: "its certificate is for another name",
+    hint: "Connect by the name in the certificate, or set tls: ca.",
+  },
+};
+
+const TLS_CODES = /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_|CERT_|ERR_SSL_|ERR_TLS_)/;
+
+/** The server's complaint about a value that is too long for text; COPY in binary can still carry it. */
+const TOO_LARGE =
+  /^(invalid memory alloc request size|out of memory|string buffer exceeds maximum|cannot enlarge string buffer)/;
+
+/**
+ * Makes the error of kind `database` for what the server or the network said while `action` was done.
+ * DETAIL and CONTEXT are left out: they carry values of rows.
+ */
+export function databaseError(action: string, error: unknown, connection: Connection): OperationalError {
+  if (error instanceof OperationalError) return error;
+  const target = `${connection.database} at ${connection.host}:${connection.port}`;
+  const known = explain(error);
+  return new OperationalError(`cannot ${action} ${target}: ${known.reason ?? reasonOf(error)}`, {
+    kind: "database",
+    code: known.code,
+    hint: known.hint,
+    cause: withoutValues(error),
+  });
+}
+
+function explain(error: unknown): Known {
+  const code = codeOf(error) ?? "";
+  const message = messageOf(error);
+  if (TOO_LARGE.test(message)) return { code: "value-too-large" };
+  if (BY_STATE[code]) return BY_STATE[code];
+  if (BY_CODE[code]) return BY_CODE[code];
+  if (TLS_CODES.test(code)) {
+    return {
+      code: "tls-refused",
+      hint: "Name the certificate authority in the job's source, or choose another tls mode.",
+    };
+  }
+  if (/does not support SSL/.test(message)) {
+    return {
+      code: "tls-refused",
+      reason: "the server does not offer TLS",
+      hint: "Set tls: off if the network can be trusted.",
+    };
+  }
+  if (/timeout expired/.test(message)) return { code: "unreachable", reason: "it does not answer" };
+  if (/^Connection terminated|not queryable|Client was closed/.test(message)) {
+    return { code: "connection-lost", reason: "the connection was cut" };
+  }
+  return { code: code === "" ? "failed" : code };
+}
+
+/** First line of the server's message, without the values that some messages quote: `invalid input … : "…"`. */
+function reasonOf(error: unknown): string {
+  const [line = ""] = messageOf(error).split("\n");
+  const quotesValue = /^(invalid input (syntax|value)|value too long|malformed|date\/time|.* out of range)/.test(line);
+  return quotesValue ? line.replace(/:?\s*".*"/s, "") : line;
+}
+
+function withoutValues(error: unknown): Error {
+  const code = codeOf(error);
+  return new Error(`${code === undefined ? "" : `${code}: `}${reasonOf(error)}`);
+}
