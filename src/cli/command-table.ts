@@ -132,6 +132,7 @@ export const commandTable: readonly CommandSpec[] = [
     name: "demo",
     summary: "the whole tour on an embedded database",
     options: [{ flags: "--dir <folder>", description: "where to leave the result (default: ./rowkeep-demo)" }],
+    load: async () => (await import("./commands/demo.ts")).demo,
   },
   {
     name: "completion",

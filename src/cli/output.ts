@@ -86,6 +86,12 @@ export class Output {
     else render();
   }
 
+  /** Gives an output for a command that is a part of another one: with `--json` it has no result of its own. */
+  part(): Output {
+    const { json } = this.#options;
+    return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
+  }
+
   /** Lets a progress display step aside while other text goes to stderr. */
   interleave(before: (() => void) | undefined, after: (() => void) | undefined): void {
     this.#beforeStderr = before;

@@ -1,0 +1,63 @@
+import { OperationalError } from "../base/errors.ts";
+
+/** Reads an option that takes a whole number of at least 1; undefined when it was not given. */
+export function readCount(value: unknown, flag: string): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && /^[1-9]\d{0,5}$/.test(value)) return Number(value);
+  throw wrongValue(flag, value, "it is not a whole number from 1 to 999999");
+}
+
+/** Reads a comma-separated list; undefined when it was not given. Commas inside double quotes belong to a name. */
+export function readList(value: unknown, flag: string): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  const parts = (String(value).match(/(?:"(?:[^"]|"")*"|[^,])+/g) ?? []).map((part) => part.trim());
+  if (parts.length === 0 || parts.includes("")) throw wrongValue(flag, value, "a name in it is empty");
+  return parts;
+}
+
+/** Reads an instant; without a zone it is the machine's local time, as people mean it. */
+export function readTime(value: unknown, flag: string): Date | undefined {
+  if (value === undefined) return undefined;
+  const text = String(value);
+  // A date alone would be midnight UTC in JavaScript, but a date with a time local: people mean local both times.
+  const date = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00` : text);
+  if (!/^\d{4}-\d{2}-\d{2}/.test(text) || Number.isNaN(date.getTime())) {
+    throw wrongValue(flag, value, "it is not a time like 2026-11-20T09:03");
+  }
+  return date;
+}
+
+/** Reads a length of time in milliseconds: `90s`, `15m`, `26h`, `2d`. */
+export function readDuration(value: unknown, flag: string): number | undefined {
+  if (value === undefined) return undefined;
+  const match = /^(\d{1,6})(s|m|h|d)$/.exec(String(value));
+  const units: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+  const unit = units[match?.[2] ?? ""];
+  if (!match || unit === undefined) throw wrongValue(flag, value, "it is not a duration like 90s, 15m, 26h or 2d");
+  return Number(match[1]) * unit;
+}
+
+/** Reads an option that takes any text; undefined when it was not given. */
+export function readText(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+/** Fails for an option that help shows but that does nothing yet. */
+export function refuseUnavailable(options: Readonly<Record<string, unknown>>, flags: Readonly<Record<string, string>>) {
+  for (const [name, flag] of Object.entries(flags)) {
+    if (options[name] === undefined || options[name] === false) continue;
+    throw new OperationalError(`cannot use ${flag}: not available yet`, {
+      kind: "usage",
+      code: "not-available",
+      hint: `Leave out ${flag}.`,
+    });
+  }
+}
+
+function wrongValue(flag: string, value: unknown, reason: string): OperationalError {
+  return new OperationalError(`cannot read ${flag} ${JSON.stringify(String(value))}: ${reason}`, {
+    kind: "usage",
+    code: "wrong-value",
+    hint: "See the command with --help.",
+  });
+}

@@ -1,0 +1,131 @@
+import { formatBytes, formatCount, formatDuration, formatPlural, formatRate, formatTime } from "../format.ts";
+import type { Output } from "../output.ts";
+import { plain } from "../text-table.ts";
+
+/** One snapshot as `list --json` gives it. */
+export interface ListedSnapshot {
+  readonly id: string;
+  readonly job: string;
+  readonly database: string;
+  readonly kind: string;
+  readonly createdAt: string;
+  readonly tables: number;
+  readonly rows: number;
+  readonly storedBytes: number;
+  readonly destinations: readonly string[];
+  readonly verifiedAt?: string | undefined;
+  readonly drilledAt?: string | undefined;
+  readonly pinned: boolean;
+}
+
+/** One snapshot as `run --json` gives it. */
+export interface MadeSnapshot {
+  readonly id: string;
+  readonly job: string;
+  readonly database: string;
+  readonly kind: string;
+  readonly createdAt: string;
+  readonly consistency: string;
+  readonly tables: number;
+  readonly rows: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  readonly durationMs: number;
+  readonly destinations: readonly { readonly name: string; readonly status: string; readonly error?: string }[];
+}
+
+/** One table as `show --json` gives it. */
+export interface ShownTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly rows: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  readonly method: string;
+  readonly reason?: string | undefined;
+}
+
+const right = (title: string) => ({ title, align: "right" as const });
+
+/** Prints the snapshots of a job, in the order given. */
+export function printSnapshots(output: Output, snapshots: readonly ListedSnapshot[]): void {
+  if (snapshots.length === 0) {
+    output.line("no snapshots yet");
+    return;
+  }
+  const severalDatabases = new Set(snapshots.map(({ database }) => database)).size > 1;
+  output.table(
+    [
+      { title: "snapshot" },
+      ...(severalDatabases ? [{ title: "database" }] : []),
+      { title: "kind" },
+      { title: "time" },
+      right("tables"),
+      right("rows"),
+      right("size"),
+      { title: "verified" },
+      { title: "where" },
+    ],
+    snapshots.map((snapshot) => [
+      plain(snapshot.id),
+      ...(severalDatabases ? [plain(snapshot.database)] : []),
+      plain(snapshot.kind),
+      formatTime(snapshot.createdAt),
+      formatCount(snapshot.tables),
+      formatCount(snapshot.rows),
+      formatBytes(snapshot.storedBytes),
+      proofOf(snapshot),
+      plain(snapshot.destinations.join(", ")),
+    ]),
+  );
+}
+
+/** Prints what is in one snapshot. `facts` are lines like `["consistency", "snapshot"]`. */
+export function printSnapshot(
+  output: Output,
+  facts: readonly (readonly [string, string])[],
+  tables: readonly ShownTable[],
+): void {
+  const width = Math.max(...facts.map(([name]) => name.length));
+  for (const [name, value] of facts) output.line(`${output.paint.dim(name.padEnd(width))}  ${plain(value)}`);
+  output.line();
+  output.table(
+    [{ title: "table" }, right("rows"), right("raw"), right("stored"), { title: "method" }],
+    tables.map((table) => [
+      plain(`${table.schema}.${table.name}`),
+      formatCount(table.rows),
+      formatBytes(table.rawBytes),
+      formatBytes(table.storedBytes),
+      plain(table.reason ? `${table.method}: ${table.reason}` : table.method),
+    ]),
+  );
+}
+
+/** Prints one line for a snapshot that was just made, and one for each destination that failed. */
+export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void {
+  const { paint } = output;
+  const stored = snapshot.destinations.filter(({ status }) => status !== "failed");
+  output.line(
+    `${paint.green("done:")} ${plain(snapshot.id)} of ${plain(snapshot.database)}: ` +
+      [
+        formatPlural(snapshot.tables, "table"),
+        formatPlural(snapshot.rows, "row"),
+        `${formatBytes(snapshot.rawBytes)} stored as ${formatBytes(snapshot.storedBytes)}`,
+        `${formatDuration(snapshot.durationMs)} (${formatRate(snapshot.rawBytes, snapshot.durationMs)})`,
+        `consistency ${snapshot.consistency}`,
+      ].join(", "),
+  );
+  for (const { name } of stored) output.line(`      at ${plain(name)}`);
+  for (const { name, status, error } of snapshot.destinations) {
+    if (status === "failed") output.warn(`${plain(name)} does not have it: ${plain(error ?? "failed")}`);
+  }
+}
+
+function proofOf(snapshot: ListedSnapshot): string {
+  const proofs = [
+    snapshot.drilledAt ? `drilled ${formatTime(snapshot.drilledAt)}` : undefined,
+    snapshot.verifiedAt ? formatTime(snapshot.verifiedAt) : undefined,
+    snapshot.pinned ? "pinned" : undefined,
+  ];
+  return proofs.filter((proof) => proof !== undefined).join(", ") || "-";
+}
