@@ -44,7 +44,7 @@ const column = record({
 const chunk = record({
   volume: integer(),
   offset: integer(),
-  size: integer(),
+  size: integer(0, MAX_CHUNK_BYTES + (MAX_CHUNK_BYTES >> 6)),
   sha256: hash,
   rawSize: integer(0, MAX_CHUNK_BYTES),
   rows: integer(),

@@ -1,4 +1,5 @@
 import type { Manifest } from "./manifest.ts";
+import { sealJson } from "./sealed-json.ts";
 
 /** Name of the manifest below the snapshot's folder. */
 export const MANIFEST_NAME = "manifest.json";
@@ -6,7 +7,7 @@ export const MANIFEST_NAME = "manifest.json";
 /** Bytes that a reader accepts at most for a manifest. */
 export const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
 
-/** Renders a manifest as it is stored: one line of JSON in UTF-8 and a newline. */
+/** Renders a manifest as it is stored: one line of sealed JSON in UTF-8 and a newline. */
 export function renderManifest(manifest: Manifest): Buffer {
-  return Buffer.from(`${JSON.stringify(manifest)}\n`, "utf8");
+  return sealJson(manifest);
 }

@@ -4,6 +4,7 @@ import { checkJson } from "./check-json.ts";
 import type { ChunkRef, Manifest } from "./manifest.ts";
 import { manifestShape } from "./manifest-shape.ts";
 import { MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { isSealIntact } from "./sealed-json.ts";
 import { parseSnapshotId } from "./snapshot-id.ts";
 
 const MAX_DEPTH = 32;
@@ -28,11 +29,14 @@ export function parseManifest(bytes: Uint8Array, name: string): Manifest {
       { hint: "Upgrade rowkeep." },
     );
   }
+  // Behind the version, which may have another seal; before the rest, so that a flipped bit is called what it is.
+  if (!isSealIntact(bytes)) throw refuse("it is damaged (its SHA-256 is not the one recorded)");
   const problem = manifestShape(value);
   if (problem !== undefined) throw refuse(`manifest${problem}`);
-  const contradiction = findContradiction(value as Manifest);
+  const { sha256: _seal, ...manifest } = value as Manifest & { readonly sha256: string };
+  const contradiction = findContradiction(manifest);
   if (contradiction !== undefined) throw refuse(contradiction);
-  return value as Manifest;
+  return manifest;
 }
 
 function parseJson(bytes: Uint8Array, refuse: (problem: string, cause?: unknown) => Error): unknown {
@@ -61,7 +65,7 @@ function findContradiction(manifest: Manifest): string | undefined {
     if (volume.name !== volumeName(index)) return `volume ${index + 1} has the name of another one`;
     if (volume.size % TAR_BLOCK !== 0) return `the size of ${volume.name} is not that of a tar file`;
   }
-  return findMisplacedChunk(manifest) ?? findWrongTable(manifest);
+  return findMisplacedChunk(manifest) ?? findWrongTable(manifest) ?? findWrongFile(manifest);
 }
 
 /** Name of the object that holds the volume with this index. */
@@ -100,6 +104,13 @@ function findWrongTable(manifest: Manifest): string | undefined {
     }
   }
   return undefined;
+}
+
+function findWrongFile(manifest: Manifest): string | undefined {
+  const index = manifest.files.findIndex(
+    ({ size, chunks }) => chunks.reduce((sum, chunk) => sum + chunk.rawSize, 0) !== size,
+  );
+  return index < 0 ? undefined : `the chunks of file ${index + 1} do not add up to its size`;
 }
 
 /** Gives every chunk of a snapshot: of tables, large objects and files. */

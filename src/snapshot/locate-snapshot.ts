@@ -1,0 +1,107 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import type { Manifest } from "./manifest.ts";
+import { openRepository, type RepositoryOptions } from "./repository.ts";
+import type { DamagedSnapshot, SnapshotList, SnapshotSummary } from "./snapshot-summary.ts";
+
+export interface LocateOptions extends RepositoryOptions {
+  /** The preferred one first. */
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  readonly signal: AbortSignal;
+}
+
+/** A snapshot and where it is. */
+export interface PlacedSnapshot extends SnapshotSummary {
+  readonly destinations: readonly Destination[];
+}
+
+/** What all destinations together have. */
+export interface PlacedList {
+  /** The oldest first. */
+  readonly snapshots: readonly PlacedSnapshot[];
+  readonly damaged: readonly (DamagedSnapshot & { readonly destination: Destination })[];
+  /** Destinations that could not be read: what they have is not in the list. */
+  readonly unread: readonly { readonly destination: Destination; readonly error: OperationalError }[];
+}
+
+/** Lists the snapshots of several destinations as one. Fails with kind `destination` only when none can be read. */
+export async function listEverywhere(options: LocateOptions): Promise<PlacedList> {
+  const unread: { destination: Destination; error: OperationalError }[] = [];
+  const lists = await Promise.all(
+    options.destinations.map(async (destination) => {
+      try {
+        return { destination, list: await openRepository(destination, options.prefix, options).list(options) };
+      } catch (error) {
+        options.signal.throwIfAborted();
+        if (!(error instanceof OperationalError)) throw error;
+        unread.push({ destination, error });
+        return { destination, list: { snapshots: [], damaged: [] } };
+      }
+    }),
+  );
+  if (unread[0] && unread.length === options.destinations.length) throw unread[0].error;
+  return { ...merge(lists), unread };
+}
+
+function merge(lists: readonly { readonly destination: Destination; readonly list: SnapshotList }[]) {
+  const byId = new Map<string, SnapshotSummary & { destinations: Destination[] }>();
+  for (const { destination, list } of lists) {
+    for (const summary of list.snapshots) {
+      const known = byId.get(summary.id);
+      if (!known) byId.set(summary.id, { ...summary, destinations: [destination] });
+      else
+        byId.set(summary.id, {
+          ...known,
+          ...newestMarks(known, summary),
+          destinations: [...known.destinations, destination],
+        });
+    }
+  }
+  return {
+    snapshots: [...byId.values()].sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1)),
+    damaged: lists.flatMap(({ destination, list }) => list.damaged.map((damaged) => ({ ...damaged, destination }))),
+  };
+}
+
+function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<SnapshotSummary> {
+  const newest = (name: "verifiedAt" | "drilledAt") => {
+    const times = [left[name], right[name]].filter((time) => time !== undefined).sort();
+    return times.length > 0 ? { [name]: times.at(-1) } : {};
+  };
+  return { ...newest("verifiedAt"), ...newest("drilledAt") };
+}
+
+export interface LocatedSnapshot {
+  readonly id: string;
+  readonly manifest: Manifest;
+  /** Those that have it, the one that gave the manifest first. */
+  readonly destinations: readonly Destination[];
+  readonly unread: PlacedList["unread"];
+}
+
+/**
+ * Finds the chosen snapshot at these destinations and reads its manifest from the first one that gives it undamaged.
+ * Fails with kind `archive` (`not-found`, `ambiguous`, `invalid-manifest`, `future-version`) or `destination`.
+ */
+export async function locateSnapshot(
+  options: LocateOptions & { readonly choice: SnapshotChoice },
+): Promise<LocatedSnapshot> {
+  const { snapshots, damaged, unread } = await listEverywhere(options);
+  const good = new Set(snapshots.map(({ id }) => id));
+  const id = findSnapshot({ snapshots, damaged: damaged.filter((one) => !good.has(one.id)) }, options.choice);
+  const places = snapshots.find((snapshot) => snapshot.id === id)?.destinations ?? [];
+  let failure: unknown = damaged.find((one) => one.id === id)?.error;
+  for (const [index, place] of places.entries()) {
+    try {
+      const manifest = await openRepository(place, options.prefix).readManifest(id, options);
+      return { id, manifest, destinations: places.slice(index), unread };
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof OperationalError)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+}

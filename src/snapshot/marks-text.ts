@@ -1,0 +1,30 @@
+import { archiveError } from "../archive/archive-error.ts";
+import { checkJson } from "./check-json.ts";
+import { isSealIntact, sealJson } from "./sealed-json.ts";
+import { optional, record, text } from "./shape.ts";
+import type { Marks } from "./snapshot-summary.ts";
+
+/** Name of the marks below the snapshot's folder. */
+export const MARKS_NAME = "verified.json";
+export const MAX_MARKS_BYTES = 64 * 1024;
+
+const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
+const marksShape = record({ verifiedAt: optional(text(40, INSTANT)), drilledAt: optional(text(40, INSTANT)) });
+
+export function renderMarks(marks: Marks): Buffer {
+  return sealJson(marks);
+}
+
+/** Reads marks from bytes that may be hostile; fails with kind `archive`. */
+export function parseMarks(bytes: Buffer): Marks {
+  const json = bytes.toString("utf8");
+  let value: unknown;
+  try {
+    value = isSealIntact(bytes) && checkJson(json, 4) === undefined ? JSON.parse(json) : undefined;
+  } catch {
+    value = undefined;
+  }
+  if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
+  const { verifiedAt, drilledAt } = value as Marks;
+  return { ...(verifiedAt ? { verifiedAt } : {}), ...(drilledAt ? { drilledAt } : {}) };
+}

@@ -1,0 +1,230 @@
+import { archiveError } from "../archive/archive-error.ts";
+import { codeOf, OperationalError } from "../base/errors.ts";
+import type { Destination, ObjectInfo } from "../destinations/destination.ts";
+import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import type { Manifest } from "./manifest.ts";
+import { MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, renderMarks } from "./marks-text.ts";
+import { bytesOf, collectBytes } from "./object-bytes.ts";
+import { parseManifest } from "./parse-manifest.ts";
+import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
+import {
+  type DamagedSnapshot,
+  type Marks,
+  type SnapshotList,
+  type SnapshotSummary,
+  summaryOf,
+} from "./snapshot-summary.ts";
+
+/** Keeps summaries of manifests, which never change, so that a list need not read them again. */
+export interface SummaryCache {
+  get(key: string, size: number, modifiedAt: Date): Promise<SnapshotSummary | undefined>;
+  put(key: string, size: number, modifiedAt: Date, summary: SnapshotSummary): Promise<void>;
+}
+
+/** Objects of a run that never stored its manifest. */
+export interface Garbage {
+  readonly id: string;
+  readonly keys: readonly string[];
+  readonly bytes: number;
+}
+
+export interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+/** The snapshots of one database of one job at one destination. */
+export interface Repository {
+  readonly destination: Destination;
+  readonly prefix: string;
+  /** A damaged or foreign manifest is reported as such and hides no other. Fails with kind `destination`. */
+  list(options: Waiting): Promise<SnapshotList>;
+  /** Fails with kind `archive`: `not-found`, `future-version`, `invalid-manifest`; or `destination`. */
+  readManifest(id: string, options: Waiting): Promise<Manifest>;
+  /** Gives the id of the chosen snapshot; see find-snapshot.ts. */
+  find(choice: SnapshotChoice, options: Waiting): Promise<string>;
+  /** Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. */
+  remove(id: string, options: Waiting): Promise<void>;
+  /** Adds to the marks of a snapshot. */
+  mark(id: string, marks: Marks, options: Waiting): Promise<void>;
+  /** Finds what runs left behind, once nothing was added for `leaseMs` by the destination's clock. */
+  findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]>;
+  /** Removes garbage, unless a manifest came in the meantime. Gives the bytes that were freed. */
+  removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number>;
+}
+
+export interface RepositoryOptions {
+  readonly cache?: SummaryCache | undefined;
+}
+
+/** Opens the snapshots below `prefix` (`<job>/<database>`); touches nothing yet. */
+export function openRepository(destination: Destination, prefix: string, options: RepositoryOptions = {}): Repository {
+  // An empty prefix would be the whole bucket.
+  if (prefix.split("/").some((segment) => segment === ""))
+    throw new RangeError(`not a prefix of snapshots: "${prefix}"`);
+  return new ObjectRepository(destination, prefix, options.cache);
+}
+
+/** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
+const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json)$/;
+
+const MANIFESTS_AT_ONCE = 8;
+
+class ObjectRepository implements Repository {
+  readonly destination: Destination;
+  readonly prefix: string;
+  readonly #cache: SummaryCache | undefined;
+
+  constructor(destination: Destination, prefix: string, cache: SummaryCache | undefined) {
+    this.destination = destination;
+    this.prefix = prefix;
+    this.#cache = cache;
+  }
+
+  async list(options: Waiting): Promise<SnapshotList> {
+    const byId = new Map<string, { id: string; manifest?: ObjectInfo; marks?: ObjectInfo }>();
+    for await (const { id, name, info } of this.#objects("", options)) {
+      if (name !== MANIFEST_NAME && name !== MARKS_NAME) continue;
+      const entry = byId.get(id) ?? { id };
+      byId.set(id, entry);
+      if (name === MANIFEST_NAME) entry.manifest = info;
+      else entry.marks = info;
+    }
+    const snapshots: SnapshotSummary[] = [];
+    const damaged: DamagedSnapshot[] = [];
+    const queue = [...byId.values()];
+    const read = async () => {
+      for (let next = queue.pop(); next; next = queue.pop()) {
+        if (next.manifest === undefined) continue;
+        try {
+          const summary = await this.#summary(next.id, next.manifest, options);
+          snapshots.push({ ...summary, ...(next.marks ? await this.#readMarks(next.id, options) : {}) });
+        } catch (error) {
+          if (!isDamage(error)) throw error;
+          // Removed between the listing and now.
+          if (error.code !== "not-found") damaged.push({ id: next.id, error });
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
+    return { snapshots: snapshots.sort(byTime), damaged: damaged.sort(byTime) };
+  }
+
+  async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
+    const key = `${this.destination.name}/${info.key}`;
+    const known = await this.#cache?.get(key, info.size, info.modifiedAt);
+    if (known) return known;
+    const summary = summaryOf(await this.readManifest(id, options));
+    await this.#cache?.put(key, info.size, info.modifiedAt, summary);
+    return summary;
+  }
+
+  async readManifest(id: string, { signal }: Waiting): Promise<Manifest> {
+    const key = this.#key(id, MANIFEST_NAME);
+    const place = `${this.destination.name}/${key}`;
+    let bytes: Buffer;
+    try {
+      bytes = await collectBytes(this.destination.get(key, { signal }), MAX_MANIFEST_BYTES, place);
+    } catch (error) {
+      if (codeOf(error) !== "not-found") throw error;
+      throw archiveError(
+        `cannot find the snapshot ${id} at ${this.destination.name}: it has no manifest`,
+        "not-found",
+        {
+          hint: "List the snapshots of this job.",
+          cause: error,
+        },
+      );
+    }
+    const manifest = parseManifest(bytes, place);
+    if (manifest.id !== id) {
+      throw archiveError(`cannot read ${place}: it is the manifest of another snapshot`, "invalid-manifest");
+    }
+    return manifest;
+  }
+
+  async find(choice: SnapshotChoice, options: Waiting): Promise<string> {
+    return findSnapshot(await this.list(options), choice);
+  }
+
+  async remove(id: string, options: Waiting): Promise<void> {
+    await this.destination.remove(this.#key(id, MANIFEST_NAME), options);
+    const keys: string[] = [];
+    for await (const { info } of this.#objects(`${id}/`, options)) keys.push(info.key);
+    for (const key of keys) await this.destination.remove(key, options);
+  }
+
+  async mark(id: string, marks: Marks, options: Waiting): Promise<void> {
+    const bytes = renderMarks({ ...(await this.#readMarks(id, options)), ...marks });
+    await this.destination.put(this.#key(id, MARKS_NAME), () => bytesOf(bytes), {
+      size: bytes.length,
+      signal: options.signal,
+    });
+  }
+
+  /** Marks that are missing or unreadable are none: they are only ever good news. */
+  async #readMarks(id: string, { signal }: Waiting): Promise<Marks> {
+    try {
+      const key = this.#key(id, MARKS_NAME);
+      return parseMarks(await collectBytes(this.destination.get(key, { signal }), MAX_MARKS_BYTES, key));
+    } catch (error) {
+      if (isDamage(error) || codeOf(error) === "not-found") return {};
+      throw error;
+    }
+  }
+
+  async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {
+    const folders = new Map<string, { id: string; keys: string[]; bytes: number; newest: number; complete: boolean }>();
+    for await (const { id, name, info } of this.#objects("", options)) {
+      const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
+      folders.set(id, folder);
+      folder.complete ||= name === MANIFEST_NAME;
+      folder.keys.push(info.key);
+      folder.bytes += info.size;
+      folder.newest = Math.max(folder.newest, info.modifiedAt.getTime());
+    }
+    return [...folders.values()]
+      .filter(({ complete, newest }) => !complete && newest + options.leaseMs <= options.now.getTime())
+      .map(({ id, keys, bytes }) => ({ id, keys, bytes }));
+  }
+
+  async removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number> {
+    let freed = 0;
+    for (const { id, keys, bytes } of garbage) {
+      // A listing may be older than the truth; a manifest asked for by name is not.
+      if (await this.destination.stat(this.#key(id, MANIFEST_NAME), options)) continue;
+      for (const key of keys) await this.destination.remove(key, options);
+      freed += bytes;
+    }
+    return freed;
+  }
+
+  /** Gives what rowkeep itself wrote below the prefix, and nothing else that lies there. */
+  async *#objects(start: string, options: Waiting): AsyncIterable<{ id: string; name: string; info: ObjectInfo }> {
+    const folder = `${this.prefix}/`;
+    for await (const info of this.destination.list(folder + start, options)) {
+      if (!info.key.startsWith(folder)) continue;
+      const [id = "", name = "", ...deeper] = info.key.slice(folder.length).split("/");
+      if (deeper.length === 0 && OWN_OBJECT.test(name) && parseSnapshotId(id)) yield { id, name, info };
+    }
+  }
+
+  #key(id: string, name: string): string {
+    if (!parseSnapshotId(id)) {
+      throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
+        hint: "List the snapshots of this job.",
+      });
+    }
+    return `${this.prefix}/${id}/${name}`;
+  }
+}
+
+/** Tells a snapshot that cannot be used from a destination that cannot be read: the latter hides everything. */
+function isDamage(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && error.kind === "archive";
+}
+
+function byTime(left: { readonly id: string }, right: { readonly id: string }): number {
+  const [a, b] = [parseSnapshotId(left.id), parseSnapshotId(right.id)];
+  return a && b ? compareSnapshotIds(a, b) : 0;
+}

@@ -1,0 +1,49 @@
+import type { OperationalError } from "../base/errors.ts";
+import type { Manifest } from "./manifest.ts";
+
+/** When a snapshot was last proved; kept beside its manifest. ISO 8601. */
+export interface Marks {
+  readonly verifiedAt?: string | undefined;
+  readonly drilledAt?: string | undefined;
+}
+
+/** What a list of snapshots tells of one. */
+export interface SnapshotSummary
+  extends Pick<Manifest, "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "source" | "safetyOf">,
+    Marks {
+  readonly tables: number;
+  readonly rows: number;
+  readonly rawBytes: number;
+  /** Bytes of all volumes. */
+  readonly storedBytes: number;
+}
+
+/** A folder with a manifest that cannot be used, and why. */
+export interface DamagedSnapshot {
+  readonly id: string;
+  readonly error: OperationalError;
+}
+
+/** The oldest first. */
+export interface SnapshotList {
+  readonly snapshots: readonly SnapshotSummary[];
+  readonly damaged: readonly DamagedSnapshot[];
+}
+
+export function summaryOf(manifest: Manifest): SnapshotSummary {
+  const { id, job, database, kind, createdAt, consistency, source, safetyOf, tables } = manifest;
+  return {
+    id,
+    job,
+    database,
+    kind,
+    createdAt,
+    consistency,
+    source,
+    ...(safetyOf ? { safetyOf } : {}),
+    tables: tables.length,
+    rows: tables.reduce((sum, table) => sum + table.rows, 0),
+    rawBytes: tables.reduce((sum, table) => sum + table.rawBytes, 0),
+    storedBytes: manifest.volumes.reduce((sum, volume) => sum + volume.size, 0),
+  };
+}
