@@ -1,0 +1,280 @@
+import { randomBytes } from "node:crypto";
+import type { Dirent } from "node:fs";
+import { type FileHandle, lstat, mkdir, opendir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { codeOf } from "../base/errors.ts";
+import { exactBytes, rangeWithin } from "./checked-bytes.ts";
+import {
+  assertKey,
+  type Destination,
+  destinationError,
+  type GetOptions,
+  type ObjectInfo,
+  type OpenBytes,
+  type PutOptions,
+} from "./destination.ts";
+import type { LocalSettings } from "./destination-settings.ts";
+import { localError, localFolderError } from "./local-errors.ts";
+import {
+  appendFully,
+  assertFolders,
+  createFile,
+  createFolders,
+  openFile,
+  publishFile,
+  removeEmptyFolders,
+  removeFile,
+} from "./local-files.ts";
+
+const SUFFIX = ".in-progress";
+const WRITE_BYTES = 4 * 1024 * 1024;
+const READ_BYTES = 1024 * 1024;
+const TIDY_MS = 5000;
+
+/** Opens a folder as a destination and creates it (0700) when it is missing. The folder itself may be a symbolic link. */
+export async function openLocalDestination(
+  settings: LocalSettings,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<LocalDestination> {
+  signal.throwIfAborted();
+  const name = settings.name ?? settings.path;
+  try {
+    await mkdir(settings.path, { recursive: true, mode: 0o700 });
+    // A dangling link or a file in its place shows itself here, not in the middle of a run.
+    const folder = await opendir(settings.path);
+    await folder.close();
+  } catch (error) {
+    throw localError(error, `open ${name}`);
+  }
+  return new LocalDestination(name, settings.path);
+}
+
+/**
+ * A folder of a local disk or a mounted network drive. Files are written as `<name>.<random>.in-progress` beside their
+ * final place, synced and renamed.
+ */
+export class LocalDestination implements Destination {
+  readonly name: string;
+  readonly #root: string;
+
+  constructor(name: string, root: string) {
+    this.name = name;
+    this.#root = root;
+  }
+
+  async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
+    const { path, folders, object } = this.#place(key);
+    const { signal, exclusive = false } = options;
+    signal.throwIfAborted();
+    try {
+      if (exclusive && (await lstatOrGone(path)) !== undefined) throw alreadyThere(object);
+      const unfinished = await this.#createUnfinished(path, folders);
+      try {
+        await writeObject(unfinished.file, exactBytes(open(), options.size, { object, verb: "write", signal }));
+        await unfinished.close();
+        await publishFile(unfinished.path, path, exclusive, signal);
+      } catch (error) {
+        await unfinished.close().catch(() => undefined);
+        // The signal may be aborted already: tidying up must go on all the same.
+        await removeFile(unfinished.path, AbortSignal.timeout(TIDY_MS)).catch(() => undefined);
+        await removeEmptyFolders(this.#root, folders);
+        throw codeOf(error) === "EEXIST" ? alreadyThere(object) : error;
+      }
+    } catch (error) {
+      throw localFolderError(error, `write ${object}`);
+    }
+  }
+
+  async *get(key: string, { range, signal }: GetOptions): AsyncIterable<Uint8Array> {
+    const { path, folders, object } = this.#place(key);
+    signal.throwIfAborted();
+    try {
+      await assertFolders(this.#root, folders);
+      await using file = await openFile(path);
+      const info = await file.stat();
+      if (!info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "failed");
+      const { start, end } = rangeWithin(range, info.size, object);
+      for (let position = start; position < end; ) {
+        signal.throwIfAborted();
+        const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - position));
+        const { bytesRead } = await file.read({ buffer, position });
+        if (bytesRead === 0) throw destinationError(`cannot read ${object}: it became shorter meanwhile`, "failed");
+        position += bytesRead;
+        yield bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead);
+      }
+    } catch (error) {
+      throw localError(error, `read ${object}`);
+    }
+  }
+
+  async stat(key: string, { signal }: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined> {
+    const { path, folders, object } = this.#place(key);
+    signal.throwIfAborted();
+    try {
+      await assertFolders(this.#root, folders);
+      const info = await lstat(path);
+      if (!info.isFile() || key.endsWith(SUFFIX)) return undefined;
+      return { key, size: info.size, modifiedAt: info.mtime };
+    } catch (error) {
+      if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
+      throw localError(error, `look at ${object}`);
+    }
+  }
+
+  async *list(prefix: string, { signal }: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo> {
+    for await (const { key, path } of this.#files(prefix, signal)) {
+      if (key.endsWith(SUFFIX)) continue;
+      const info = await lstatOrGone(path);
+      if (info?.isFile()) yield { key, size: info.size, modifiedAt: info.mtime };
+    }
+  }
+
+  async remove(key: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const { path, folders, object } = this.#place(key);
+    signal.throwIfAborted();
+    try {
+      await assertFolders(this.#root, folders);
+      await removeFile(path, signal);
+      await removeEmptyFolders(this.#root, folders);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return;
+      throw localError(error, `remove ${object}`);
+    }
+  }
+
+  /**
+   * Removes unfinished files that a dead process left below `prefix` and that nobody wrote to for `olderThanMs`.
+   * Gives the number of files removed.
+   */
+  async removeUnfinished(
+    prefix: string,
+    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+  ): Promise<number> {
+    const before = Date.now() - olderThanMs;
+    let removed = 0;
+    for await (const { key, path } of this.#files(prefix, signal)) {
+      if (!key.endsWith(SUFFIX)) continue;
+      const info = await lstatOrGone(path);
+      if (!info?.isFile() || info.mtimeMs > before) continue;
+      try {
+        if (await removeFile(path, signal)) removed++;
+      } catch (error) {
+        throw localError(error, `remove ${this.name}/${key}`);
+      }
+    }
+    return removed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  #place(key: string): { readonly path: string; readonly folders: readonly string[]; readonly object: string } {
+    assertKey(key);
+    if (key.split("/").some((segment) => segment.endsWith(SUFFIX) || isReservedOnWindows(segment))) {
+      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
+    }
+    const parts = key.split("/");
+    return { path: join(this.#root, ...parts), folders: parts.slice(0, -1), object: `${this.name}/${key}` };
+  }
+
+  /** Another writer that fails in the same folder may remove it, while it is empty, before our file is in it. */
+  async #createUnfinished(path: string, folders: readonly string[]) {
+    for (let tries = 1; ; tries++) {
+      await createFolders(this.#root, folders);
+      const unfinished = `${path}.${randomBytes(6).toString("hex")}${SUFFIX}`;
+      try {
+        const file = await createFile(unfinished);
+        let closed: Promise<void> | undefined;
+        const close = () => {
+          closed ??= file.close();
+          return closed;
+        };
+        return { path: unfinished, file, close };
+      } catch (error) {
+        if (codeOf(error) !== "ENOENT" || tries === 20) throw error;
+      }
+    }
+  }
+
+  /** Walks through all files whose key starts with `prefix`, folder by folder, holding one entry per depth. */
+  async *#files(prefix: string, signal: AbortSignal): AsyncIterable<{ readonly key: string; readonly path: string }> {
+    const parent = prefix.includes("/") ? dirname(`${prefix}x`) : "";
+    if (parent !== "") assertKey(parent);
+    try {
+      await assertFolders(this.#root, parent === "" ? [] : parent.split("/"));
+      yield* walk(join(this.#root, parent), parent === "" ? "" : `${parent}/`, prefix, signal);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT" && (await lstatOrGone(this.#root)) !== undefined) return;
+      throw localFolderError(error, `list ${this.name}/${prefix}`);
+    }
+  }
+}
+
+async function* walk(
+  folder: string,
+  keyOfFolder: string,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncIterable<{ readonly key: string; readonly path: string }> {
+  signal.throwIfAborted();
+  for await (const entry of await opendir(folder, { bufferSize: 256 })) {
+    signal.throwIfAborted();
+    const key = `${keyOfFolder}${entry.name}`;
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) {
+      const inside = `${key}/`;
+      if (inside.startsWith(prefix) || prefix.startsWith(inside)) yield* walkOrGone(path, inside, prefix, signal);
+    } else if (mayBeObject(entry) && key.startsWith(prefix)) {
+      yield { key, path };
+    }
+  }
+}
+
+/** A folder that another process emptied and removed while we were on the way is an empty one. */
+async function* walkOrGone(...args: Parameters<typeof walk>): ReturnType<typeof walk> {
+  try {
+    yield* walk(...args);
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Some file systems do not tell the kind of an entry: lstat decides then. Names that are no key are not ours. */
+function mayBeObject(entry: Dirent): boolean {
+  return (entry.isFile() || !entry.isSymbolicLink()) && /^[0-9A-Za-z._-]+$/.test(entry.name);
+}
+
+async function writeObject(file: FileHandle, bytes: AsyncIterable<Uint8Array>) {
+  let parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of bytes) {
+    parts.push(part);
+    size += part.length;
+    if (size < WRITE_BYTES) continue;
+    await appendFully(file, parts);
+    parts = [];
+    size = 0;
+  }
+  if (size > 0) await appendFully(file, parts);
+  // Also the moment at which a network folder admits that it is full.
+  await file.sync();
+}
+
+async function lstatOrGone(path: string) {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
+    throw error;
+  }
+}
+
+function alreadyThere(object: string): Error {
+  return destinationError(`cannot write ${object}: it exists already`, "exists", {
+    hint: "Check whether another run writes the same snapshot.",
+  });
+}
+
+/** Windows opens a device for these names, with any extension. */
+function isReservedOnWindows(segment: string): boolean {
+  return process.platform === "win32" && /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)|\.$/i.test(segment);
+}

@@ -1,0 +1,37 @@
+import { type Destination, destinationError } from "./destination.ts";
+import type { DestinationSettings } from "./destination-settings.ts";
+
+export interface OpenDestinationOptions {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Opens a destination; its protocol's library is loaded now and not before. The caller disposes the result.
+ * Fails with the reasons of `Destination`, `unsupported` for a type that this version cannot serve.
+ */
+export async function openDestination(
+  settings: DestinationSettings,
+  options: OpenDestinationOptions,
+): Promise<Destination> {
+  options.signal.throwIfAborted();
+  switch (settings.type) {
+    case "local": {
+      const { openLocalDestination } = await import("./local-destination.ts");
+      return openLocalDestination(settings, options);
+    }
+    case "sftp":
+    case "s3":
+    case "ftp":
+    case "azure":
+    case "gcs":
+      throw notAvailable(settings.type);
+  }
+}
+
+function notAvailable(type: string): Error {
+  return destinationError(
+    `cannot open the destination: the type ${type} is not available yet in this version`,
+    "unsupported",
+    { hint: "Use a destination of type local." },
+  );
+}
