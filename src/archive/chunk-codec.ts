@@ -1,14 +1,4 @@
-import { promisify } from "node:util";
-import {
-  constants,
-  gunzipSync,
-  gzip,
-  type ZlibOptions,
-  type ZstdOptions,
-  zstdCompress,
-  zstdCompressSync,
-  zstdDecompressSync,
-} from "node:zlib";
+import { constants, gunzipSync, gzipSync, type ZstdOptions, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { codeOf } from "../base/errors.ts";
 import { archiveError } from "./archive-error.ts";
 
@@ -23,27 +13,16 @@ export interface Compression {
 /** Raw bytes that one chunk may hold at most: what a reader keeps in memory for a chunk, whatever a manifest says. */
 export const MAX_CHUNK_BYTES = 128 * 1024 * 1024;
 
-/** `false`: zstd runs on the main thread, which saves a thread switch a chunk but blocks the sockets meanwhile. */
-const IN_THREAD_POOL = true;
-
-const zstdInPool = promisify<Uint8Array, ZstdOptions, Buffer>(zstdCompress);
-const gzipInPool = promisify<Uint8Array, ZlibOptions, Buffer>(gzip);
-
 /**
- * Compresses the bytes of one chunk. `raw` must not change before the promise resolves; with codec `none` the result
- * is `raw` itself.
+ * Compresses the bytes of one chunk, at once and on this thread (see ChunkCompressor); with codec `none` the result is
+ * `raw` itself.
  */
-export async function compressChunk(raw: Uint8Array, compression: Compression): Promise<Buffer> {
+export function compressChunk(raw: Uint8Array, compression: Compression): Buffer {
   switch (compression.codec) {
-    case "zstd": {
-      const options = zstdOptions(raw.length, compression.level);
-      return IN_THREAD_POOL ? zstdInPool(raw, options) : zstdCompressSync(raw, options);
-    }
+    case "zstd":
+      return zstdCompressSync(raw, zstdOptions(raw.length, compression.level));
     case "gzip":
-      return gzipInPool(raw, {
-        level: compression.level,
-        chunkSize: Math.max(64, raw.length + (raw.length >> 10) + 64),
-      });
+      return gzipSync(raw, { level: compression.level, chunkSize: Math.max(64, raw.length + (raw.length >> 10) + 64) });
     case "none":
       return Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   }

@@ -1,5 +1,6 @@
 import { hash } from "node:crypto";
-import { type Compression, compressChunk, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import { type Compression, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import { ChunkCompressor } from "../archive/chunk-compressor.ts";
 import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
 import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts";
 import type { OperationalError } from "../base/errors.ts";
@@ -76,6 +77,7 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   readonly #volumes: VolumeWriter;
   readonly #folder: string;
   readonly #compression: Compression;
+  readonly #compressor: ChunkCompressor;
   #storedBytes = 0;
   #committed = false;
 
@@ -83,6 +85,7 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     this.#volumes = volumes;
     this.#folder = folder;
     this.#compression = compression;
+    this.#compressor = new ChunkCompressor(compression);
   }
 
   get storedBytes(): number {
@@ -98,12 +101,12 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   async addChunk(entry: ChunkEntry | string, raw: Uint8Array, rows: number): Promise<ChunkRef> {
     if (raw.length > MAX_CHUNK_BYTES) throw new RangeError(`a chunk of ${raw.length} bytes is beyond the format`);
     const rawSize = raw.length;
-    const stored = await compressChunk(raw, this.#compression);
-    const sha256 = hash("sha256", stored);
     const name = (typeof entry === "string" ? entry : entryNameOf(entry)) + extensionOf(this.#compression.codec);
-    const { volume, offset } = await this.#volumes.append(name, stored);
-    this.#storedBytes += stored.length;
-    return { volume, offset, size: stored.length, sha256, rawSize, rows };
+    return this.#compressor.compress(raw, async ({ stored, sha256 }) => {
+      const { volume, offset } = await this.#volumes.append(name, stored);
+      this.#storedBytes += stored.length;
+      return { volume, offset, size: stored.length, sha256, rawSize, rows };
+    });
   }
 
   async addPlain(entry: string, bytes: Uint8Array): Promise<void> {
@@ -126,6 +129,7 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#compressor[Symbol.asyncDispose]();
     await this.#volumes[Symbol.asyncDispose]();
     const abandoned = this.#volumes.lanes.filter((lane) => !this.#committed || lane.error);
     // The newest key first: without its manifest the rest is garbage, never a snapshot with holes.

@@ -1,0 +1,112 @@
+import { hash } from "node:crypto";
+import { Worker } from "node:worker_threads";
+import { type Compression, compressChunk } from "./chunk-codec.ts";
+import type { ChunkAnswer, ChunkRequest } from "./chunk-worker.ts";
+
+export interface StoredChunk {
+  readonly stored: Uint8Array;
+  /** Lower-case hex SHA-256 of the stored bytes. */
+  readonly sha256: string;
+}
+
+/** Chunks below this size are compressed where they are: handing them over would take longer. */
+const WORTH_A_THREAD_BYTES = 64 * 1024;
+const MAX_THREADS = 4;
+
+/** The same folder holds this file and the thread's, as sources and when compiled. */
+const WORKER = new URL(import.meta.url.endsWith(".ts") ? "./chunk-worker.ts" : "./chunk-worker.js", import.meta.url);
+
+/** Bytes that a compressor adds at most to bytes that it cannot make smaller. */
+const outputBoundOf = (rawBytes: number) => rawBytes + (rawBytes >> 7) + 4096;
+
+interface Thread {
+  readonly worker: Worker;
+  output: Buffer;
+  settle: PromiseWithResolvers<ChunkAnswer> | undefined;
+}
+
+/**
+ * Compresses chunks on threads of their own, so that the main one is free for sockets. Node's asynchronous zstd would do
+ * so too, but feeds the compressor piece by piece, which takes it a third longer than whole chunks at once.
+ *
+ * Bytes in a SharedArrayBuffer are read where they are; others are copied to the thread. A thread's output is memory
+ * that is used again for the next chunk: nothing of a chunk's size is left to the garbage collector.
+ */
+export class ChunkCompressor implements AsyncDisposable {
+  readonly #compression: Compression;
+  readonly #idle: Thread[] = [];
+  readonly #all = new Set<Thread>();
+  readonly #queue: ((thread: Thread) => void)[] = [];
+
+  constructor(compression: Compression) {
+    this.#compression = compression;
+  }
+
+  /**
+   * Compresses one chunk and gives what `use` makes of it. `raw` must not change before it resolves; the stored bytes
+   * are valid until `use` resolves. May be called concurrently.
+   */
+  async compress<T>(raw: Uint8Array, use: (chunk: StoredChunk) => Promise<T>): Promise<T> {
+    if (raw.length < WORTH_A_THREAD_BYTES || this.#compression.codec === "none") {
+      const stored = compressChunk(raw, this.#compression);
+      return use({ stored, sha256: hash("sha256", stored) });
+    }
+    const thread = await this.#acquire();
+    try {
+      const answer = await this.#ask(thread, raw);
+      if ("failure" in answer) throw new Error(`cannot compress a chunk: ${answer.failure}`);
+      return await use({ stored: thread.output.subarray(0, answer.size), sha256: answer.sha256 });
+    } finally {
+      this.#release(thread);
+    }
+  }
+
+  async #ask(thread: Thread, raw: Uint8Array): Promise<ChunkAnswer> {
+    const bound = outputBoundOf(raw.length);
+    if (thread.output.length < bound) thread.output = Buffer.from(new SharedArrayBuffer(bound));
+    const settle = Promise.withResolvers<ChunkAnswer>();
+    thread.settle = settle;
+    thread.worker.ref();
+    const request: ChunkRequest = { raw, compression: this.#compression, output: thread.output };
+    thread.worker.postMessage(request);
+    try {
+      return await settle.promise;
+    } finally {
+      thread.worker.unref();
+    }
+  }
+
+  async #acquire(): Promise<Thread> {
+    const idle = this.#idle.pop();
+    if (idle) return idle;
+    if (this.#all.size < MAX_THREADS) return this.#start();
+    return new Promise((resolve) => this.#queue.push(resolve));
+  }
+
+  #release(thread: Thread): void {
+    if (!this.#all.has(thread)) return;
+    const next = this.#queue.shift();
+    if (next) next(thread);
+    else this.#idle.push(thread);
+  }
+
+  #start(): Thread {
+    // The command's own flags (an inspector, a profile) are not meant for the threads.
+    const worker = new Worker(WORKER, { execArgv: [], name: "rowkeep-compress" });
+    const thread: Thread = { worker, output: Buffer.alloc(0), settle: undefined };
+    const fail = (error: Error) => {
+      this.#all.delete(thread);
+      thread.settle?.reject(error);
+    };
+    worker.unref();
+    worker.on("message", (answer: ChunkAnswer) => thread.settle?.resolve(answer));
+    worker.on("error", fail);
+    worker.on("exit", () => fail(new Error("the compressing thread ended")));
+    this.#all.add(thread);
+    return thread;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#all].map(({ worker }) => worker.terminate()));
+  }
+}

@@ -1,0 +1,161 @@
+import { archiveError } from "../archive/archive-error.ts";
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
+import { findSnapshot } from "../snapshot/find-snapshot.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
+import { MANIFEST_NAME } from "../snapshot/manifest-text.ts";
+import { openRepository, type Repository } from "../snapshot/repository.ts";
+import { type Problem, verifySample, verifyVolume } from "../snapshot/verify-volume.ts";
+import type { Report } from "./progress.ts";
+
+export interface VerifySnapshotOptions {
+  /** Each one is verified: a good copy at one says nothing about another. */
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  /** An id, a unique beginning of one, or `latest`; left out: every snapshot. */
+  readonly id?: string | undefined;
+  /** Part of the chunks to read, above 0 up to 1: a random sample instead of everything. */
+  readonly sample?: number | undefined;
+  /** Makes the choice of the sample the same again. */
+  readonly seed?: number | undefined;
+  readonly now?: (() => Date) | undefined;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+export interface VerifiedSnapshot {
+  readonly id: string;
+  readonly destination: string;
+  readonly ok: boolean;
+  /** How many chunks were read, and their stored bytes. */
+  readonly chunks: number;
+  readonly bytes: number;
+  /** The part of the chunks that was read; 1 is everything. */
+  readonly sample: number;
+  readonly problems: readonly Problem[];
+}
+
+export interface VerifyResult {
+  readonly ok: boolean;
+  readonly snapshots: readonly VerifiedSnapshot[];
+}
+
+const MAX_PROBLEMS = 1000;
+
+/**
+ * Reads snapshots again from their destinations and checks every hash, size and row count. Problems are results, never
+ * thrown. A snapshot that is wholly read and good gets its mark `verifiedAt`.
+ * Fails with kind `archive`, `not-found` when there is nothing to verify; kind `destination` when one cannot be listed.
+ */
+export async function verifySnapshot(options: VerifySnapshotOptions): Promise<VerifyResult> {
+  const snapshots: VerifiedSnapshot[] = [];
+  let missing = archiveError("cannot verify a snapshot: there is none", "not-found", {
+    hint: "Run the job first.",
+  });
+  for (const destination of options.destinations) {
+    const repository = openRepository(destination, options.prefix);
+    const list = await repository.list(options);
+    try {
+      const chosen = options.id === undefined ? undefined : findSnapshot(list, { name: options.id });
+      for (const { id } of [...list.snapshots, ...list.damaged]) {
+        if (chosen === undefined || id === chosen) snapshots.push(await verifyOne(repository, id, options));
+      }
+    } catch (error) {
+      const damaged = list.damaged.find((one) => one.error === error);
+      if (damaged) snapshots.push(verdict(repository, damaged.id, 1, [], [unreadable(damaged.error)]));
+      else if (error instanceof OperationalError && error.code === "not-found") missing = error;
+      else throw error;
+    }
+  }
+  if (snapshots.length === 0) throw missing;
+  return { ok: snapshots.every(({ ok }) => ok), snapshots };
+}
+
+async function verifyOne(
+  repository: Repository,
+  id: string,
+  options: VerifySnapshotOptions,
+): Promise<VerifiedSnapshot> {
+  const { signal, report } = options;
+  const sample = options.sample ?? 1;
+  report({ type: "phase", text: `verifying ${id} at ${repository.destination.name}` });
+  let manifest: Manifest;
+  try {
+    manifest = await repository.readManifest(id, { signal });
+  } catch (error) {
+    if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
+    return verdict(repository, id, sample, [], [unreadable(error)]);
+  }
+  const all = [...chunkPlacesOf(manifest)];
+  const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
+  const problems: Problem[] = [];
+  const groups = byVolume(chosen);
+  for (const [index, volume] of manifest.volumes.entries()) {
+    const key = `${repository.prefix}/${id}/${volume.name}`;
+    const check = {
+      manifest,
+      volume,
+      object: { destination: repository.destination, key, size: volume.size },
+      chunks: groups.get(index) ?? [],
+      signal,
+    };
+    problems.push(...(sample < 1 ? await verifySample(check) : await verifyVolume(check)));
+  }
+  const result = verdict(repository, id, sample, chosen, problems);
+  if (result.ok && sample >= 1) await markVerified(repository, id, options);
+  return result;
+}
+
+function verdict(
+  repository: Repository,
+  id: string,
+  sample: number,
+  chunks: readonly ChunkPlace[],
+  problems: readonly Problem[],
+): VerifiedSnapshot {
+  const bytes = chunks.reduce((sum, { ref }) => sum + ref.size, 0);
+  const listed = problems.slice(0, MAX_PROBLEMS);
+  const more = problems.length - listed.length;
+  if (more > 0) listed.push({ volume: "", chunk: "", problem: `${more} further problems are not listed` });
+  const destination = repository.destination.name;
+  return { id, destination, ok: listed.length === 0, chunks: chunks.length, bytes, sample, problems: listed };
+}
+
+function unreadable(error: OperationalError): Problem {
+  return { volume: MANIFEST_NAME, chunk: "", problem: error.message };
+}
+
+/** A destination that cannot be written does not make the snapshot worse. */
+async function markVerified(repository: Repository, id: string, options: VerifySnapshotOptions): Promise<void> {
+  const verifiedAt = (options.now?.() ?? new Date()).toISOString();
+  try {
+    await repository.mark(id, { verifiedAt }, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!(error instanceof OperationalError)) throw error;
+    options.report({ type: "warning", message: `the proof of ${id} was not recorded: ${error.message}` });
+  }
+}
+
+/** Chooses this part of the chunks at random, at least one. */
+function chooseSample(
+  all: readonly ChunkPlace[],
+  part: number,
+  seed = Math.floor(Math.random() * 2 ** 32),
+): ChunkPlace[] {
+  const random = mulberry32(seed);
+  const shuffled = all.map((place) => ({ place, order: random() })).sort((left, right) => left.order - right.order);
+  return shuffled.slice(0, Math.max(1, Math.ceil(all.length * part))).map(({ place }) => place);
+}
+
+/** A small generator with a seed, because `Math.random` has none. */
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
