@@ -54,12 +54,14 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "show the snapshots of a job",
     arguments: [job],
     options: [from],
+    load: async () => (await import("./commands/list.ts")).list,
   },
   {
     name: "show",
     summary: "show one snapshot and its tables",
     arguments: [job, snapshot],
     options: [from],
+    load: async () => (await import("./commands/show.ts")).show,
   },
   {
     name: "restore",
@@ -106,6 +108,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--drill", description: "restore into a scratch database (not available yet)" },
       from,
     ],
+    load: async () => (await import("./commands/verify.ts")).verify,
   },
   { name: "prune", summary: "remove the snapshots that the retention does not keep" },
   { name: "sync", summary: "copy snapshots to a destination that misses them" },

@@ -75,9 +75,9 @@ function branches(positions: readonly Position[], indent: string): string {
 }
 
 function renderZsh(positions: readonly Position[]): string {
-  const escape = (text: string) => text.replaceAll(":", "\\:");
+  const masked = (text: string) => text.replaceAll(":", "\\:");
   const words = ({ words }: Position) =>
-    words.map(({ word, help }) => quote(`${escape(word)}:${escape(help)}`)).join(" ");
+    words.map(({ word, help }) => quote(`${masked(word)}:${masked(help)}`)).join(" ");
   return `#compdef rowkeep
 # zsh completion of rowkeep: eval "$(rowkeep completion zsh)"
 _rowkeep() {

@@ -10,7 +10,7 @@ export function readCount(value: unknown, flag: string): number | undefined {
 /** Reads a comma-separated list; undefined when it was not given. Commas inside double quotes belong to a name. */
 export function readList(value: unknown, flag: string): readonly string[] | undefined {
   if (value === undefined) return undefined;
-  const parts = (String(value).match(/(?:"(?:[^"]|"")*"|[^,])+/g) ?? []).map((part) => part.trim());
+  const parts = (textOf(value).match(/(?:"(?:[^"]|"")*"|[^,])+/g) ?? []).map((part) => part.trim());
   if (parts.length === 0 || parts.includes("")) throw wrongValue(flag, value, "a name in it is empty");
   return parts;
 }
@@ -18,7 +18,7 @@ export function readList(value: unknown, flag: string): readonly string[] | unde
 /** Reads an instant; without a zone it is the machine's local time, as people mean it. */
 export function readTime(value: unknown, flag: string): Date | undefined {
   if (value === undefined) return undefined;
-  const text = String(value);
+  const text = textOf(value);
   // A date alone would be midnight UTC in JavaScript, but a date with a time local: people mean local both times.
   const date = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00` : text);
   if (!/^\d{4}-\d{2}-\d{2}/.test(text) || Number.isNaN(date.getTime())) {
@@ -30,11 +30,20 @@ export function readTime(value: unknown, flag: string): Date | undefined {
 /** Reads a length of time in milliseconds: `90s`, `15m`, `26h`, `2d`. */
 export function readDuration(value: unknown, flag: string): number | undefined {
   if (value === undefined) return undefined;
-  const match = /^(\d{1,6})(s|m|h|d)$/.exec(String(value));
+  const match = /^(\d{1,6})(s|m|h|d)$/.exec(textOf(value));
   const units: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
   const unit = units[match?.[2] ?? ""];
   if (!match || unit === undefined) throw wrongValue(flag, value, "it is not a duration like 90s, 15m, 26h or 2d");
   return Number(match[1]) * unit;
+}
+
+/** Reads a share above 0 and up to 1: `5%`, `0.05`. */
+export function readShare(value: unknown, flag: string): number | undefined {
+  if (value === undefined) return undefined;
+  const match = /^(\d{1,3}(?:\.\d{1,6})?)(%?)$/.exec(textOf(value));
+  const share = match ? Number(match[1]) / (match[2] ? 100 : 1) : 0;
+  if (share > 0 && share <= 1) return share;
+  throw wrongValue(flag, value, "it is not a share like 5%");
 }
 
 /** Reads an option that takes any text; undefined when it was not given. */
@@ -54,8 +63,13 @@ export function refuseUnavailable(options: Readonly<Record<string, unknown>>, fl
   }
 }
 
+/** Commander gives `true` for a flag without a value. */
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
 function wrongValue(flag: string, value: unknown, reason: string): OperationalError {
-  return new OperationalError(`cannot read ${flag} ${JSON.stringify(String(value))}: ${reason}`, {
+  return new OperationalError(`cannot read ${flag} ${JSON.stringify(textOf(value))}: ${reason}`, {
     kind: "usage",
     code: "wrong-value",
     hint: "See the command with --help.",

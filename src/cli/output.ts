@@ -29,8 +29,6 @@ export class Output {
   readonly paint: Chalk;
   /** Colours for stderr. */
   readonly paintErr: Chalk;
-  #beforeStderr: (() => void) | undefined;
-  #afterStderr: (() => void) | undefined;
 
   constructor(options: OutputOptions) {
     this.#options = options;
@@ -92,12 +90,6 @@ export class Output {
     return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
   }
 
-  /** Lets a progress display step aside while other text goes to stderr. */
-  interleave(before: (() => void) | undefined, after: (() => void) | undefined): void {
-    this.#beforeStderr = before;
-    this.#afterStderr = after;
-  }
-
   // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.
   #renderJson(record: Readonly<Record<string, unknown>>): string {
     return JSON.stringify(record, (_, value: unknown) =>
@@ -106,14 +98,10 @@ export class Output {
   }
 
   #toStdout(text: string): void {
-    this.#beforeStderr?.();
     this.#options.stdout.write(this.#options.json ? text : this.#options.redact(text));
-    this.#afterStderr?.();
   }
 
   #toStderr(text: string): void {
-    this.#beforeStderr?.();
     this.#options.stderr.write(this.#options.redact(text));
-    this.#afterStderr?.();
   }
 }

@@ -40,11 +40,11 @@ test("names the nearest command for an unknown one", async () => {
 });
 
 test("names the nearest option for an unknown one", async () => {
-  const result = await runCli(["restore", "shop", "--paln"]);
+  const result = await runCli(["verify", "shop", "--smaple", "5%"]);
 
   expect(result).toMatchObject({ exitCode: 2, stdout: "" });
-  expect(result.stderr).toContain("unknown option '--paln'");
-  expect(result.stderr).toContain("hint:  Did you mean --plan?");
+  expect(result.stderr).toContain("unknown option '--smaple'");
+  expect(result.stderr).toContain("hint:  Did you mean --sample?");
 });
 
 test("calls a missing argument and no command at all wrong usage", async () => {

@@ -41,6 +41,9 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
     cwd: options.cwd,
     env: Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined)),
     stdio: ["pipe", "pipe", "pipe"],
+    // A hanging process fails its test and is not left behind.
+    timeout: 60_000,
+    killSignal: "SIGKILL",
   });
   let stdout = "";
   let stderr = "";

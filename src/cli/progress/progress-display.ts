@@ -67,17 +67,12 @@ async function openScreen(context: CliContext, state: ProgressState): Promise<Pe
     spinner.text = text();
   }, FRAME_MS);
   timer.unref();
-  context.output.interleave(
-    () => spinner.clear(),
-    () => spinner.render(),
-  );
   return {
     phase() {
       spinner.text = text();
     },
     [Symbol.dispose]() {
       clearInterval(timer);
-      context.output.interleave(undefined, undefined);
       spinner.stop();
     },
   };

@@ -5,7 +5,7 @@ import { type ProgressState, shareOf, type TableProgress } from "./progress-stat
 const MOST_TABLES = 4;
 const MOST_SUMMARY_ROWS = 30;
 
-/** Renders the overall line: `backing up: 42 %, 3,100,000 rows, 620 MB, 510,000 rows/s, 102 MB/s, ETA 6.1 s`. */
+/** Renders the overall line: `backing up: 42 %, ETA 6.1 s, 3,100,000 rows, 620 MB, 510,000 rows/s, 102 MB/s`. */
 export function renderOverall(state: ProgressState, now: number): string {
   const phase = plain(state.phase || "working");
   if (state.startedAt === undefined) return phase;
@@ -14,11 +14,12 @@ export function renderOverall(state: ProgressState, now: number): string {
   const remaining = state.remainingMs(now);
   return [
     share === undefined ? phase : `${phase}: ${Math.floor(share * 100)} %`,
+    // In front, because a narrow terminal cuts the end.
+    ...(remaining === undefined ? [] : [`ETA ${formatDuration(remaining)}`]),
     `${formatCount(state.rows)} rows`,
     formatBytes(state.bytes),
     ...(elapsed >= 500 ? [formatRowRate(state.rows, elapsed), formatRate(state.bytes, elapsed)] : []),
     ...(state.storedBytes > 0 ? [`${formatBytes(state.storedBytes)} stored`] : []),
-    ...(remaining === undefined ? [] : [`ETA ${formatDuration(remaining)}`]),
   ].join(", ");
 }
 

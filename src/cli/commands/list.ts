@@ -1,0 +1,24 @@
+import { type ListedSnapshot, listSnapshots } from "../../usecases/list-snapshots.ts";
+import type { CommandAction } from "../command.ts";
+import { openJob } from "../open-job.ts";
+import { readText } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printSnapshots } from "../render/snapshots.ts";
+
+/** Shows the snapshots of a job; exit code 3 when one is damaged or a destination could not be read. */
+export const list: CommandAction = async (context, { args, options }) => {
+  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  const snapshots: ListedSnapshot[] = [];
+  const warnings: string[] = [];
+  {
+    using progress = await openProgress(context);
+    for (const { prefix } of job.databases) {
+      const { destinations } = job;
+      const part = await listSnapshots({ destinations, prefix, signal: context.signal, report: progress.report });
+      snapshots.push(...part.snapshots);
+      warnings.push(...part.warnings);
+    }
+  }
+  context.output.result({ snapshots, warnings }, () => printSnapshots(context.output, snapshots));
+  return warnings.length > 0 ? 3 : 0;
+};

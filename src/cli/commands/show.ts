@@ -1,0 +1,49 @@
+import { type ShownSnapshot, showSnapshot } from "../../usecases/show-snapshot.ts";
+import type { CommandAction } from "../command.ts";
+import { formatBytes, formatCount, formatTime } from "../format.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readText } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printSnapshot } from "../render/snapshots.ts";
+
+/** Shows one snapshot and its tables. */
+export const show: CommandAction = async (context, { args, options }) => {
+  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  const shown = await (async () => {
+    using progress = await openProgress(context);
+    return showSnapshot({
+      destinations: job.destinations,
+      prefix: onlyDatabase(job).prefix,
+      choice: { name: String(args[1]) },
+      signal: context.signal,
+      report: progress.report,
+    });
+  })();
+  context.output.result({ ...shown }, () => {
+    printSnapshot(context.output, factsOf(shown), shown.tables);
+    for (const message of [...shown.snapshot.notCaptured, ...shown.snapshot.warnings]) context.output.warn(message);
+  });
+  return undefined;
+};
+
+function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [string, string])[] {
+  const { source } = snapshot;
+  return [
+    ["snapshot", snapshot.id],
+    ["job", snapshot.job],
+    ["database", `${snapshot.database} (${source.engine} ${source.version})`],
+    ["kind", snapshot.kind],
+    ["time", formatTime(snapshot.createdAt)],
+    ["finished", formatTime(snapshot.finishedAt)],
+    ["consistency", snapshot.consistency],
+    ["tables", formatCount(tables.length)],
+    ["rows", formatCount(snapshot.rows)],
+    ["size", `${formatBytes(snapshot.rawBytes)} stored as ${formatBytes(snapshot.storedBytes)}`],
+    ["compression", `${snapshot.compression.codec} level ${snapshot.compression.level}`],
+    ...(snapshot.largeObjects > 0 ? [["large objects", formatCount(snapshot.largeObjects)] as const] : []),
+    ...(snapshot.files > 0 ? [["files", formatCount(snapshot.files)] as const] : []),
+    ...(snapshot.safetyOf ? [["safety of", snapshot.safetyOf.restoredSnapshot] as const] : []),
+    ["where", snapshot.destinations.join(", ")],
+    ["written by", `rowkeep ${snapshot.rowkeepVersion}`],
+  ];
+}

@@ -1,0 +1,60 @@
+import { OperationalError } from "../../base/errors.ts";
+import { type VerifiedSnapshot, verifySnapshot } from "../../usecases/verify-snapshot.ts";
+import type { CommandAction } from "../command.ts";
+import { formatBytes, formatPlural } from "../format.ts";
+import { openJob } from "../open-job.ts";
+import { readShare, readText, refuseUnavailable } from "../option-values.ts";
+import type { Output } from "../output.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { plain } from "../text-table.ts";
+
+const MOST_PROBLEMS = 20;
+
+/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged. */
+export const verify: CommandAction = async (context, { args, options }) => {
+  refuseUnavailable(options, { drill: "--drill" });
+  if (options.all && args[1] !== undefined) throw bothChosen();
+  const sample = readShare(options.sample, "--sample");
+  const id = options.all ? undefined : String(args[1] ?? "latest");
+  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  const snapshots: VerifiedSnapshot[] = [];
+  {
+    using progress = await openProgress(context);
+    for (const { prefix } of job.databases) {
+      const { destinations } = job;
+      const { signal, now } = context;
+      const result = await verifySnapshot({ destinations, prefix, id, sample, now, signal, report: progress.report });
+      snapshots.push(...result.snapshots);
+    }
+  }
+  context.output.result({ ok: snapshots.every(({ ok }) => ok), snapshots }, () => print(context.output, snapshots));
+  return snapshots.every(({ ok }) => ok) ? 0 : 7;
+};
+
+function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
+  if (snapshots.length === 0) output.line("no snapshots yet");
+  for (const { id, destination, ok, chunks, bytes, sample, problems } of snapshots) {
+    const verdict = ok ? output.paint.green("good:") : output.paint.red("damaged:");
+    const part = sample < 1 ? `, a sample of ${Math.round(sample * 1000) / 10} %` : "";
+    output.line(
+      `${verdict} ${plain(id)} at ${plain(destination)}: ${formatPlural(chunks, "chunk")}, ${formatBytes(bytes)}${part}`,
+    );
+    for (const { volume, chunk, problem } of problems.slice(0, MOST_PROBLEMS)) {
+      output.line(
+        `  ${[volume, chunk]
+          .filter((name) => name !== "")
+          .map(plain)
+          .join(" ")}: ${plain(problem)}`,
+      );
+    }
+    if (problems.length > MOST_PROBLEMS) output.line(`  and ${problems.length - MOST_PROBLEMS} more; see --json`);
+  }
+}
+
+function bothChosen(): OperationalError {
+  return new OperationalError("cannot verify a snapshot and all of them: choose one", {
+    kind: "usage",
+    code: "both-chosen",
+    hint: "Leave out --all or the snapshot.",
+  });
+}
