@@ -60,6 +60,7 @@ export class VolumeFanout {
         size: volume.size,
         sha256: volume.sha256,
         exclusive: true,
+        file: volume.path,
         signal: this.signal,
       });
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));

@@ -10,6 +10,11 @@ export interface PutOptions {
   readonly sha256?: string | undefined;
   /** Fail with `exists` when the key is taken already; without it the object is replaced as a whole. */
   readonly exclusive?: boolean | undefined;
+  /**
+   * A local file with exactly these bytes that nobody writes to any more: a destination on the same file system may make
+   * it a second name of the object instead of copying it. It may be deleted once `put` has settled.
+   */
+  readonly file?: string | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -21,9 +21,11 @@ import {
   createFile,
   createFolders,
   openFile,
+  openFileToSync,
   publishFile,
   removeEmptyFolders,
   removeFile,
+  tryLink,
 } from "./local-files.ts";
 
 const SUFFIX = ".in-progress";
@@ -68,9 +70,13 @@ export class LocalDestination implements Destination {
     signal.throwIfAborted();
     try {
       if (exclusive && (await lstatOrGone(path)) !== undefined) throw alreadyThere(object);
-      const unfinished = await this.#createUnfinished(path, folders);
+      const unfinished = await this.#createUnfinished(path, folders, options);
       try {
-        await writeObject(unfinished.file, exactBytes(open(), options.size, { object, verb: "write", signal }));
+        if (!unfinished.linked) {
+          await writeObject(unfinished.file, exactBytes(open(), options.size, { object, verb: "write", signal }));
+        }
+        // Also the moment at which a network folder admits that it is full.
+        await unfinished.file.sync();
         await unfinished.close();
         await publishFile(unfinished.path, path, exclusive, signal);
       } catch (error) {
@@ -177,18 +183,19 @@ export class LocalDestination implements Destination {
   }
 
   /** Another writer that fails in the same folder may remove it, while it is empty, before our file is in it. */
-  async #createUnfinished(path: string, folders: readonly string[]) {
+  async #createUnfinished(path: string, folders: readonly string[], options: PutOptions) {
     for (let tries = 1; ; tries++) {
       await createFolders(this.#root, folders);
       const unfinished = `${path}.${randomBytes(6).toString("hex")}${SUFFIX}`;
       try {
-        const file = await createFile(unfinished);
+        const linked = options.file !== undefined && (await linkWhole(options.file, unfinished, options.size));
+        const file = linked ? await openFileToSync(unfinished) : await createFile(unfinished);
         let closed: Promise<void> | undefined;
         const close = () => {
           closed ??= file.close();
           return closed;
         };
-        return { path: unfinished, file, close };
+        return { path: unfinished, file, linked, close };
       } catch (error) {
         if (codeOf(error) !== "ENOENT" || tries === 20) throw error;
       }
@@ -221,6 +228,8 @@ async function* walk(
     const key = `${keyOfFolder}${entry.name}`;
     const path = join(folder, entry.name);
     if (entry.isDirectory()) {
+      // A spool that lies at the destination itself, so that finished volumes need not be copied.
+      if (entry.name.endsWith(SUFFIX)) continue;
       const inside = `${key}/`;
       if (inside.startsWith(prefix) || prefix.startsWith(inside)) yield* walkOrGone(path, inside, prefix, signal);
     } else if (mayBeObject(entry) && key.startsWith(prefix)) {
@@ -255,8 +264,12 @@ async function writeObject(file: FileHandle, bytes: AsyncIterable<Uint8Array>) {
     size = 0;
   }
   if (size > 0) await appendFully(file, parts);
-  // Also the moment at which a network folder admits that it is full.
-  await file.sync();
+}
+
+/** Links a file that has this size; another size goes the long way, where it is refused with all due words. */
+async function linkWhole(from: string, to: string, size: number): Promise<boolean> {
+  const info = await lstat(from);
+  return info.isFile() && info.size === size && (await tryLink(from, to));
 }
 
 async function lstatOrGone(path: string) {

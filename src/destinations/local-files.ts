@@ -19,6 +19,11 @@ export function openFile(path: string): Promise<FileHandle> {
   return open(path, constants.O_RDONLY | NO_FOLLOW);
 }
 
+/** Opens a file only to sync it: Windows wants the right to write for that. */
+export function openFileToSync(path: string): Promise<FileHandle> {
+  return open(path, constants.O_RDWR | NO_FOLLOW);
+}
+
 /** Creates the folders of `parts` below `root` one by one (0700) and gives the innermost; follows no symbolic link. */
 export async function createFolders(root: string, parts: readonly string[]): Promise<string> {
   let folder = root;
@@ -66,13 +71,37 @@ export async function appendFully(file: FileHandle, parts: readonly Uint8Array[]
 /** Gives a finished file its name, replacing what has it; `exclusive` fails with `EEXIST` instead. */
 export async function publishFile(from: string, to: string, exclusive: boolean, signal: AbortSignal): Promise<void> {
   if (exclusive) {
-    // rename() replaces in silence; link() is the call that refuses.
-    await link(from, to);
-    await unlink(from);
+    await linkOrReserve(from, to);
   } else {
     await patiently(() => rename(from, to), signal);
   }
   await syncFolder(dirname(to));
+}
+
+/** rename() replaces in silence; link() is the call that refuses. File systems without links reserve the name first. */
+async function linkOrReserve(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (!WITHOUT_LINKS.includes(codeOf(error) ?? "")) throw error;
+    await (await createFile(to)).close();
+    return rename(from, to);
+  }
+  await unlink(from);
+}
+
+/** What exFAT, some network folders and containers answer to link(), and what two file systems answer together. */
+const WITHOUT_LINKS = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EMLINK", "EACCES"];
+
+/** Makes `to` a second name of the file; false where the file system cannot. */
+export async function tryLink(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    if (WITHOUT_LINKS.includes(codeOf(error) ?? "")) return false;
+    throw error;
+  }
 }
 
 /** Removes a file; true when there was one. */

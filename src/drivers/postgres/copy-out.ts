@@ -141,7 +141,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     const reused = this.#free.pop();
     if (!reused && this.#allocated === 2) return false;
     if (!reused) this.#allocated += 1;
-    this.#fill = reused ?? Buffer.allocUnsafeSlow(this.#options.batchBytes);
+    this.#fill = reused ?? sharedBuffer(this.#options.batchBytes);
     return true;
   }
 
@@ -272,4 +272,9 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     this.#consume(waiting);
     if (!this.#waiting) this.#socket?.resume();
   }
+}
+
+/** Memory that a compressing thread can read where it is. */
+function sharedBuffer(bytes: number): Buffer {
+  return Buffer.from(new SharedArrayBuffer(bytes));
 }

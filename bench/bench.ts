@@ -1,0 +1,203 @@
+/**
+ * Measures rowkeep against pg_dump and pg_restore on the same server and data, in turns, and writes docs/benchmarks.md.
+ *
+ *   npm run bench                     1.6 GB, 3 rounds
+ *   npm run bench -- --scale 0.1 --rounds 1 --no-write
+ */
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import pg from "pg";
+import { startPostgres } from "../test/support/postgres-server.ts";
+import { pgTool } from "../test/support/pg-tools.ts";
+import { benchData } from "./bench-data.ts";
+import { bytesBelow, type Measurement, measure, medianOf } from "./measure.ts";
+
+const { values: flags } = parseArgs({
+  options: {
+    scale: { type: "string", default: "1" },
+    rounds: { type: "string", default: "3" },
+    "no-write": { type: "boolean", default: false },
+  },
+});
+const scale = Number(flags.scale);
+const rounds = Number(flags.rounds);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const rowkeep = join(root, "bin/rowkeep.js");
+const work = join(tmpdir(), `rowkeep-bench-${process.pid}`);
+
+interface Way {
+  readonly name: string;
+  readonly run: (round: number) => Promise<Measurement>;
+  readonly size?: () => Promise<number>;
+}
+
+interface Row {
+  readonly name: string;
+  readonly seconds: number;
+  readonly ratios: readonly number[];
+  readonly peakMiB: number | undefined;
+  readonly bytes: number | undefined;
+}
+
+const pgDump = pgTool("pg_dump", 18);
+const pgRestore = pgTool("pg_restore", 18);
+if (!pgDump || !pgRestore) throw new Error("pg_dump and pg_restore 18 are missing: run npm run services");
+
+mkdirSync(work, { recursive: true });
+// Settings that a server of this size would have; fsync off, so that the disk of the machine is not what is measured.
+const server = await startPostgres(18, ["-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB", "-c", "autovacuum=off"]);
+try {
+  const url = await database("bench");
+  log(`making the data (scale ${scale})`);
+  for (const sql of benchData(scale)) await query(url, sql);
+  const [raw] = await query(
+    url,
+    "select sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
+  );
+  writeFileSync(join(work, "bench.yaml"), jobFile(url));
+
+  const dump = await compare("backup", backupWays(url));
+  const restore = await compare("restore", restoreWays());
+  const text = report(Number(raw?.[0] ?? 0), dump, restore);
+  process.stdout.write(text);
+  if (!flags["no-write"]) writeFileSync(join(root, "docs/benchmarks.md"), text);
+} finally {
+  await server[Symbol.asyncDispose]();
+  rmSync(work, { recursive: true, force: true });
+}
+
+function jobFile(url: string): string {
+  const destinations = `destinations:\n  - { type: local, path: ${JSON.stringify(join(work, "backups"))} }\n`;
+  return `version: 1\nname: bench\nsource:\n  url: ${JSON.stringify(url)}\n${destinations}compression: { codec: zstd, level: 2 }\nparallel: 2\n`;
+}
+
+function backupWays(url: string): readonly Way[] {
+  const folder = (name: string) => join(work, name);
+  const fresh = (name: string) => {
+    rmSync(folder(name), { recursive: true, force: true });
+    return folder(name);
+  };
+  const dump = (name: string, compression: readonly string[]): Way => ({
+    name: `pg_dump 18 -Fd -j2 ${compression.join(" ")}`.trim(),
+    run: () => measure(pgDump as string, ["-Fd", "-j2", ...compression, "-f", fresh(name), url]),
+    size: () => bytesBelow(folder(name)),
+  });
+  return [
+    {
+      name: "rowkeep run, 2 streams, zstd level 2",
+      run: () => {
+        fresh("backups");
+        return measure(process.execPath, [rowkeep, "run", join(work, "bench.yaml"), "--home", folder("home"), "-q"]);
+      },
+      size: () => bytesBelow(folder("backups")),
+    },
+    dump("zstd", ["--compress=zstd:3"]),
+    dump("gzip", []),
+  ];
+}
+
+function restoreWays(): readonly Way[] {
+  return [
+    {
+      name: "rowkeep restore --create, 2 streams",
+      run: async (round) => {
+        const target = await database(`restored_rowkeep_${round}`);
+        const args = ["restore", join(work, "bench.yaml"), "--create", "--to", target, "--parallel", "2", "--yes"];
+        const result = await measure(process.execPath, [rowkeep, ...args, "--home", join(work, "home"), "-q"]);
+        await drop(`restored_rowkeep_${round}`);
+        return result;
+      },
+    },
+    {
+      name: "pg_restore 18 -j2 (of the zstd:3 dump)",
+      run: async (round) => {
+        const target = await database(`restored_peer_${round}`);
+        const result = await measure(pgRestore as string, ["-j2", "--no-owner", "-d", target, join(work, "zstd")]);
+        await drop(`restored_peer_${round}`);
+        return result;
+      },
+    },
+  ];
+}
+
+/** Runs the ways in turns, so that a slow moment of the machine meets all of them; ratios are taken inside a round. */
+async function compare(title: string, ways: readonly Way[]): Promise<readonly Row[]> {
+  const results = ways.map((): Measurement[] => []);
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const [index, way] of ways.entries()) {
+      const result = await way.run(round);
+      results[index]?.push(result);
+      log(`${title} ${round}/${rounds} ${way.name}: ${result.seconds.toFixed(1)} s`);
+    }
+  }
+  const [own = []] = results;
+  return Promise.all(
+    ways.map(async (way, index) => {
+      const measured = results[index] ?? [];
+      const peaks = measured.flatMap((result) => result.peakMiB ?? []);
+      return {
+        name: way.name,
+        seconds: medianOf(measured.map((result) => result.seconds)),
+        ratios: measured.map((result, round) => (own[round]?.seconds ?? 0) / result.seconds),
+        peakMiB: peaks.length > 0 ? Math.max(...peaks) : undefined,
+        bytes: await way.size?.(),
+      };
+    }),
+  );
+}
+
+function report(rawBytes: number, dump: readonly Row[], restore: readonly Row[]): string {
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
+  return [
+    "# Benchmarks",
+    "",
+    "Written by `npm run bench`: every way runs as a whole process on the same PostgreSQL 18 server and data, in turns;",
+    `medians of ${rounds} rounds. The ratio is rowkeep's time divided by the other's, inside one round (below 1: rowkeep is faster).`,
+    "",
+    `Data: ${(rawBytes / 1e9).toFixed(2)} GB of tables on disk (two narrow, two wide), 5 indexes, 4 keys, 1 foreign key.`,
+    `Machine: ${machine}, shared by server and client; Node ${process.versions.node}.`,
+    "",
+    "| backup | median s | ratio (median) | ratios | archive MB | peak RSS MiB |",
+    "|---|---|---|---|---|---|",
+    ...dump.map(line),
+    "",
+    "| restore with indexes | median s | ratio (median) | ratios | | peak RSS MiB |",
+    "|---|---|---|---|---|---|",
+    ...restore.map(line),
+    "",
+  ].join("\n");
+}
+
+function line(row: Row): string {
+  const ratios = row.ratios.map((ratio) => ratio.toFixed(2)).join(" ");
+  const size = row.bytes === undefined ? "" : (row.bytes / 1e6).toFixed(0);
+  return `| ${row.name} | ${row.seconds.toFixed(1)} | ${medianOf(row.ratios).toFixed(2)} | ${ratios} | ${size} | ${row.peakMiB?.toFixed(0) ?? "–"} |`;
+}
+
+async function database(name: string): Promise<string> {
+  await query(server.url, `create database ${name}`);
+  const url = new URL(server.url);
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+async function drop(name: string): Promise<void> {
+  await query(server.url, `drop database ${name} with (force)`);
+}
+
+async function query(url: string, sql: string): Promise<unknown[][]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
+  } finally {
+    await client.end();
+  }
+}
+
+function log(message: string): void {
+  process.stderr.write(`${message}\n`);
+}
