@@ -19,7 +19,10 @@ export async function openDestination(
       const { openLocalDestination } = await import("./local-destination.ts");
       return openLocalDestination(settings, options);
     }
-    case "sftp":
+    case "sftp": {
+      const { openSftpDestination } = await import("./sftp-destination.ts");
+      return openSftpDestination(settings, options);
+    }
     case "s3":
     case "ftp":
     case "azure":

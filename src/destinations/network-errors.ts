@@ -1,0 +1,64 @@
+import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
+import { type DestinationReason, destinationError } from "./destination.ts";
+
+/** What an error means in a destination's words; the cause stays with it. */
+export interface ErrorMeaning {
+  readonly code: DestinationReason;
+  readonly words: string;
+  readonly hint?: string | undefined;
+}
+
+const UNREACHABLE: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "the server refuses the connection",
+  ECONNRESET: "the connection was cut",
+  EPIPE: "the connection was cut",
+  ENOTFOUND: "its host name is unknown",
+  EAI_AGAIN: "its host name cannot be looked up now",
+  EHOSTUNREACH: "the host cannot be reached",
+  ENETUNREACH: "the network cannot be reached",
+  ETIMEDOUT: "the server does not answer",
+  ECONNABORTED: "the connection was cut",
+};
+
+const CERTIFICATE = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|ERR_TLS_CERT)/;
+
+/** What an error of a socket or of TLS means; undefined when it is none. */
+export function networkMeaning(error: unknown): ErrorMeaning | undefined {
+  const system = codeOf(error) ?? "";
+  const words = UNREACHABLE[system];
+  if (words !== undefined) {
+    return { code: "unreachable", words, hint: "Check host, port and network, or try again later." };
+  }
+  if (!CERTIFICATE.test(system)) return undefined;
+  const hint = "Give the authority that signed it, or use the host name that it was made for.";
+  return { code: "denied", words: "its certificate is not trusted", hint };
+}
+
+/**
+ * Makes a destination's error of a protocol's error by the first meaning that fits; our own errors and aborts stay
+ * what they are, and so does a mistake in the program.
+ */
+export function remoteError(
+  error: unknown,
+  action: string,
+  meaningOf: (error: unknown) => ErrorMeaning | undefined,
+): unknown {
+  if (error instanceof OperationalError || isAbort(error)) return error;
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) return error;
+  const meaning = meaningOf(error) ?? networkMeaning(error);
+  if (meaning === undefined) return error;
+  return destinationError(`cannot ${action}: ${meaning.words}`, meaning.code, { hint: meaning.hint, cause: error });
+}
+
+/** Settles like `work`, or rejects with the signal's reason, whichever is first. */
+export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) {
+    work.catch(() => undefined);
+    return Promise.reject(signal.reason);
+  }
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

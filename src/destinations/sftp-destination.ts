@@ -1,0 +1,461 @@
+import { randomBytes } from "node:crypto";
+import { posix } from "node:path";
+import type { FileEntryWithStats, SFTPWrapper, Stats } from "ssh2";
+import { codeOf, messageOf } from "../base/errors.ts";
+import { exactBytes, rangeWithin } from "./checked-bytes.ts";
+import {
+  assertKey,
+  type Destination,
+  destinationError,
+  type GetOptions,
+  type ObjectInfo,
+  type OpenBytes,
+  type PutOptions,
+} from "./destination.ts";
+import type { SftpSettings } from "./destination-settings.ts";
+import { type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { SftpConnection, type SftpDone } from "./sftp-connection.ts";
+
+const SUFFIX = ".in-progress";
+/** What every server must take and give in one packet. */
+const PACKET_BYTES = 32 * 1024;
+/** Requests under way at once: what keeps a line with latency busy. */
+const WINDOW = 48;
+const TIDY_MS = 10_000;
+/** SSH_FX_… of draft-ietf-secsh-filexfer-02, section 7. */
+const [END, MISSING, DENIED, FAILURE, NO_CONNECTION, LOST, UNSUPPORTED] = [1, 2, 3, 4, 6, 7, 8];
+
+interface Options {
+  readonly signal: AbortSignal;
+}
+
+/** Connects to a server, checks its host key and creates the destination's folder (0700) when it is missing. */
+export async function openSftpDestination(settings: SftpSettings, { signal }: Options): Promise<Destination> {
+  const name = settings.name ?? `sftp://${settings.host}/${settings.path.replace(/^\//, "")}`;
+  const destination = new SftpDestination(settings, name);
+  try {
+    await destination.prepare({ signal });
+    return destination;
+  } catch (error) {
+    await destination[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** A folder of an SSH server. Files are written as `<name>.<random>.in-progress` beside their final place and renamed. */
+class SftpDestination implements Destination {
+  readonly name: string;
+  readonly #root: string;
+  readonly #connection: SftpConnection;
+
+  constructor(settings: SftpSettings, name: string) {
+    this.name = name;
+    this.#root = settings.path.replace(/(.)\/+$/, "$1");
+    this.#connection = new SftpConnection(settings, name);
+  }
+
+  async prepare({ signal }: Options): Promise<void> {
+    const parts = this.#root.split("/").filter((part) => part !== "");
+    try {
+      for (let depth = 1; depth <= parts.length; depth++) {
+        const folder = `${this.#root.startsWith("/") ? "/" : ""}${parts.slice(0, depth).join("/")}`;
+        const known = await this.#ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
+        if (known === undefined) await this.#makeFolder(folder, signal);
+      }
+    } catch (error) {
+      throw remoteError(error, `open ${this.name}`, sftpMeaning);
+    }
+  }
+
+  async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
+    const { path, object } = this.#place(key);
+    const { signal, size, exclusive = false } = options;
+    signal.throwIfAborted();
+    try {
+      if (exclusive && (await this.#lstat(path, signal))) throw alreadyThere(object);
+      const unfinished = `${path}.${randomBytes(6).toString("hex")}${SUFFIX}`;
+      try {
+        await this.#write(unfinished, exactBytes(open(), size, { object, verb: "write", signal }), { key, signal });
+        const stored = await this.#lstat(unfinished, signal);
+        if (stored?.size !== size) {
+          throw destinationError(
+            `cannot write ${object}: the server has ${stored?.size ?? 0} of ${size} bytes`,
+            "failed",
+          );
+        }
+        await this.#publish(unfinished, path, { exclusive, object, signal });
+      } catch (error) {
+        await this.#tidy(unfinished, key);
+        throw error;
+      }
+    } catch (error) {
+      throw await this.#failure(error, `write ${object}`, size);
+    }
+  }
+
+  async *get(key: string, { range, signal }: GetOptions): AsyncIterable<Uint8Array> {
+    const { path, object } = this.#place(key);
+    try {
+      await this.#assertFolders(key, signal);
+      const info = await this.#lstat(path, signal);
+      if (info && !info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "denied");
+      const handle = await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "r", done));
+      try {
+        const size = (await this.#ask<Stats>(signal, (sftp, done) => sftp.fstat(handle, done))).size;
+        yield* this.#readAhead(handle, rangeWithin(range, size, object), signal);
+      } finally {
+        await this.#close(handle);
+      }
+    } catch (error) {
+      if (statusOf(error) === END) {
+        throw destinationError(`cannot read ${object}: it became shorter meanwhile`, "failed", { cause: error });
+      }
+      throw remoteError(error, `read ${object}`, sftpMeaning);
+    }
+  }
+
+  async stat(key: string, { signal }: Options): Promise<ObjectInfo | undefined> {
+    const { path, object } = this.#place(key);
+    try {
+      await this.#assertFolders(key, signal);
+      const info = await this.#lstat(path, signal);
+      return info?.isFile() ? infoOf(key, info) : undefined;
+    } catch (error) {
+      if (statusOf(error) === MISSING) return undefined;
+      throw remoteError(error, `look at ${object}`, sftpMeaning);
+    }
+  }
+
+  async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
+    const parent = prefix.includes("/") ? posix.dirname(`${prefix}x`) : "";
+    if (parent !== "") assertKey(parent);
+    try {
+      if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
+      yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
+    } catch (error) {
+      if (statusOf(error) === MISSING && parent !== "") return;
+      throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
+    }
+  }
+
+  async remove(key: string, { signal }: Options): Promise<void> {
+    const { path, object } = this.#place(key);
+    try {
+      await this.#assertFolders(key, signal);
+      await this.#ask(signal, (sftp, done) => sftp.unlink(path, done), true);
+      await this.#removeEmptyFolders(key, signal);
+    } catch (error) {
+      if (statusOf(error) === MISSING) return;
+      throw remoteError(error, `remove ${object}`, sftpMeaning);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#connection[Symbol.asyncDispose]();
+  }
+
+  #place(key: string): { readonly path: string; readonly object: string } {
+    assertKey(key);
+    if (key.split("/").some((segment) => segment.endsWith(SUFFIX))) {
+      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
+    }
+    return { path: this.#path(key), object: `${this.name}/${key}` };
+  }
+
+  #path(key: string): string {
+    return key === "" ? this.#root : `${this.#root === "/" ? "" : this.#root}/${key}`;
+  }
+
+  #ask<T>(signal: AbortSignal, request: (sftp: SFTPWrapper, done: SftpDone<T>) => void): Promise<T>;
+  #ask<T>(
+    signal: AbortSignal,
+    request: (sftp: SFTPWrapper, done: SftpDone<T>) => void,
+    missingIsFine: true,
+  ): Promise<T | undefined>;
+  async #ask<T>(
+    signal: AbortSignal,
+    request: (sftp: SFTPWrapper, done: SftpDone<T>) => void,
+    missingIsFine = false,
+  ): Promise<T | undefined> {
+    try {
+      return await this.#connection.call(signal, request);
+    } catch (error) {
+      if (missingIsFine && statusOf(error) === MISSING) return undefined;
+      throw error;
+    }
+  }
+
+  #lstat(path: string, signal: AbortSignal): Promise<Stats | undefined> {
+    return this.#ask<Stats>(signal, (sftp, done) => sftp.lstat(path, done), true);
+  }
+
+  /** Fails with `denied` when a symbolic link stands where a folder of ours should be, with MISSING when nothing does. */
+  async #assertFolders(key: string, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const folders = foldersOf(key);
+    await Promise.all(
+      folders.map(async (folder) => {
+        const info = await this.#ask<Stats>(signal, (sftp, done) => sftp.lstat(this.#path(folder), done));
+        if (!info.isDirectory()) throw notAFolder(`${this.name}/${folder}`);
+      }),
+    );
+  }
+
+  async #makeFolder(path: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#ask(signal, (sftp, done) => sftp.mkdir(path, { mode: 0o700 }, done));
+    } catch (error) {
+      // The protocol has no word for "exists already", and another put may have been faster.
+      if (!(await this.#lstat(path, signal))?.isDirectory()) throw error;
+    }
+  }
+
+  async #write(
+    path: string,
+    bytes: AsyncIterable<Uint8Array>,
+    { key, signal }: { key: string } & Options,
+  ): Promise<void> {
+    const handle = await this.#create(path, key, signal);
+    const underWay = new Set<Promise<void>>();
+    let failure: { readonly error: unknown } | undefined;
+    let position = 0;
+    try {
+      for await (const part of bytes) {
+        const buffer = Buffer.from(part.buffer, part.byteOffset, part.byteLength);
+        for (let start = 0; start < buffer.length; start += PACKET_BYTES) {
+          while (underWay.size >= WINDOW) await Promise.race(underWay);
+          if (failure) throw failure.error;
+          const length = Math.min(PACKET_BYTES, buffer.length - start);
+          const at = position;
+          position += length;
+          const writing = this.#ask<void>(signal, (sftp, done) => sftp.write(handle, buffer, start, length, at, done))
+            .catch((error: unknown) => {
+              failure ??= { error };
+            })
+            .finally(() => underWay.delete(writing));
+          underWay.add(writing);
+        }
+        // The source may use its buffer again.
+        await Promise.all(underWay);
+      }
+      await Promise.all(underWay);
+      if (failure) throw failure.error;
+      await this.#sync(handle, signal);
+    } finally {
+      await Promise.all(underWay);
+      await this.#close(handle);
+    }
+  }
+
+  async #create(path: string, key: string, signal: AbortSignal): Promise<Buffer> {
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#assertFolders(key, signal);
+        return await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "wx", { mode: 0o600 }, done));
+      } catch (error) {
+        // A put that failed beside us may have removed the folder while it was empty.
+        if (statusOf(error) !== MISSING || tries === 10) throw error;
+        for (const folder of foldersOf(key)) await this.#makeFolder(this.#path(folder), signal).catch(ignoreMissing);
+      }
+    }
+  }
+
+  async #sync(handle: Buffer, signal: AbortSignal): Promise<void> {
+    await this.#ask(signal, (sftp, done) => {
+      try {
+        sftp.ext_openssh_fsync(handle, done);
+      } catch {
+        // The library throws when the server lacks the extension: nothing more can be done then.
+        done(undefined);
+      }
+    });
+  }
+
+  async #publish(
+    from: string,
+    to: string,
+    { exclusive, object, signal }: { readonly exclusive: boolean; readonly object: string } & Options,
+  ): Promise<void> {
+    if (exclusive) {
+      try {
+        // The plain rename of version 3 refuses a name that is taken; OpenSSH does it by link().
+        await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
+      } catch (error) {
+        if (statusOf(error) === FAILURE && (await this.#lstat(to, signal))) throw alreadyThere(object);
+        throw error;
+      }
+      return;
+    }
+    const atomic = await this.#ask<boolean>(signal, (sftp, done) => {
+      try {
+        sftp.ext_openssh_rename(from, to, (error) => done(error, true));
+      } catch {
+        done(undefined, false);
+      }
+    });
+    if (atomic) return;
+    await this.#ask(signal, (sftp, done) => sftp.unlink(to, done), true);
+    await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
+  }
+
+  /** Gives the bytes in order while the next ones are under way. */
+  async *#readAhead(
+    handle: Buffer,
+    { start, end }: { readonly start: number; readonly end: number },
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array> {
+    const ahead: Promise<Buffer>[] = [];
+    let next = start;
+    try {
+      while (next < end || ahead.length > 0) {
+        while (next < end && ahead.length < WINDOW) {
+          const piece = this.#readPiece(handle, next, { length: Math.min(PACKET_BYTES, end - next), signal });
+          piece.catch(() => undefined);
+          ahead.push(piece);
+          next += PACKET_BYTES;
+        }
+        const bytes = await ahead.shift();
+        signal.throwIfAborted();
+        if (bytes) yield bytes;
+      }
+    } finally {
+      await Promise.allSettled(ahead);
+    }
+  }
+
+  async #readPiece(handle: Buffer, position: number, options: { readonly length: number } & Options): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(options.length);
+    // A server may give less than asked for without being at the end.
+    for (let done = 0; done < buffer.length; ) {
+      done += await this.#ask<number>(options.signal, (sftp, answer) =>
+        sftp.read(handle, buffer, done, buffer.length - done, position + done, answer),
+      );
+    }
+    return buffer;
+  }
+
+  async *#walk(folderKey: string, prefix: string, signal: AbortSignal): AsyncIterable<ObjectInfo> {
+    const path = this.#path(folderKey.slice(0, -1));
+    const handle = await this.#ask<Buffer>(signal, (sftp, done) => sftp.opendir(path, done));
+    try {
+      while (true) {
+        const entries = await this.#nextEntries(handle, signal);
+        if (entries === undefined) return;
+        for (const { filename, attrs } of entries) {
+          const key = `${folderKey}${filename}`;
+          if (filename === "." || filename === ".." || !/^[0-9A-Za-z._-]+$/.test(filename)) continue;
+          if (attrs.isDirectory() && (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`))) {
+            yield* this.#walkOrGone(`${key}/`, prefix, signal);
+          } else if (attrs.isFile() && key.startsWith(prefix) && !key.endsWith(SUFFIX)) {
+            yield infoOf(key, attrs);
+          }
+        }
+      }
+    } finally {
+      await this.#close(handle);
+    }
+  }
+
+  async *#walkOrGone(folderKey: string, prefix: string, signal: AbortSignal): AsyncIterable<ObjectInfo> {
+    try {
+      yield* this.#walk(folderKey, prefix, signal);
+    } catch (error) {
+      if (statusOf(error) !== MISSING) throw error;
+    }
+  }
+
+  async #nextEntries(handle: Buffer, signal: AbortSignal): Promise<readonly FileEntryWithStats[] | undefined> {
+    try {
+      return await this.#ask<FileEntryWithStats[]>(signal, (sftp, done) => sftp.readdir(handle, done));
+    } catch (error) {
+      if (statusOf(error) === END) return undefined;
+      throw error;
+    }
+  }
+
+  async #removeEmptyFolders(key: string, signal: AbortSignal): Promise<void> {
+    try {
+      for (const folder of foldersOf(key).reverse()) {
+        await this.#ask(signal, (sftp, done) => sftp.rmdir(this.#path(folder), done));
+      }
+    } catch (error) {
+      // The first folder that is not empty, or not ours to remove, ends the climb.
+      if (statusOf(error) === undefined) throw error;
+    }
+  }
+
+  async #close(handle: Buffer): Promise<void> {
+    const signal = AbortSignal.timeout(TIDY_MS);
+    await this.#ask(signal, (sftp, done) => sftp.close(handle, done)).catch(() => undefined);
+  }
+
+  async #tidy(unfinished: string, key: string): Promise<void> {
+    const signal = AbortSignal.timeout(TIDY_MS);
+    await this.#ask(signal, (sftp, done) => sftp.unlink(unfinished, done)).catch(() => undefined);
+    await this.#removeEmptyFolders(key, signal).catch(() => undefined);
+  }
+
+  /** A full disk is only a "Failure" in this protocol: the free space tells whether it was that. */
+  async #failure(error: unknown, action: string, size: number): Promise<unknown> {
+    if (statusOf(error) !== FAILURE) return remoteError(error, action, sftpMeaning);
+    const signal = AbortSignal.timeout(TIDY_MS);
+    const space = await this.#ask<{ f_bavail: number; f_frsize: number }>(signal, (sftp, done) => {
+      sftp.ext_openssh_statvfs(this.#root, done);
+    }).catch(() => undefined);
+    if (space === undefined || Number(space.f_bavail) * Number(space.f_frsize) >= size) {
+      return remoteError(error, action, sftpMeaning);
+    }
+    const hint = "Free space there, or choose another destination.";
+    return destinationError(`cannot ${action}: no space is left on the server's disk`, "full", { hint, cause: error });
+  }
+}
+
+function foldersOf(key: string): string[] {
+  const parts = key.split("/");
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
+}
+
+function infoOf(key: string, { size, mtime }: { readonly size: number; readonly mtime: number }): ObjectInfo {
+  return { key, size, modifiedAt: new Date(mtime * 1000) };
+}
+
+function statusOf(error: unknown): number | undefined {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === "number" ? code : undefined;
+}
+
+function ignoreMissing(error: unknown): void {
+  if (statusOf(error) !== MISSING) throw error;
+}
+
+function alreadyThere(object: string): Error {
+  return destinationError(`cannot write ${object}: it exists already`, "exists", {
+    hint: "Check whether another run writes the same snapshot.",
+  });
+}
+
+function notAFolder(folder: string): Error {
+  return destinationError(`cannot use the folder ${folder}: something else stands in its place`, "denied", {
+    hint: "Remove it; rowkeep follows no symbolic link below the folder of a destination.",
+  });
+}
+
+function sftpMeaning(error: unknown): ErrorMeaning | undefined {
+  switch (statusOf(error)) {
+    case MISSING:
+      return { code: "not-found", words: "it does not exist" };
+    case DENIED:
+      return { code: "denied", words: "access denied", hint: "Allow this user to read and write in the folder." };
+    case NO_CONNECTION:
+    case LOST:
+      return { code: "unreachable", words: "the connection was cut" };
+    case UNSUPPORTED:
+      return { code: "unsupported", words: "the server cannot do it" };
+    case undefined:
+      return codeOf(error) === undefined && /response|connect/i.test(messageOf(error))
+        ? { code: "unreachable", words: "the connection was cut" }
+        : undefined;
+    default:
+      return { code: "failed", words: `the server says: ${messageOf(error)}` };
+  }
+}

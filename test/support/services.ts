@@ -1,0 +1,215 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { chownSync, existsSync } from "node:fs";
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createConnection, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { test } from "vitest";
+
+const UNPACKED = fileURLToPath(new URL("../../.services/root", import.meta.url));
+// User and group "daemon" of Debian. OpenSSH takes "nobody" for a locked account.
+const DAEMON = 1;
+const isRoot = process.getuid?.() === 0;
+
+/** A program of Debian's packages: installed, or unpacked by `npm run services`. */
+export interface Program {
+  readonly path: string;
+  /** Folder below which its package was unpacked; empty when it is installed. */
+  readonly root: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Finds a program; undefined when `npm run services` was not run. */
+export function findProgram(name: string): Program | undefined {
+  for (const root of [UNPACKED, ""]) {
+    for (const folder of ["usr/sbin", "usr/bin"]) {
+      const path = `${root}/${folder}/${name}`;
+      if (existsSync(path)) return { path, root, env: root === "" ? process.env : unpackedEnv(root) };
+    }
+  }
+  return undefined;
+}
+
+function unpackedEnv(root: string): Readonly<Record<string, string | undefined>> {
+  const libraries = `${root}/usr/lib/x86_64-linux-gnu`;
+  return {
+    ...process.env,
+    PATH: `${root}/usr/bin:${root}/usr/sbin:${process.env.PATH}`,
+    LD_LIBRARY_PATH: `${libraries}:${libraries}/ceph:${root}/lib/x86_64-linux-gnu`,
+    PYTHONPATH: `${root}/usr/lib/python3/dist-packages`,
+  };
+}
+
+/** Runs what needs these programs: a failure in CI when one is missing, elsewhere a skip that names it. */
+export function withPrograms(names: readonly string[], define: () => void): void {
+  const missing = names.filter((name) => findProgram(name) === undefined);
+  if (missing.length === 0) {
+    define();
+    return;
+  }
+  const title = `needs ${missing.join(", ")}: npm run services`;
+  if (process.env.CI) {
+    test(title, () => {
+      throw new Error(title);
+    });
+  } else {
+    test.skip(title, () => undefined);
+  }
+}
+
+/** A server of the tests' own in a folder of its own; disposal stops it and deletes the folder. */
+export interface Service extends AsyncDisposable {
+  readonly port: number;
+  readonly folder: string;
+}
+
+/** Makes a folder for a server that must not run as root; it belongs to the user who will run it. */
+export async function makeServiceFolder(name: string, ...inside: readonly string[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), `rowkeep-${name}-`));
+  await chmod(folder, 0o755);
+  for (const part of ["", ...inside]) {
+    await mkdir(join(folder, part), { recursive: true });
+    if (isRoot) await chown(join(folder, part), DAEMON, DAEMON);
+  }
+  return folder;
+}
+
+/** Writes a file that only the server's user can read. */
+export async function writeServiceFile(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { mode: 0o600 });
+  if (isRoot) chownSync(path, DAEMON, DAEMON);
+}
+
+/** Name of the user as whom the servers run. */
+export function serviceUser(): string {
+  return isRoot ? "daemon" : execFileSync("id", ["-un"], { encoding: "utf8" }).trim();
+}
+
+/** Name of that user's group. */
+export function serviceGroup(): string {
+  return execFileSync("id", ["-gn", serviceUser()], { encoding: "utf8" }).trim();
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (typeof address !== "object" || address === null) throw new Error("no free port");
+  return address.port;
+}
+
+/** Starts a server in the foreground as an ordinary user and waits until its port answers. */
+export async function startServer(
+  program: Pick<Program, "path" | "env">,
+  args: readonly string[],
+  { port, folder }: { readonly port: number; readonly folder: string },
+): Promise<Service> {
+  const child = spawn(program.path, args, {
+    cwd: folder,
+    env: { ...program.env, HOME: folder },
+    stdio: ["ignore", "pipe", "pipe"],
+    ...(isRoot ? { uid: DAEMON, gid: DAEMON } : {}),
+  });
+  let said = "";
+  const hear = (text: Buffer) => {
+    said = `${said}${text}`.slice(-4000);
+  };
+  child.stdout.on("data", hear);
+  child.stderr.on("data", hear);
+  child.on("error", (error) => {
+    said += error.message;
+  });
+  try {
+    await untilPortAnswers(port, () => child.exitCode === null && child.signalCode === null && child.pid !== undefined);
+  } catch (error) {
+    await endProcess(child);
+    throw new Error(`${program.path} did not start: ${said}`, { cause: error });
+  }
+  return {
+    port,
+    folder,
+    async [Symbol.asyncDispose]() {
+      await endProcess(child);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export async function untilPortAnswers(port: number, isAlive: () => boolean, timeoutMs = 30_000): Promise<void> {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; ) {
+    if (!isAlive()) throw new Error("it ended");
+    if (await answers(port)) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`nothing answered on port ${port} within ${timeoutMs} ms`);
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  const late = setTimeout(() => child.kill("SIGKILL"), 3000);
+  await ended;
+  clearTimeout(late);
+}
+
+export interface SshServer extends Service {
+  readonly user: string;
+  readonly privateKey: string;
+  /** `SHA256:…` of its host key. */
+  readonly hostKey: string;
+}
+
+/** Starts an OpenSSH server that gives SFTP to the holder of a key. */
+export async function startSshServer(): Promise<SshServer> {
+  const sshd = programOf("sshd");
+  const keygen = programOf("ssh-keygen");
+  const folder = await makeServiceFolder("sshd", "data");
+  for (const name of ["host", "user"]) {
+    execFileSync(keygen.path, ["-q", "-t", "ed25519", "-N", "", "-f", join(folder, name)], { env: keygen.env });
+    if (isRoot) chownSync(join(folder, name), DAEMON, DAEMON);
+  }
+  const port = await freePort();
+  await writeServiceFile(
+    join(folder, "sshd.conf"),
+    `Port ${port}
+ListenAddress 127.0.0.1
+HostKey ${join(folder, "host")}
+AuthorizedKeysFile ${join(folder, "user.pub")}
+PidFile ${join(folder, "sshd.pid")}
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+MaxStartups 100
+Subsystem sftp internal-sftp
+`,
+  );
+  const service = await startServer(sshd, ["-D", "-e", "-f", join(folder, "sshd.conf")], { port, folder });
+  const shown = execFileSync(keygen.path, ["-lf", join(folder, "host.pub")], { env: keygen.env, encoding: "utf8" });
+  return {
+    ...service,
+    user: serviceUser(),
+    privateKey: await readFile(join(folder, "user"), "utf8"),
+    hostKey: shown.split(" ")[1] ?? "",
+  };
+}
+
+/** Finds a program that `withPrograms` has promised. */
+export function programOf(name: string): Program {
+  const program = findProgram(name);
+  if (program === undefined) throw new Error(`${name} is missing: npm run services`);
+  return program;
+}
