@@ -4,7 +4,7 @@ import { type CliContext, createContext, type GlobalFlags, type Surroundings } f
 import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
 import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
 import { type Chosen, chooseCommand } from "./program.ts";
-import type { Redact } from "./redaction.ts";
+import { loadRedact, type Redact, redactUrls } from "./redaction.ts";
 
 /**
  * Runs rowkeep with the arguments of a process (`process.argv`) and sets `process.exitCode`.
@@ -58,7 +58,7 @@ async function act(chosen: Chosen, surroundings: Surroundings): Promise<number> 
 }
 
 async function openContext(surroundings: Surroundings, flags: GlobalFlags): Promise<CliContext> {
-  const [{ loadChalk }, { loadRedact }] = await Promise.all([import("./colors.ts"), import("./redaction.ts")]);
+  const { loadChalk } = await import("./colors.ts");
   const [chalk, redact]: [(enabled: boolean) => Chalk, Redact] = await Promise.all([loadChalk(), loadRedact()]);
   return createContext(surroundings, flags, { chalk, redact });
 }
@@ -96,11 +96,9 @@ function ignoreClosedPipes(): void {
 function crash(error: unknown, args: readonly string[], interruption: Interruption): void {
   if (isAbort(error) && interruption.signal.aborted) return;
   const { stack = String(error), message = String(error) } = error instanceof Error ? error : {};
-  // No module may be loaded any more at this point; URLs are redacted by what is at hand.
-  const hide = (text: string) => text.replace(/(:\/\/[^\s:/@]*):[^\s@]*@/g, "$1:***@");
-  writeNow(2, `error: this is a bug in rowkeep: ${hide(stack)}\n`);
+  writeNow(2, `error: this is a bug in rowkeep: ${redactUrls(stack)}\n`);
   if (args.includes("--json")) {
-    writeNow(1, `${JSON.stringify({ type: "error", code: "bug", message: hide(message), exitCode: 1 })}\n`);
+    writeNow(1, `${JSON.stringify({ type: "error", code: "bug", message: redactUrls(message), exitCode: 1 })}\n`);
   }
   process.exit(1);
 }

@@ -1,14 +1,16 @@
-/** Hides the secrets in a text; replaced by the job's `redact`, which knows the secrets that were resolved. */
+/** Hides the secrets in a text. */
 export type Redact = (text: string) => string;
 
-const USER_INFO = /([a-z][a-z0-9+.-]*:\/\/[^\s:/@]*):[^\s@]*@/gi;
+// Up to the last @ of the word: a password with an @ or a / of its own, typed as it is, is hidden whole.
+const USER_INFO = /(:\/\/[^\s:/@]*):[^\s]*@/g;
+const QUERY = /([?&;](?:password|pwd|sslpassword|secret|token)=)[^&;\s"']*/gi;
 
 /** Hides passwords in URLs. It needs to know nothing, so it works before any job was read. */
 export function redactUrls(text: string): string {
-  return text.replace(USER_INFO, "$1:***@");
+  return text.includes("://") ? text.replace(USER_INFO, "$1:***@").replace(QUERY, "$1***") : text;
 }
 
-/** Gives what hides secrets: those that jobs resolved, and passwords in URLs. */
+/** Gives what hides secrets. Only passwords in URLs so far: no job resolves a secret yet. */
 export async function loadRedact(): Promise<Redact> {
   return redactUrls;
 }
