@@ -36,7 +36,7 @@ export class ChunkCompressor implements AsyncDisposable {
   readonly #compression: Compression;
   readonly #idle: Thread[] = [];
   readonly #all = new Set<Thread>();
-  readonly #queue: ((thread: Thread) => void)[] = [];
+  readonly #queue: PromiseWithResolvers<Thread>[] = [];
 
   constructor(compression: Compression) {
     this.#compression = compression;
@@ -80,13 +80,15 @@ export class ChunkCompressor implements AsyncDisposable {
     const idle = this.#idle.pop();
     if (idle) return idle;
     if (this.#all.size < MAX_THREADS) return this.#start();
-    return new Promise((resolve) => this.#queue.push(resolve));
+    const turn = Promise.withResolvers<Thread>();
+    this.#queue.push(turn);
+    return turn.promise;
   }
 
   #release(thread: Thread): void {
     if (!this.#all.has(thread)) return;
     const next = this.#queue.shift();
-    if (next) next(thread);
+    if (next) next.resolve(thread);
     else this.#idle.push(thread);
   }
 
@@ -97,6 +99,7 @@ export class ChunkCompressor implements AsyncDisposable {
     const fail = (error: Error) => {
       this.#all.delete(thread);
       thread.settle?.reject(error);
+      for (const turn of this.#queue.splice(0)) turn.reject(error);
     };
     worker.unref();
     worker.on("message", (answer: ChunkAnswer) => thread.settle?.resolve(answer));
