@@ -1,0 +1,186 @@
+import { createHash } from "node:crypto";
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Destination } from "../../src/destinations/destination.ts";
+import { openDestination } from "../../src/destinations/open-destination.ts";
+import type { Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
+import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
+import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
+import type { ProgressEvent } from "../../src/usecases/progress.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+
+const signal = new AbortController().signal;
+
+interface Place extends AsyncDisposable {
+  readonly folder: string;
+  readonly destination: Destination;
+}
+
+async function place(): Promise<Place> {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
+  return { folder, destination, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+}
+
+function optionsFor(url: string, { folder, destination }: Place, more: Partial<BackUpOptions> = {}): BackUpOptions {
+  return {
+    connection: connectionOfUrl(url),
+    choose: () => "rows",
+    parallel: 2,
+    stallTimeoutMs: 60_000,
+    destinations: [destination],
+    job: "shop",
+    prefix: "shop/shop",
+    compression: { codec: "zstd", level: 2 },
+    files: [],
+    spoolFolder: join(folder, "spool"),
+    signal,
+    report: () => undefined,
+    ...more,
+  };
+}
+
+async function textOf(destination: Destination, manifest: Manifest, table: StoredTable): Promise<string> {
+  await using reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
+  const parts: Uint8Array[] = [];
+  for (const { chunks } of table.segments) {
+    for await (const bytes of reader.chunks(chunks, { signal })) parts.push(Buffer.from(bytes));
+  }
+  return Buffer.concat(parts).toString();
+}
+
+function tableOf(manifest: Manifest, name: string): StoredTable {
+  const table = manifest.tables.find((candidate) => candidate.name === name);
+  if (!table) throw new Error(`no table ${name}`);
+  return table;
+}
+
+describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
+  test("stores every row of every table, and the manifest tells the truth about them", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table orders (id int primary key, note text); insert into orders select i, 'note ' || i from generate_series(1, 5000) i;
+       create table empty (i int); create table odd ("a	b" text); insert into odd values (E'tab\\tnew\\nline\\\\'), (null)`,
+    );
+    await using at = await place();
+
+    const { manifest, destinations } = await backUp(optionsFor(database.url, at));
+
+    expect(destinations).toEqual([{ name: at.destination.name, status: "stored" }]);
+    expect(manifest.tables.map(({ name, rows }) => [name, rows]).sort()).toEqual([
+      ["empty", 0],
+      ["odd", 2],
+      ["orders", 5000],
+    ]);
+    const expected = Array.from({ length: 5000 }, (_, index) => `${index + 1}\tnote ${index + 1}\n`).join("");
+    expect(await textOf(at.destination, manifest, tableOf(manifest, "orders"))).toBe(expected);
+    expect(await textOf(at.destination, manifest, tableOf(manifest, "odd"))).toBe("tab\\tnew\\nline\\\\\n\\N\n");
+    expect(manifest.consistency).toBe("snapshot");
+    expect(await readdir(join(at.folder, "spool"))).toEqual([]);
+  });
+
+  test("ends with the good destinations when one of them fails", async () => {
+    await using database = await createDatabase(major, "create table t (i int); insert into t values (1)");
+    await using good = await place();
+    await using bad = await place();
+    await rm(join(bad.folder, "backups"), { recursive: true });
+    await writeFile(join(bad.folder, "backups"), "a file where the folder was");
+
+    const { destinations } = await backUp(
+      optionsFor(database.url, good, { destinations: [good.destination, bad.destination] }),
+    );
+
+    expect(destinations.map(({ status }) => status)).toEqual(["stored", "failed"]);
+    expect(destinations[1]?.error).toMatchObject({ kind: "destination" });
+  });
+
+  test("leaves nothing at the destination when it is stopped half-way", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (v text); insert into t select md5(i::text) || repeat('x', 900) from generate_series(1, 60000) i",
+    );
+    await using at = await place();
+    const controller = new AbortController();
+    const stopAtRows = (event: ProgressEvent) => {
+      if (event.type === "rows") controller.abort(new DOMException("stopped", "AbortError"));
+    };
+
+    const run = backUp(optionsFor(database.url, at, { signal: controller.signal, report: stopAtRows }));
+
+    await expect(run).rejects.toThrow("stopped");
+    expect(await filesBelow(at.folder)).toEqual([]);
+  });
+
+  test("keeps files and directories, links as links, and names what it could not read", async () => {
+    await using database = await createDatabase(major, "create table t (i int)");
+    await using at = await place();
+    const folder = join(at.folder, "files");
+    const { mkdir, symlink } = await import("node:fs/promises");
+    const { execFileSync } = await import("node:child_process");
+    await mkdir(join(folder, "sub"), { recursive: true });
+    await writeFile(join(folder, "sub", "large.bin"), Buffer.alloc(9_000_000, "abc"));
+    await writeFile(join(folder, "empty"), "");
+    await symlink("/etc/passwd", join(folder, "link"));
+    execFileSync("mkfifo", [join(folder, "pipe")]);
+    await chmod(join(folder, "empty"), 0o640);
+
+    const { manifest } = await backUp(optionsFor(database.url, at, { files: [folder] }));
+
+    const files = manifest.files.map(({ path, type, size, linkTarget }) => [
+      path.slice(folder.length),
+      type,
+      size,
+      linkTarget,
+    ]);
+    expect(files).toEqual([
+      ["", "directory", 0, undefined],
+      ["/empty", "file", 0, undefined],
+      ["/link", "symlink", 0, "/etc/passwd"],
+      ["/sub", "directory", 0, undefined],
+      ["/sub/large.bin", "file", 9_000_000, undefined],
+    ]);
+    expect(manifest.files.find(({ path }) => path.endsWith("empty"))?.mode).toBe(0o640);
+    expect(manifest.warnings).toEqual([expect.stringContaining("/pipe is not in the backup")]);
+    const large = manifest.files.find(({ path }) => path.endsWith("large.bin"));
+    await using reader = openSnapshotReader({ destinations: [at.destination], prefix: "shop/shop", manifest, signal });
+    const hash = createHash("sha256");
+    for await (const bytes of reader.chunks(large?.chunks ?? [], { signal })) hash.update(bytes);
+    expect(hash.digest("hex")).toBe(
+      createHash("sha256")
+        .update(await readFile(join(folder, "sub", "large.bin")))
+        .digest("hex"),
+    );
+  });
+});
+
+test("stores a table with a value that text cannot carry in binary", { timeout: 120_000 }, async () => {
+  await using database = await createDatabase(
+    18,
+    `create table t (i int, b bytea); insert into t select i, '\\x01' from generate_series(1, 10) i;
+     alter table t alter b set storage external; insert into t select 11, decode(repeat('ab', 1000000), 'hex') from generate_series(1, 1);
+     update t set b = (select string_agg(b, '') from (select t2.b from t t2, generate_series(1, 550) where t2.i = 11) q) where i = 11;
+     create table other (i int); insert into other values (1)`,
+  );
+  await using at = await place();
+  let peak = 0;
+
+  const { manifest } = await backUp(
+    optionsFor(database.url, at, {
+      report: () => {
+        peak = Math.max(peak, process.memoryUsage.rss());
+      },
+    }),
+  );
+
+  expect(tableOf(manifest, "t")).toMatchObject({ format: "binary", rows: 11 });
+  expect(tableOf(manifest, "t").rawBytes).toBeGreaterThan(550_000_000);
+  expect(tableOf(manifest, "other")).toMatchObject({ format: "text", rows: 1 });
+});
+
+async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
+}
