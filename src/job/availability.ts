@@ -1,0 +1,46 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Job } from "./read-job.ts";
+
+/** Types of destinations that this version serves. */
+export const AVAILABLE_DESTINATIONS: ReadonlySet<string> = new Set(["local"]);
+
+interface Limit {
+  readonly what: string;
+  readonly isUsed: (job: Job) => boolean;
+}
+
+/** What a job file may say already and no command does yet. Work that makes one of them true removes its line. */
+const LIMITS: readonly Limit[] = [
+  {
+    what: "engines other than postgres",
+    isUsed: (job) => job.source.engine !== undefined && job.source.engine !== "postgres",
+  },
+  { what: "mode: native", isUsed: (job) => job.mode === "native" },
+  { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
+  { what: "naming: overwrite", isUsed: (job) => job.naming === "overwrite" },
+  { what: "retention", isUsed: (job) => job.retention !== undefined },
+  { what: "encryption", isUsed: (job) => job.encryption !== undefined },
+  { what: "dr", isUsed: (job) => job.dr !== undefined },
+  { what: "safety.maxShrink", isUsed: (job) => job.safety?.maxShrink !== undefined },
+  { what: "notify", isUsed: (job) => job.notify !== undefined },
+];
+
+/** Gives everything that the job asks for and that this version cannot do yet. */
+export function unavailableIn(job: Job): readonly string[] {
+  const types = job.destinations.map(({ type }) => type).filter((type) => !AVAILABLE_DESTINATIONS.has(type));
+  return [
+    ...LIMITS.filter(({ isUsed }) => isUsed(job)).map(({ what }) => what),
+    ...[...new Set(types)].map((type) => `destinations of type ${type}`),
+  ];
+}
+
+/** Refuses a job that asks for something that is not there yet, rather than do half of it in silence. */
+export function assertAvailable(job: Job): void {
+  const missing = unavailableIn(job);
+  if (missing.length === 0) return;
+  throw new OperationalError(`cannot use ${missing.join(", ")} in the job ${job.name}: not available yet`, {
+    kind: "job",
+    code: "not-available",
+    hint: "Remove it from the job file.",
+  });
+}

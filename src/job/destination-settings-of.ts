@@ -1,0 +1,47 @@
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { DestinationSettings } from "../destinations/destination-settings.ts";
+import type { JobDestination } from "./job-schema.ts";
+import { resolveSecret, type SecretSurroundings } from "./secrets.ts";
+
+/** The fields of destinations that may hold a secret. Everything else is taken as it is written. */
+const SECRET_FIELDS = new Set([
+  "accessKeyId",
+  "secretAccessKey",
+  "sessionToken",
+  "connection",
+  "sas",
+  "user",
+  "password",
+  "privateKey",
+  "passphrase",
+]);
+
+/**
+ * Resolves the secrets of one destination of a job, makes local paths absolute (relative to the job file) and reads the
+ * certificate authority that `ca` names. Fails with kind `job`, `secret`.
+ */
+export async function destinationSettingsOf(
+  destination: JobDestination,
+  index: number,
+  surroundings: SecretSurroundings,
+): Promise<DestinationSettings> {
+  const settings: Record<string, unknown> = { ...destination };
+  for (const [field, value] of Object.entries(destination)) {
+    if (typeof value !== "string") continue;
+    if (SECRET_FIELDS.has(field)) {
+      settings[field] = await resolveSecret(value, `destinations[${index}].${field}`, surroundings);
+    }
+  }
+  if (destination.type === "local") settings["path"] = localPath(destination.path, surroundings);
+  if (destination.type === "gcs" && destination.keyFile)
+    settings["keyFile"] = localPath(destination.keyFile, surroundings);
+  if (destination.type === "ftp" && destination.ca)
+    settings["ca"] = await readFile(localPath(destination.ca, surroundings), "utf8");
+  return settings as unknown as DestinationSettings;
+}
+
+function localPath(path: string, { folder, env }: SecretSurroundings): string {
+  const home = env["HOME"] ?? env["USERPROFILE"];
+  return path.startsWith("~/") && home ? resolve(home, path.slice(2)) : resolve(folder, path);
+}

@@ -1,0 +1,68 @@
+import { mkdir } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { messageOf, OperationalError } from "../base/errors.ts";
+
+/** The folders in which rowkeep keeps jobs and its own state on this machine. */
+export interface Home {
+  /** Job files. */
+  readonly jobs: string;
+  /** Merged under every job, when it exists. */
+  readonly defaultsFile: string;
+  /** History, locks and caches: nothing that a restore needs. */
+  readonly state: string;
+  /** Secrets that `job create` was given, one file each. */
+  readonly secrets: string;
+}
+
+export interface HomeOptions {
+  /** Value of `--home`. */
+  readonly homeFlag?: string | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly platform?: NodeJS.Platform;
+}
+
+/**
+ * Finds the home: `--home`, then ROWKEEP_HOME, then the platform's folders (the XDG base directories, Library on macOS,
+ * APPDATA and LOCALAPPDATA on Windows). Touches nothing.
+ */
+export function findHome({ homeFlag, env, platform = process.platform }: HomeOptions): Home {
+  const own = homeFlag ?? env["ROWKEEP_HOME"];
+  if (own) return homeAt(resolve(own), resolve(own, "state"));
+  const user = env["HOME"] ?? env["USERPROFILE"] ?? homedir();
+  if (platform === "win32") {
+    const config = env["APPDATA"] ?? join(user, "AppData", "Roaming");
+    const state = env["LOCALAPPDATA"] ?? join(user, "AppData", "Local");
+    return homeAt(join(config, "rowkeep"), join(state, "rowkeep"));
+  }
+  if (platform === "darwin") {
+    const support = join(user, "Library", "Application Support", "rowkeep");
+    return homeAt(support, join(support, "state"));
+  }
+  const config = env["XDG_CONFIG_HOME"] || join(user, ".config");
+  const state = env["XDG_STATE_HOME"] || join(user, ".local", "state");
+  return homeAt(join(config, "rowkeep"), join(state, "rowkeep"));
+}
+
+function homeAt(config: string, state: string): Home {
+  return {
+    jobs: join(config, "jobs"),
+    defaultsFile: join(config, "defaults.yaml"),
+    state,
+    secrets: join(config, "secrets"),
+  };
+}
+
+/** Creates a folder of the home, closed to other users. Fails with kind `usage`. */
+export async function createHomeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new OperationalError(`cannot create ${folder}: ${messageOf(cause)}`, {
+      kind: "usage",
+      code: "home",
+      hint: "Choose another folder with --home or ROWKEEP_HOME.",
+      cause,
+    });
+  }
+}

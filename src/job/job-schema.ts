@@ -1,0 +1,204 @@
+import { z } from "zod";
+
+// Every field is described for the people who see it in an editor: the JSON Schema is generated from this file.
+
+const text = (description: string) => z.string().min(1).describe(description);
+const secret = (description: string) =>
+  z.string().min(1).describe(`${description} Better not in clear: \${env:NAME}, file:path or cmd:command.`);
+const flag = (description: string) => z.boolean().describe(description);
+const count = (description: string) => z.int().min(0).describe(description);
+
+const DURATION = /^\d+(ms|s|m|h|d|w)$/;
+const duration = (description: string) =>
+  z.string().regex(DURATION, 'must be a number with a unit: "30d", "12h", "45m"').describe(description);
+
+const TLS = z.enum(["verify-full", "ca", "insecure", "off"]).describe("How the server's certificate is checked.");
+
+const source = z
+  .strictObject({
+    url: secret("postgres:// sqlserver:// mysql:// or sqlite: address of the database.").optional(),
+    engine: z.enum(["postgres", "sqlserver", "mysql", "mariadb", "sqlite"]).describe("Instead of a url.").optional(),
+    host: text("Host name, address, or folder of a Unix socket.").optional(),
+    port: z.int().min(1).max(65535).describe("Port of the server.").optional(),
+    user: secret("Login.").optional(),
+    password: secret("Password.").optional(),
+    database: secret("Database that is backed up unless databases names others.").optional(),
+    tls: TLS.optional(),
+    ca: text("Path of a PEM file with the certificate authority.").optional(),
+  })
+  .describe("The database that is backed up.");
+
+const name = text("How the destination is called in --from and in results.").optional();
+
+const destination = z
+  .discriminatedUnion("type", [
+    z.strictObject({ type: z.literal("local"), name, path: text("Folder; relative to the job file.") }),
+    z.strictObject({
+      type: z.literal("s3"),
+      name,
+      bucket: text("Bucket."),
+      prefix: text("Key prefix in the bucket.").optional(),
+      region: text("Region.").optional(),
+      endpoint: text("Address of an S3-compatible service.").optional(),
+      pathStyle: flag("Address the bucket in the path instead of the host name.").optional(),
+      profile: text("Profile of the AWS configuration files.").optional(),
+      accessKeyId: secret("Access key.").optional(),
+      secretAccessKey: secret("Secret key.").optional(),
+      sessionToken: secret("Session token.").optional(),
+      storageClass: text("STANDARD_IA, GLACIER, DEEP_ARCHIVE …").optional(),
+    }),
+    z.strictObject({
+      type: z.literal("azure"),
+      name,
+      container: text("Container."),
+      prefix: text("Name prefix in the container.").optional(),
+      connection: secret("Connection string.").optional(),
+      account: text("Storage account, for a managed identity or a SAS.").optional(),
+      sas: secret("Shared access signature.").optional(),
+      tier: text("Hot, Cool, Cold or Archive.").optional(),
+    }),
+    z.strictObject({
+      type: z.literal("gcs"),
+      name,
+      bucket: text("Bucket."),
+      prefix: text("Name prefix in the bucket.").optional(),
+      keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
+      endpoint: text("Address of a compatible service.").optional(),
+      storageClass: text("NEARLINE, COLDLINE, ARCHIVE …").optional(),
+    }),
+    z.strictObject({
+      type: z.literal("ftp"),
+      name,
+      host: text("Host."),
+      port: z.int().min(1).max(65535).optional(),
+      path: text("Folder on the server."),
+      user: secret("Login."),
+      password: secret("Password.").optional(),
+      tls: z.enum(["explicit", "implicit", "off"]).optional(),
+      ca: text("Path of a PEM file with the certificate authority.").optional(),
+    }),
+    z.strictObject({
+      type: z.literal("sftp"),
+      name,
+      host: text("Host."),
+      port: z.int().min(1).max(65535).optional(),
+      path: text("Folder on the server."),
+      user: secret("Login."),
+      password: secret("Password.").optional(),
+      privateKey: secret("Private key, usually file:~/.ssh/id_ed25519.").optional(),
+      passphrase: secret("Passphrase of the private key.").optional(),
+      agent: flag("Use the SSH agent.").optional(),
+      hostKey: text("Fingerprint of the server's key: SHA256:…, as ssh-keygen -lf prints it."),
+    }),
+  ])
+  .describe("One place that gets every snapshot.");
+
+const cron = z.string().min(1).describe('A cron expression of five fields, in quotes: "0 2 * * sun".');
+
+const schedule = z
+  .strictObject({
+    full: cron.optional(),
+    incremental: cron.optional(),
+    timezone: text("IANA time zone; default: the machine's.").optional(),
+    until: z
+      .string()
+      .regex(/^\d{4}-\d{2}-\d{2}$/, "must be a date: 2027-12-31")
+      .describe("Last day of the schedule.")
+      .optional(),
+    missed: z.enum(["run", "skip"]).describe("What happens to a firing that no machine was up for.").optional(),
+    node: text("Machine that runs the job while it is up.").optional(),
+  })
+  .describe("When the job runs by itself.");
+
+const retention = z
+  .strictObject({
+    keepLast: count("Newest snapshots that stay.").optional(),
+    keepWithin: duration("Everything younger stays.").optional(),
+    keepHourly: count("Hours of which the last snapshot stays.").optional(),
+    keepDaily: count("Days of which the last snapshot stays.").optional(),
+    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
+    keepMonthly: count("Months of which the last snapshot stays.").optional(),
+    keepYearly: count("Years of which the last snapshot stays.").optional(),
+  })
+  .describe("Which snapshots stay; left out: all.");
+
+const tables = z
+  .strictObject({
+    include: z.array(text("Pattern: public.*, orders")).optional(),
+    exclude: z.array(text("Pattern: *.audit_*")).optional(),
+    schemaOnly: z.array(text("Pattern: definition without rows")).optional(),
+  })
+  .describe("Which tables are kept; left out: all.");
+
+export const jobSchema = z
+  .strictObject({
+    version: z.literal(1).describe("Version of this format."),
+    name: z
+      .string()
+      .regex(
+        /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/,
+        "must begin with a letter or digit and hold only letters, digits, . _ -",
+      )
+      .describe("Name of the job; left out: made from the database and the first destination.")
+      .optional(),
+    enabled: flag("false: the job is off.").optional(),
+    source,
+    databases: z
+      .union([z.literal("all"), z.array(text("Database")).min(1)])
+      .describe("Databases of the server; default: the one in the url.")
+      .optional(),
+    tables: tables.optional(),
+    files: z.array(text("Path")).describe("Files and directories kept in the same snapshot.").optional(),
+    mode: z.enum(["logical", "native"]).describe("logical: rows and definitions.").optional(),
+    schedule: schedule.optional(),
+    destinations: z.array(destination).min(1).describe("All of them get every snapshot."),
+    naming: z.enum(["timestamped", "overwrite"]).describe("overwrite: one snapshot that each run replaces.").optional(),
+    retention: retention.optional(),
+    compression: z
+      .strictObject({
+        codec: z.enum(["zstd", "gzip", "none"]).optional(),
+        level: z.int().min(1).max(19).describe("zstd 1–19, gzip 1–9.").optional(),
+      })
+      .optional(),
+    encryption: z
+      .strictObject({
+        recipients: z.array(text("age1…")).min(1).optional(),
+        identity: secret("Secret key for restores.").optional(),
+        passphrase: secret("Instead of recipients.").optional(),
+      })
+      .optional(),
+    dr: z
+      .strictObject({
+        url: secret("Address of the disaster-recovery site."),
+        tls: TLS.optional(),
+        active: z.union([z.boolean(), z.strictObject({ query: text("select …") })]).optional(),
+        autoRestore: flag("Every new snapshot of the primary is restored to dr.").optional(),
+        alwaysBackupPrimary: flag("Back up the primary even while dr is active.").optional(),
+      })
+      .describe("The disaster-recovery site.")
+      .optional(),
+    safety: z
+      .strictObject({
+        maxShrink: z
+          .string()
+          .regex(/^\d{1,3}%$/, 'must be a percentage: "50%"')
+          .describe("A table that shrank more stops prune and automatic restores.")
+          .optional(),
+      })
+      .optional(),
+    failures: z.strictObject({ disableAfter: z.int().min(1).describe("Failures in a row.") }).optional(),
+    notify: z
+      .strictObject({
+        webhook: secret("Address.").optional(),
+        email: text("Address.").optional(),
+        healthchecks: secret("Address.").optional(),
+        on: z.array(z.enum(["failure", "warning", "disabled", "success"])).optional(),
+      })
+      .optional(),
+    parallel: z.int().min(1).max(32).describe("Streams that read one database; default 2.").optional(),
+  })
+  .describe("A rowkeep job.");
+
+/** What a job file says, checked, with secrets still unresolved. */
+export type JobFile = Readonly<z.infer<typeof jobSchema>>;
+export type JobDestination = JobFile["destinations"][number];

@@ -1,0 +1,171 @@
+import { createHash } from "node:crypto";
+import { readFile, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { codeOf } from "../base/errors.ts";
+import { createHomeFolder, type Home } from "./home.ts";
+
+export type Outcome = "success" | "warning" | "failure" | "skipped";
+
+export interface RunRecord {
+  readonly id: number;
+  readonly job: string;
+  readonly kind: "full" | "incremental";
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly durationMs: number;
+  readonly outcome: Outcome;
+  readonly error?: string | undefined;
+  readonly snapshot?: string | undefined;
+  readonly node?: string | undefined;
+}
+
+export interface JobState {
+  readonly failuresInARow: number;
+  /** Switched off after too many failures, until the job file changes. */
+  readonly disabled: boolean;
+  readonly lastRun?: RunRecord | undefined;
+  readonly lastFull?: string | undefined;
+  readonly lastSuccess?: string | undefined;
+}
+
+const VERSION = 1;
+const SCHEMA = `
+  create table if not exists runs (
+    id integer primary key, job text not null, kind text not null, started_at text not null, duration_ms integer not null,
+    outcome text not null, error text, snapshot text, node text) strict;
+  create index if not exists runs_of_job on runs (job, id);
+  create table if not exists disabled (job text primary key, file_hash text not null) strict;
+`;
+
+/** History and switches of the jobs on this machine: a cache and a memory, nothing that a restore needs. */
+export class StateStore implements Disposable {
+  readonly #database: DatabaseSync;
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  /** Records a run that has ended. */
+  addRun(run: Omit<RunRecord, "id">): void {
+    this.#database
+      .prepare(
+        "insert into runs (job, kind, started_at, duration_ms, outcome, error, snapshot, node) values (?, ?, ?, ?, ?, ?, ?, ?)",
+      )
+      .run(
+        run.job,
+        run.kind,
+        run.startedAt,
+        run.durationMs,
+        run.outcome,
+        run.error ?? null,
+        run.snapshot ?? null,
+        run.node ?? null,
+      );
+  }
+
+  /** Gives the runs of a job, the newest first. */
+  runsOf(job: string, limit: number): readonly RunRecord[] {
+    return this.#database
+      .prepare("select * from runs where job = ? order by id desc limit ?")
+      .all(job, limit)
+      .map(recordOf);
+  }
+
+  /** `fileHash` is that of the job's file now: another one than at the switching off switches the job on again. */
+  stateOf(job: string, fileHash: string): JobState {
+    const disabled = this.#database.prepare("select file_hash from disabled where job = ?").get(job);
+    const last = (condition: string) => {
+      const row = this.#database
+        .prepare(`select * from runs where job = ? and ${condition} order by id desc limit 1`)
+        .get(job);
+      return row ? recordOf(row) : undefined;
+    };
+    return {
+      failuresInARow: this.failuresInARow(job),
+      disabled: disabled?.["file_hash"] === fileHash,
+      lastRun: last("outcome <> 'skipped'"),
+      lastFull: last("kind = 'full' and outcome in ('success', 'warning')")?.startedAt,
+      lastSuccess: last("outcome in ('success', 'warning')")?.startedAt,
+    };
+  }
+
+  failuresInARow(job: string): number {
+    const row = this.#database
+      .prepare(
+        `select count(*) as failures from runs where job = ? and outcome = 'failure'
+            and id > coalesce((select max(id) from runs where job = ? and outcome in ('success', 'warning')), 0)`,
+      )
+      .get(job, job);
+    return Number(row?.["failures"] ?? 0);
+  }
+
+  /** Switches a job off until its file changes. */
+  disable(job: string, fileHash: string): void {
+    this.#database.prepare("insert or replace into disabled (job, file_hash) values (?, ?)").run(job, fileHash);
+  }
+
+  enable(job: string): void {
+    this.#database.prepare("delete from disabled where job = ?").run(job);
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+}
+
+/** Hash of a job file's text, to see that it was edited. */
+export async function hashJobFile(path: string): Promise<string> {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+}
+
+/**
+ * Opens the state of this machine. A file that is damaged or of a newer version is put aside, with a warning, and a new
+ * one is begun: no backup may fail because its diary is torn.
+ */
+export async function openStateStore(home: Home, warn: (message: string) => void): Promise<StateStore> {
+  await createHomeFolder(home.state);
+  const path = join(home.state, "state.sqlite");
+  try {
+    return openFile(path);
+  } catch (error) {
+    if (codeOf(error) !== "ERR_SQLITE_ERROR" && !(error instanceof NewerStateError)) throw error;
+    const aside = `${path}.damaged-${Date.now()}`;
+    await rename(path, aside);
+    warn(`the history in ${path} could not be read; it lies now at ${aside}, and a new one was begun`);
+    return openFile(path);
+  }
+}
+
+class NewerStateError extends Error {}
+
+function openFile(path: string): StateStore {
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma busy_timeout = 5000; pragma journal_mode = wal");
+    const version = Number(database.prepare("pragma user_version").get()?.["user_version"]);
+    if (version > VERSION) throw new NewerStateError(`state version ${version}`);
+    database.exec(`begin immediate; ${SCHEMA} pragma user_version = ${VERSION}; commit`);
+    return new StateStore(database);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function recordOf(row: Record<string, unknown>): RunRecord {
+  const optional = (name: string) => (row[name] === null ? {} : { [name]: String(row[name]) });
+  return {
+    id: Number(row["id"]),
+    job: String(row["job"]),
+    kind: row["kind"] === "incremental" ? "incremental" : "full",
+    startedAt: String(row["started_at"]),
+    durationMs: Number(row["duration_ms"]),
+    outcome: row["outcome"] as Outcome,
+    ...optional("error"),
+    ...optional("snapshot"),
+    ...optional("node"),
+  };
+}
