@@ -35,5 +35,7 @@ test("recovers everything with tar, zstd and psql by the commands of RECOVER.md 
   expect(await database.query('select count(*) from public."odd ""name"";\n--"')).toEqual([["800"]]);
   expect(await database.query("select last_value from public.orders_id_seq")).toEqual([["400"]]);
   expect(await database.query("select lo_get(16400)")).toEqual([["\\xdeadbeef"]]);
-  expect(await database.query("select indexname from pg_indexes where tablename = 'orders'")).toEqual([["orders_label"]]);
+  expect(await database.query("select indexname from pg_indexes where tablename = 'orders'")).toEqual([
+    ["orders_label"],
+  ]);
 });
