@@ -9,3 +9,12 @@ export async function openSource(connection: Connection, options: OpenSourceOpti
     }
   }
 }
+
+/** Lists the databases of the server that this login may connect to, templates left out. Fails with kind `database`. */
+export async function listDatabases(
+  connection: Connection,
+  options: { readonly signal: AbortSignal },
+): Promise<readonly string[]> {
+  const { probePostgres } = await import("./postgres/postgres-probe.ts");
+  return (await probePostgres(connection, options)).databases;
+}

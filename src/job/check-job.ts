@@ -2,7 +2,7 @@ import { type Document, isCollection, isMap, isPair, isScalar, LineCounter, pars
 import type { z } from "zod";
 import { OperationalError } from "../base/errors.ts";
 import { type JobFile, jobSchema } from "./job-schema.ts";
-import { nearestName } from "./nearest-name.ts";
+import { nearestName } from "../base/nearest-name.ts";
 
 /** The text of one YAML file. Later ones stand above earlier ones. */
 export interface JobText {

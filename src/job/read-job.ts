@@ -4,7 +4,7 @@ import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import { checkJob, type JobText } from "./check-job.ts";
 import type { Home } from "./home.ts";
 import type { JobFile } from "./job-schema.ts";
-import { nearestName } from "./nearest-name.ts";
+import { nearestName } from "../base/nearest-name.ts";
 
 /** A job as it is used: checked, with defaults merged, secrets still unresolved. */
 export interface Job extends JobFile {

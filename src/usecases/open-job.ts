@@ -1,0 +1,91 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import { openDestination } from "../destinations/open-destination.ts";
+import { destinationSettingsOf } from "../job/destination-settings-of.ts";
+import type { Job } from "../job/read-job.ts";
+import type { SecretSurroundings } from "../job/secrets.ts";
+import { jobFolder } from "../snapshot/snapshot-prefix.ts";
+
+/** The destinations of a job that could be opened, and those that could not. */
+export interface OpenedDestinations extends AsyncDisposable {
+  /** In the order of the job file. */
+  readonly destinations: readonly Destination[];
+  readonly failed: readonly { readonly name: string; readonly error: OperationalError }[];
+}
+
+/** Opens the destinations of a job side by side, each with its own fate. `only` is the name of the one that is wanted. */
+export async function openDestinations(
+  job: Job,
+  surroundings: SecretSurroundings,
+  only?: string,
+): Promise<OpenedDestinations> {
+  await using stack = new AsyncDisposableStack();
+  const failed: { name: string; error: OperationalError }[] = [];
+  const opened = await Promise.all(
+    job.destinations.map(async (written, index) => {
+      const name = nameOf(written);
+      if (only !== undefined && name !== only && written.type !== only) return undefined;
+      try {
+        const settings = await destinationSettingsOf(written, index, surroundings);
+        return stack.use(await openDestination({ ...settings, name }, { signal: surroundings.signal }));
+      } catch (error) {
+        if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
+        failed.push({ name, error });
+        return undefined;
+      }
+    }),
+  );
+  const destinations = opened.filter((destination) => destination !== undefined);
+  if (only !== undefined && destinations.length === 0 && failed.length === 0) throw noSuchDestination(job, only);
+  const kept = stack.move();
+  return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** How a destination is called: its own name, or its type and place. */
+function nameOf(destination: Job["destinations"][number]): string {
+  if (destination.name) return destination.name;
+  switch (destination.type) {
+    case "local":
+      return `local:${destination.path}`;
+    case "s3":
+    case "gcs":
+      return `${destination.type}:${[destination.bucket, destination.prefix].filter(Boolean).join("/")}`;
+    case "azure":
+      return `azure:${[destination.container, destination.prefix].filter(Boolean).join("/")}`;
+    case "ftp":
+    case "sftp":
+      return `${destination.type}:${destination.host}${destination.path}`;
+  }
+}
+
+function noSuchDestination(job: Job, name: string): OperationalError {
+  const names = job.destinations.map(nameOf).join(", ");
+  return new OperationalError(`cannot read from ${name}: ${job.name} has no such destination`, {
+    kind: "usage",
+    code: "unknown-destination",
+    hint: `Choose one of ${names}.`,
+  });
+}
+
+/** Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations. */
+export async function findPrefixes(
+  job: string,
+  destinations: readonly Destination[],
+  { signal }: { readonly signal: AbortSignal },
+): Promise<readonly string[]> {
+  const prefixes = new Set<string>();
+  const errors: unknown[] = [];
+  for (const destination of destinations) {
+    try {
+      for await (const { key } of destination.list(`${jobFolder(job)}/`, { signal })) {
+        const [folder, database, , object] = key.split("/");
+        if (object === "manifest.json") prefixes.add(`${folder}/${database}`);
+      }
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error;
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0 && errors.length === destinations.length) throw errors[0];
+  return [...prefixes].sort();
+}

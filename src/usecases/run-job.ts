@@ -1,0 +1,229 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
+import type { Connection } from "../drivers/driver.ts";
+import { assertAvailable } from "../job/availability.ts";
+import { connectionOf } from "../job/connection.ts";
+import { createHomeFolder, type Home } from "../job/home.ts";
+import { takeJobLock } from "../job/job-lock.ts";
+import type { Job } from "../job/read-job.ts";
+import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
+import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
+import { chooseTable } from "../plan/table-patterns.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
+import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
+import { type BackUpResult, backUp } from "./back-up.ts";
+import { type OpenedDestinations, openDestinations } from "./open-job.ts";
+import type { Report } from "./progress.ts";
+
+const STALL_TIMEOUT_MS = 5 * 60_000;
+const DEFAULT_PARALLEL = 2;
+
+export interface RunJobOptions {
+  readonly job: Job;
+  readonly home: Home;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Name of this machine in the history. */
+  readonly node: string;
+  readonly now: () => Date;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/** One snapshot that a run made. */
+export interface MadeSnapshot {
+  readonly id: string;
+  readonly job: string;
+  readonly database: string;
+  readonly kind: "full" | "incremental";
+  readonly createdAt: string;
+  readonly consistency: Manifest["consistency"];
+  readonly tables: number;
+  readonly rows: number;
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  readonly durationMs: number;
+  readonly destinations: readonly {
+    readonly name: string;
+    readonly status: "stored" | "failed";
+    readonly error?: string;
+  }[];
+}
+
+export interface RunResult {
+  readonly snapshots: readonly MadeSnapshot[];
+  /** What is not in the backup, and destinations that failed. */
+  readonly warnings: readonly string[];
+  /** Databases of the job that could not be backed up. */
+  readonly failures: readonly { readonly database: string; readonly error: OperationalError }[];
+}
+
+/**
+ * Backs up every database of a job, one after the other, and records it in the history.
+ * Fails with kind `job`, `locked`, or, when there is only one database, with why it could not be backed up.
+ */
+export async function runJob(options: RunJobOptions): Promise<RunResult> {
+  const { job, home, report } = options;
+  assertAvailable(job);
+  using _lock = await takeJobLock(home, job.name, options.now());
+  using state = await openStateStore(home, (message) => report({ type: "warning", message }));
+  const startedAt = options.now();
+  try {
+    const result = await backUpDatabases(options);
+    const outcome = result.failures.length > 0 ? "failure" : result.warnings.length > 0 ? "warning" : "success";
+    await record(options, state, {
+      startedAt,
+      outcome,
+      error: result.failures[0]?.error,
+      snapshot: result.snapshots[0]?.id,
+    });
+    return result;
+  } catch (error) {
+    await record(options, state, { startedAt, outcome: isAbort(error) ? "skipped" : "failure", error });
+    throw error;
+  }
+}
+
+interface Ended {
+  readonly startedAt: Date;
+  readonly outcome: Outcome;
+  readonly error?: unknown;
+  readonly snapshot?: string | undefined;
+}
+
+async function record({ job, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
+  state.addRun({
+    job: job.name,
+    kind: "full",
+    startedAt: ended.startedAt.toISOString(),
+    durationMs: now().getTime() - ended.startedAt.getTime(),
+    outcome: ended.outcome,
+    error: ended.error === undefined ? undefined : redactSecrets(messageOf(ended.error)),
+    snapshot: ended.snapshot,
+    node,
+  });
+  const limit = job.failures?.disableAfter;
+  if (ended.outcome === "failure" && limit !== undefined && state.failuresInARow(job.name) >= limit) {
+    state.disable(job.name, await hashJobFile(job.path));
+  }
+}
+
+async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
+  const { job, env, signal, report } = options;
+  const warnings: string[] = [];
+  const warn = (message: string) => {
+    warnings.push(message);
+    report({ type: "warning", message });
+  };
+  const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
+  const connection = await connectionOf(job.source, surroundings);
+  await using places = await openDestinations(job, surroundings);
+  const [first] = places.failed;
+  if (places.destinations.length === 0 && first) throw first.error;
+  const snapshots: MadeSnapshot[] = [];
+  const failures: { database: string; error: OperationalError }[] = [];
+  const databases = await databasesOf(job, connection, signal);
+  for (const database of databases) {
+    try {
+      const result = await backUpOne(options, { ...connection, database }, places);
+      const fates = [
+        ...result.destinations,
+        ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
+      ];
+      snapshots.push(madeSnapshotOf(result, fates));
+      warnings.push(...warningsOf(result, fates));
+    } catch (error) {
+      if (!(error instanceof OperationalError) || databases.length === 1) throw error;
+      failures.push({ database, error });
+      report({ type: "warning", message: error.message });
+    }
+  }
+  return { snapshots, warnings, failures };
+}
+
+async function backUpOne(
+  options: RunJobOptions,
+  connection: Connection,
+  places: OpenedDestinations,
+): Promise<BackUpResult> {
+  const { job, signal, report } = options;
+  const spoolFolder = await spoolOf(options);
+  return backUp({
+    connection,
+    choose: chooseTable(job.tables ?? {}),
+    parallel: job.parallel ?? DEFAULT_PARALLEL,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    destinations: places.destinations,
+    job: job.name,
+    prefix: snapshotPrefix(job.name, connection.database),
+    compression: compressionOf(job),
+    files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
+    spoolFolder,
+    signal,
+    report,
+  });
+}
+
+function resolveFrom(folder: string, path: string): string {
+  return join(path.startsWith("/") || /^[A-Za-z]:[\\/]/.test(path) ? "" : folder, path);
+}
+
+function compressionOf(job: Job): Manifest["compression"] {
+  const codec = job.compression?.codec ?? "zstd";
+  return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
+}
+
+/**
+ * The spool lies at the first local destination, where a finished volume needs no copy, else in the home. What a killed
+ * run left there goes first: the job's lock says that nobody uses it.
+ */
+async function spoolOf({ job, home }: RunJobOptions): Promise<string> {
+  const local = job.destinations.find((destination) => destination.type === "local");
+  const folder = local
+    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
+    : join(home.state, "spool", job.name);
+  await rm(folder, { recursive: true, force: true });
+  await createHomeFolder(folder);
+  return folder;
+}
+
+async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
+  if (job.databases === undefined) return [connection.database];
+  if (job.databases !== "all") return job.databases;
+  const { listDatabases } = await import("../drivers/open-driver.ts");
+  return listDatabases(connection, { signal });
+}
+
+function madeSnapshotOf(result: BackUpResult, fates: readonly DestinationFate[]): MadeSnapshot {
+  const { manifest } = result;
+  const sum = (pick: (table: Manifest["tables"][number]) => number) =>
+    manifest.tables.reduce((total, table) => total + pick(table), 0);
+  return {
+    id: manifest.id,
+    job: manifest.job,
+    database: manifest.database,
+    kind: manifest.kind,
+    createdAt: manifest.createdAt,
+    consistency: manifest.consistency,
+    tables: manifest.tables.length,
+    rows: sum((table) => table.rows),
+    rawBytes: sum((table) => table.rawBytes),
+    storedBytes: result.storedBytes,
+    durationMs: result.durationMs,
+    destinations: fates.map(({ name, status, error }) => ({
+      name,
+      status,
+      ...(error ? { error: error.message } : {}),
+    })),
+  };
+}
+
+function warningsOf(result: BackUpResult, fates: readonly DestinationFate[]): readonly string[] {
+  const missed = fates.filter(({ status }) => status === "failed");
+  return [
+    ...result.manifest.notCaptured,
+    ...result.manifest.warnings,
+    ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
+  ];
+}
