@@ -23,6 +23,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--due", description: "only what a schedule says is due (not available yet)" },
     ],
     examples: ["rowkeep run shop", "rowkeep run ./jobs/shop.yaml ./jobs/crm.yaml --json"],
+    load: async () => (await import("./commands/run.ts")).run,
   },
   {
     name: "export",
@@ -120,12 +121,14 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--prometheus", description: "metrics for Prometheus (not available yet)" },
       { flags: "--html <file>", description: "a page with charts (not available yet)" },
     ],
+    load: async () => (await import("./commands/status.ts")).status,
   },
   {
     name: "history",
     summary: "show past runs with durations, sizes and errors",
     arguments: [job],
     options: [{ flags: "--limit <n>", description: "at most so many runs (default: 20)" }],
+    load: async () => (await import("./commands/history.ts")).history,
   },
   { name: "schedule", summary: "preview, install or remove the schedule of a job" },
   { name: "daemon", summary: "run schedules in the foreground" },

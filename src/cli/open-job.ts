@@ -24,26 +24,38 @@ export interface OpenJobOptions {
   readonly from?: string | undefined;
 }
 
-/**
- * Reads a job and opens its destinations.
- * Job files cannot be read in this version: it always fails. The commands behind it are complete.
- */
+/** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
 export async function openJob(context: CliContext, options: OpenJobOptions): Promise<OpenedJob> {
-  context.signal.throwIfAborted();
-  throw new OperationalError(`cannot read the job ${options.job}: job files are not available yet`, {
-    kind: "job",
-    code: "not-available",
-    hint: "Wait for a version that reads job files.",
-  });
+  const { readJobFor, surroundingsOf } = await import("./job-context.ts");
+  const { openDestinations, findPrefixes } = await import("../usecases/open-job.ts");
+  const job = await readJobFor(context, options.job);
+  const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
+  for (const { error } of opened.failed) context.output.warn(error.message);
+  const [failed] = opened.failed;
+  if (opened.destinations.length === 0 && failed) throw failed.error;
+  const prefixes = await findPrefixes(job.name, opened.destinations, context);
+  return {
+    name: job.name,
+    databases: prefixes.map((prefix) => ({ name: prefix.slice(prefix.indexOf("/") + 1), prefix })),
+    destinations: opened.destinations,
+    [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+  };
 }
 
 /** Gives the only database of a job, for what works on one snapshot. */
-export function onlyDatabase(job: OpenedJob): JobDatabase {
-  const [database, ...more] = job.databases;
+export function onlyDatabase(job: OpenedJob, wanted?: string): JobDatabase {
+  const candidates = wanted === undefined ? job.databases : job.databases.filter(({ name }) => name === wanted);
+  const [database, ...more] = candidates;
   if (database && more.length === 0) return database;
-  throw new OperationalError(`cannot choose a snapshot of ${job.name}: the job has ${job.databases.length} databases`, {
-    kind: "usage",
-    code: "several-databases",
-    hint: "Make one job for each database.",
-  });
+  if (job.databases.length === 0) {
+    throw new OperationalError(`cannot find a snapshot of ${job.name}: there is none yet`, {
+      kind: "archive",
+      code: "not-found",
+      hint: `rowkeep run ${job.name} makes one.`,
+    });
+  }
+  throw new OperationalError(
+    `cannot choose a snapshot of ${job.name}: it has the databases ${job.databases.map(({ name }) => name).join(", ")}`,
+    { kind: "usage", code: "several-databases", hint: "Name one with --database." },
+  );
 }

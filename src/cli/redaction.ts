@@ -10,7 +10,8 @@ export function redactUrls(text: string): string {
   return text.includes("://") ? text.replace(USER_INFO, "$1:***@").replace(QUERY, "$1***") : text;
 }
 
-/** Gives what hides secrets. Only passwords in URLs so far: no job resolves a secret yet. */
+/** Gives what hides secrets: passwords in URLs, and every secret that a job resolved in this process. */
 export async function loadRedact(): Promise<Redact> {
-  return redactUrls;
+  const { redactSecrets } = await import("../job/secrets.ts");
+  return (text) => redactSecrets(redactUrls(text));
 }

@@ -113,7 +113,16 @@ async function storeContent(
   const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, stats.size + 1));
   for (;;) {
     signal.throwIfAborted();
-    const filled = await fill(file, buffer);
+    const filled = await fill(file, buffer).catch((cause: unknown) => {
+      // Pieces that are stored already would stand among those of the next file for whoever restores by hand.
+      if (chunks.length === 0) throw cause;
+      throw new OperationalError(`cannot read ${path} to its end: ${messageOf(cause)}`, {
+        kind: "job",
+        code: "unreadable-file",
+        hint: "Check its disk, or take the file out of the job's files.",
+        cause,
+      });
+    });
     if (filled === 0) return chunks;
     const entry = `files/${String(number).padStart(6, "0")}/${String(chunks.length + 1).padStart(6, "0")}`;
     chunks.push(await writer.addChunk(entry, buffer.subarray(0, filled), 0));

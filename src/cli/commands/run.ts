@@ -1,0 +1,53 @@
+import { hostname } from "node:os";
+import { isAbort, OperationalError } from "../../base/errors.ts";
+import { type MadeSnapshot, type RunResult, runJob } from "../../usecases/run-job.ts";
+import type { CommandAction } from "../command.ts";
+import type { CliContext } from "../context.ts";
+import { homeOf, readJobFor } from "../job-context.ts";
+import { refuseUnavailable } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printMadeSnapshot } from "../render/snapshots.ts";
+
+/** Backs up jobs now, one after the other. Several jobs: one that fails does not keep the others from running. */
+export const run: CommandAction = async (context, { args, options }) => {
+  refuseUnavailable(options, { incremental: "--incremental", due: "--due" });
+  const names = [args[0] ?? []].flat();
+  const snapshots: MadeSnapshot[] = [];
+  const warnings: string[] = [];
+  const failures: { job: string; error: OperationalError }[] = [];
+  for (const name of names) {
+    try {
+      const result = await runOne(context, name);
+      for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
+      snapshots.push(...result.snapshots);
+      warnings.push(...result.warnings);
+      failures.push(...result.failures.map(({ error }) => ({ job: name, error })));
+    } catch (error) {
+      if (names.length === 1 || isAbort(error) || !(error instanceof OperationalError)) throw error;
+      context.output.error(error.hint ? `${error.message} (${error.hint})` : error.message);
+      failures.push({ job: name, error });
+    }
+  }
+  const errors = failures.map(({ job, error }) => ({ job, code: error.code, message: error.message }));
+  context.output.result({ snapshots, warnings, ...(errors.length > 0 ? { errors } : {}) }, () => undefined);
+  if (failures.length > 0) return Math.max(...failures.map(({ error }) => error.exitCode));
+  return warnings.length > 0 ? 3 : 0;
+};
+
+async function runOne(context: CliContext, name: string): Promise<RunResult> {
+  const job = await readJobFor(context, name);
+  using progress = await openProgress(context);
+  const { env, now, signal } = context;
+  const result = await runJob({
+    job,
+    home: homeOf(context),
+    env,
+    node: hostname(),
+    now,
+    signal,
+    report: progress.report,
+  });
+  progress.finish();
+  for (const warning of result.warnings) context.output.warn(warning);
+  return result;
+}
