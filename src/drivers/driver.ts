@@ -177,3 +177,19 @@ export interface OpenSourceOptions {
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
 }
+
+export interface ProbedTable extends TableName {
+  readonly estimatedRows: number;
+  readonly bytes: number;
+}
+
+/** What a first look at a server shows. */
+export interface Probe {
+  readonly identity: ServerIdentity;
+  /** Databases that this login may connect to, templates left out. */
+  readonly databases: readonly string[];
+  /** Tables of the connected database, the largest first, by the server's estimates. */
+  readonly tables: readonly ProbedTable[];
+  /** The server's clock minus this machine's. */
+  readonly clockSkewMs: number;
+}

@@ -1,4 +1,4 @@
-import type { Connection, OpenSourceOptions, Source } from "./driver.ts";
+import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
 export async function openSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
@@ -10,11 +10,8 @@ export async function openSource(connection: Connection, options: OpenSourceOpti
   }
 }
 
-/** Lists the databases of the server that this login may connect to, templates left out. Fails with kind `database`. */
-export async function listDatabases(
-  connection: Connection,
-  options: { readonly signal: AbortSignal },
-): Promise<readonly string[]> {
+/** Looks at a server: who it is, its databases, the tables of the connected one. Fails with kind `database`. */
+export async function probeDatabase(connection: Connection, options: { readonly signal: AbortSignal }): Promise<Probe> {
   const { probePostgres } = await import("./postgres/postgres-probe.ts");
-  return (await probePostgres(connection, options)).databases;
+  return probePostgres(connection, options);
 }

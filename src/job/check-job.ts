@@ -175,7 +175,9 @@ function crossProblems(job: JobFile, parsed: readonly Parsed[]): readonly string
   const add = (path: readonly PropertyKey[], words: string) =>
     problems.push(`${placeOf(path, parsed, false)}: ${fieldOf(path)}: ${words}`);
   if (!job.source.url && !job.source.engine) add(["source"], "needs a url, or engine, host, user and database");
-  if (job.source.url && job.source.engine) add(["source", "engine"], "stands beside a url: give one of them");
+  for (const field of ["engine", "host", "port", "user", "database"] as const) {
+    if (job.source.url && job.source[field] !== undefined) add(["source", field], "stands beside a url that says it");
+  }
   if (job.encryption && !job.encryption.recipients && !job.encryption.passphrase) {
     add(["encryption"], "needs recipients or a passphrase");
   }

@@ -18,7 +18,11 @@ export async function connectionOf(source: JobFile["source"], surroundings: Secr
     text === undefined ? undefined : resolveSecret(text, `source.${field}`, surroundings);
   const ca = source.ca === undefined ? undefined : await readCa(resolve(surroundings.folder, source.ca));
   const url = await resolved(source.url, "url");
-  if (url !== undefined) return connectionOfUrl(url, { ...surroundings, tls: source.tls, ca });
+  if (url !== undefined) {
+    const own = await resolved(source.password, "password");
+    const connection = await connectionOfUrl(url, { ...surroundings, tls: source.tls, ca });
+    return own === undefined ? connection : { ...connection, password: own };
+  }
   if (source.engine !== "postgres") throw engineNotAvailable(source.engine ?? "nothing");
   const host = source.host ?? "localhost";
   const user =

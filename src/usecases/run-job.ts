@@ -2,6 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
+import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { connectionOf } from "../job/connection.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
@@ -68,6 +69,7 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
   assertAvailable(job);
   using _lock = await takeJobLock(home, job.name, options.now());
   using state = await openStateStore(home, (message) => report({ type: "warning", message }));
+  await refuseDisabled(job, state);
   const startedAt = options.now();
   try {
     const result = await backUpDatabases(options);
@@ -83,6 +85,18 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
     await record(options, state, { startedAt, outcome: isAbort(error) ? "skipped" : "failure", error });
     throw error;
   }
+}
+
+/** A job that is off stays off for crontab too: nobody would see that it fails again and again. */
+async function refuseDisabled(job: Job, state: StateStore): Promise<void> {
+  const { disabled, failuresInARow } = state.stateOf(job.name, await hashJobFile(job.path));
+  if (job.enabled !== false && !disabled) return;
+  const reason = disabled ? `it was switched off after ${failuresInARow} failures in a row` : "it is switched off";
+  throw new OperationalError(`cannot run ${job.name}: ${reason}`, {
+    kind: "refused",
+    code: "disabled",
+    hint: `Mend what failed (rowkeep history ${job.name}), then rowkeep job enable ${job.name}.`,
+  });
 }
 
 interface Ended {
@@ -191,8 +205,7 @@ async function spoolOf({ job, home }: RunJobOptions): Promise<string> {
 async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
   if (job.databases === undefined) return [connection.database];
   if (job.databases !== "all") return job.databases;
-  const { listDatabases } = await import("../drivers/open-driver.ts");
-  return listDatabases(connection, { signal });
+  return (await probeDatabase(connection, { signal })).databases;
 }
 
 function madeSnapshotOf(result: BackUpResult, fates: readonly DestinationFate[]): MadeSnapshot {

@@ -1,24 +1,8 @@
-import type { Connection, ServerIdentity, TableName } from "../driver.ts";
+import type { Connection, Probe } from "../driver.ts";
 import { openPostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
 
 const STALL_TIMEOUT_MS = 30_000;
-
-export interface ProbedTable extends TableName {
-  readonly estimatedRows: number;
-  readonly bytes: number;
-}
-
-/** What a first look at a server shows. */
-export interface Probe {
-  readonly identity: ServerIdentity;
-  /** Databases that this login may connect to, templates left out. */
-  readonly databases: readonly string[];
-  /** Tables of the connected database, the largest first, by the server's estimates. */
-  readonly tables: readonly ProbedTable[];
-  /** The server's clock minus this machine's. */
-  readonly clockSkewMs: number;
-}
 
 /** Connects, looks and leaves. Fails with kind `database`. */
 export async function probePostgres(

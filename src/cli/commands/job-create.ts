@@ -1,0 +1,138 @@
+import { basename, join, resolve } from "node:path";
+import { OperationalError } from "../../base/errors.ts";
+import { probeDestination } from "../../usecases/probe-destination.ts";
+import { nextFirings } from "../../usecases/job-states.ts";
+import { connectionOfUrl } from "../../job/connection.ts";
+import { checkJob } from "../../job/check-job.ts";
+import { type NewJob, renderJobText } from "../../job/job-text.ts";
+import { keepSecret } from "../../job/secrets.ts";
+import { hidePassword, writeWhole } from "../../job/write-job.ts";
+import type { CommandAction, Invocation } from "../command.ts";
+import type { CliContext } from "../context.ts";
+import { formatTime } from "../format.ts";
+import { homeOf } from "../job-context.ts";
+import { readCount, readList, readText } from "../option-values.ts";
+
+/** What a person wants the new job to be, from flags or from the wizard. The URL may still hold a password. */
+export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefined };
+
+/** Makes a job file: by questions in a terminal, by flags otherwise. Nothing is written before everything was tried. */
+export const jobCreate: CommandAction = async (context, { args, options }) => {
+  const asks = context.isInteractive && options.yes !== true;
+  const given = wantedByFlags(args, options);
+  let wanted: WantedJob;
+  if (asks) {
+    const { askForJob } = await import("../wizard/ask-for-job.ts");
+    wanted = await askForJob(context, given);
+  } else {
+    wanted = complete(given);
+    if (options.check !== false) await tryOut(context, wanted);
+  }
+  const { path, name } = await write(context, wanted, options.force === true);
+  const firings = wanted.full
+    ? nextFirings({ name, schedule: { full: wanted.full, timezone: wanted.timezone } }, context.now(), 3)
+    : [];
+  context.output.result({ job: name, file: path, nextRuns: firings.map(({ at }) => at.toISOString()) }, () => {
+    const { output } = context;
+    output.line(`${output.paint.green("created:")} ${name} in ${path}`);
+    if (firings.length > 0) {
+      output.line(`next runs: ${firings.map(({ at }) => formatTime(at.toISOString())).join(", ")}`);
+      output.line(
+        "The schedule is kept in the file; running by itself is not available yet: let cron call rowkeep run.",
+      );
+    }
+    output.line(`Try it: rowkeep run ${name}`);
+  });
+  return 0;
+};
+
+function wantedByFlags(args: Invocation["args"], options: Invocation["options"]): Partial<WantedJob> {
+  const to = options.to === undefined ? [] : [options.to].flat().map(String);
+  return {
+    name: readText(args[0]),
+    url: readText(options.url),
+    include: readList(options.tables, "--tables"),
+    exclude: readList(options.exclude, "--exclude"),
+    files: readList(options.files, "--files"),
+    full: readText(options.full),
+    timezone: readText(options.timezone),
+    destinations: to.map((path) => ({ type: "local", path: destinationPath(path) })),
+    codec: readText(options.codec),
+    level: readCount(options.level, "--level"),
+    parallel: readCount(options.parallel, "--parallel"),
+  } as Partial<WantedJob>;
+}
+
+function destinationPath(text: string): string {
+  const scheme = /^([a-z0-9]+):\/\//.exec(text)?.[1];
+  if (scheme === undefined || scheme === "file") return text.replace(/^file:\/\//, "");
+  throw new OperationalError(`cannot use ${scheme} destinations in job create: only folders are available yet`, {
+    kind: "usage",
+    code: "not-available",
+    hint: "Give a folder.",
+  });
+}
+
+function complete(given: Partial<WantedJob>): WantedJob {
+  const missing = [given.url ? "" : "--url", given.destinations?.length ? "" : "--to"].filter((flag) => flag !== "");
+  if (!given.url || !given.destinations || missing.length > 0) {
+    throw new OperationalError(`cannot create a job without a terminal: ${missing.join(" and ")} missing`, {
+      kind: "usage",
+      code: "missing-option",
+      hint: "Give it, or run this in a terminal to be asked.",
+    });
+  }
+  return { ...given, url: given.url, destinations: given.destinations };
+}
+
+/** Tries the connection and every destination. */
+async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
+  const { probeDatabase } = await import("../../drivers/open-driver.ts");
+  const connection = await connectionOfUrl(wanted.url, context);
+  await probeDatabase(connection, context);
+  for (const destination of wanted.destinations) {
+    const path = resolve(context.cwd, String(destination["path"]));
+    await probeDestination({ type: "local", path }, context);
+  }
+}
+
+async function write(context: CliContext, wanted: WantedJob, force: boolean): Promise<{ path: string; name: string }> {
+  const home = homeOf(context);
+  const name = wanted.name ?? nameOf(wanted);
+  const path = join(home.jobs, `${name}.yaml`);
+  const destinations = wanted.destinations.map((destination) => ({
+    ...destination,
+    ...(destination["type"] === "local" ? { path: resolve(context.cwd, String(destination["path"])) } : {}),
+  }));
+  const files = wanted.files?.map((file) => resolve(context.cwd, file));
+  const isReference = wanted.url.includes("${") || /^(file|cmd|keychain):/.test(wanted.url);
+  // Checked before anything is written: with the password still out of it.
+  const render = (url: string, password?: string) =>
+    renderJobText({ ...wanted, name, url, password, destinations, files });
+  checkJob([{ path, text: render(isReference ? wanted.url : withoutPassword(wanted.url)) }]);
+  if (isReference) {
+    await writeWhole(path, render(wanted.url), { replace: force });
+    return { path, name };
+  }
+  const hidden = await hidePassword(home, name, wanted.url, { replace: force });
+  await writeWhole(path, render(hidden.url, hidden.passwordFile && `file:${hidden.passwordFile}`), { replace: force });
+  return { path, name };
+}
+
+function withoutPassword(text: string): string {
+  const url = new URL(text);
+  if (url.password) keepSecret(decodeURIComponent(url.password));
+  url.password = "";
+  return url.href;
+}
+
+function nameOf(wanted: WantedJob): string {
+  const database = /^[a-z]+:\/\/[^/]*\/([^?#]+)/.exec(wanted.url)?.[1] ?? "job";
+  const place = basename(String(wanted.destinations[0]?.["path"] ?? "")) || "local";
+  return (
+    `${decodeURIComponent(database)}-${place}`
+      .replace(/[^0-9A-Za-z._-]+/g, "-")
+      .replace(/^[^0-9A-Za-z]+/, "")
+      .slice(0, 80) || "job"
+  );
+}

@@ -1,0 +1,171 @@
+import { spawn } from "node:child_process";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { OperationalError } from "../../base/errors.ts";
+import { checkJob } from "../../job/check-job.ts";
+import { findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
+import { renderEnabled } from "../../job/job-text.ts";
+import { hashJobFile, openStateStore } from "../../job/state-store.ts";
+import { unavailableIn } from "../../job/availability.ts";
+import { writeWhole } from "../../job/write-job.ts";
+import { nextFirings, readJobStates } from "../../usecases/job-states.ts";
+import type { CommandAction } from "../command.ts";
+import { confirm } from "../confirm.ts";
+import type { CliContext } from "../context.ts";
+import { formatTime } from "../format.ts";
+import { homeOf, readJobFor } from "../job-context.ts";
+import { printJobs } from "../render/jobs.ts";
+
+/** Shows the jobs of the jobs folder and how they do. */
+export const jobList: CommandAction = async (context) => {
+  const now = context.now();
+  const warn = (message: string) => context.output.warn(message);
+  const jobs = await readJobStates(homeOf(context), { cwd: context.cwd, now, warn });
+  context.output.result({ jobs }, () => printJobs(context.output, jobs, now));
+  return 0;
+};
+
+/** Shows one job: its file, what it says, when it would run. Secrets stay the references that they are. */
+export const jobShow: CommandAction = async (context, { args }) => {
+  const job = await readJobFor(context, String(args[0]));
+  const text = await readFile(job.path, "utf8");
+  const firings = nextFirings(job, context.now(), 5).map(({ at, kind }) => ({ at: at.toISOString(), kind }));
+  const unavailable = unavailableIn(job);
+  const { path, folder: _folder, ...fields } = job;
+  context.output.result({ job: fields, file: path, nextRuns: firings, unavailable }, () => {
+    context.output.line(context.output.paint.dim(path));
+    context.output.line(text.trimEnd());
+    if (firings.length > 0) {
+      context.output.line();
+      context.output.line(
+        `next firings: ${firings.map(({ at }) => formatTime(at)).join(", ")} (run by cron, not by rowkeep yet)`,
+      );
+    }
+  });
+  if (unavailable.length > 0)
+    context.output.warn(`not available yet, so run refuses this job: ${unavailable.join(", ")}`);
+  return 0;
+};
+
+/** Checks job files; without a name all of the jobs folder. Exit code 2 when one cannot be used. */
+export const jobValidate: CommandAction = async (context, { args }) => {
+  const home = homeOf(context);
+  const names = [args[0] ?? []].flat();
+  const wanted = names.length > 0 ? names : await listJobFiles(home);
+  const results: { file: string; valid: boolean; problem?: string }[] = [];
+  for (const name of wanted) {
+    const file = await findJobFile(name, home, context.cwd);
+    try {
+      const job = await readJob(name, home, context);
+      nextFirings(job, context.now(), 1);
+      results.push({ file, valid: true });
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error;
+      results.push({ file, valid: false, problem: error.message });
+    }
+  }
+  context.output.result({ jobs: results }, () => {
+    if (results.length === 0) context.output.line("no jobs yet: rowkeep job create makes one");
+    for (const { file, valid, problem } of results) {
+      if (valid) context.output.line(`${context.output.paint.green("valid:")} ${file}`);
+      else context.output.error(problem ?? file);
+    }
+  });
+  return results.every(({ valid }) => valid) ? 0 : 2;
+};
+
+/** Opens a copy of the job file in the person's editor and takes it over once it is valid. */
+export const jobEdit: CommandAction = async (context, { args }) => {
+  const name = String(args[0]);
+  const path = await existingFile(context, name);
+  const editor = context.env["VISUAL"] || context.env["EDITOR"];
+  if (!editor) {
+    throw new OperationalError(`cannot edit ${path}: neither VISUAL nor EDITOR names an editor`, {
+      kind: "usage",
+      code: "no-editor",
+      hint: "Set EDITOR, or change the file yourself and run rowkeep job validate.",
+    });
+  }
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-edit-"));
+  try {
+    const copy = join(folder, `${name.replace(/[^0-9A-Za-z._-]+/g, "_")}.yaml`.replace(/\.yaml\.yaml$/, ".yaml"));
+    await copyFile(path, copy);
+    await runEditor(context, editor, copy);
+    const text = await readFile(copy, "utf8");
+    checkJob([{ path, text }]);
+    if (text !== (await readFile(path, "utf8"))) await writeWhole(path, text, { replace: true });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  context.output.result({ file: path }, () => context.output.line(`saved: ${path}`));
+  return 0;
+};
+
+function runEditor(context: CliContext, editor: string, file: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // VISUAL and EDITOR may hold arguments (`code --wait`), as every tool that uses them reads them.
+    const child = spawn(`${editor} "$ROWKEEP_EDIT"`, {
+      shell: true,
+      stdio: "inherit",
+      env: { ...context.env, ROWKEEP_EDIT: file },
+      signal: context.signal,
+    });
+    child.once("error", reject);
+    child.once("close", (code) => {
+      if (code === 0) return resolve();
+      reject(
+        new OperationalError(`cannot edit the job: ${editor} ended with ${code}`, {
+          kind: "usage",
+          code: "editor-failed",
+        }),
+      );
+    });
+  });
+}
+
+export const jobEnable: CommandAction = (context, { args }) => switchJob(context, String(args[0]), true);
+export const jobDisable: CommandAction = (context, { args }) => switchJob(context, String(args[0]), false);
+
+async function switchJob(context: CliContext, name: string, enabled: boolean): Promise<number> {
+  const path = await existingFile(context, name);
+  const text = await readFile(path, "utf8");
+  checkJob([{ path, text }]);
+  await writeWhole(path, renderEnabled(text, enabled), { replace: true });
+  const job = await readJobFor(context, name);
+  using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
+  if (enabled) state.enable(job.name);
+  const { disabled } = state.stateOf(job.name, await hashJobFile(path));
+  context.output.result({ job: job.name, enabled: enabled && !disabled }, () => {
+    context.output.line(`${job.name} is ${enabled ? "on" : "off"}`);
+  });
+  return 0;
+}
+
+/** Deletes the job file. Its snapshots stay where they are. */
+export const jobDelete: CommandAction = async (context, { args, options }) => {
+  const name = String(args[0]);
+  const path = await existingFile(context, name);
+  const message = `Delete ${path}? Its snapshots stay.`;
+  if (options.yes !== true && !(await confirm(context, { message, action: `delete the job ${name}` }))) {
+    throw new OperationalError(`cannot delete the job ${name}: you said no`, {
+      kind: "refused",
+      code: "not-confirmed",
+    });
+  }
+  await rm(path);
+  context.output.result({ file: path }, () =>
+    context.output.line(`deleted: ${path}; its snapshots are where they were`),
+  );
+  return 0;
+};
+
+async function existingFile(context: CliContext, name: string): Promise<string> {
+  const path = await findJobFile(name, homeOf(context), context.cwd);
+  // Says which jobs there are when it is missing; a job that is not valid can still be edited or deleted.
+  await readJobFor(context, name).catch((error: unknown) => {
+    if (error instanceof OperationalError && error.code !== "invalid-job") throw error;
+    if (!(error instanceof OperationalError)) throw error;
+  });
+  return path;
+}

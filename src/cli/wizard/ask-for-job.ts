@@ -1,0 +1,180 @@
+import { checkbox, confirm, input, password, select } from "@inquirer/prompts";
+import { OperationalError } from "../../base/errors.ts";
+import type { Connection, Probe } from "../../drivers/driver.ts";
+import { probeDatabase } from "../../drivers/open-driver.ts";
+import { connectionOfUrl } from "../../job/connection.ts";
+import { keepSecret } from "../../job/secrets.ts";
+import { nextFirings } from "../../usecases/job-states.ts";
+import { probeDestination } from "../../usecases/probe-destination.ts";
+import type { WantedJob } from "../commands/job-create.ts";
+import type { CliContext } from "../context.ts";
+import { formatBytes, formatCount, formatTime } from "../format.ts";
+
+type Asking = Parameters<typeof input>[1];
+
+/** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. */
+export async function askForJob(context: CliContext, given: Partial<WantedJob>): Promise<WantedJob> {
+  const asking = {
+    input: context.stdin,
+    output: context.stderr as NodeJS.WritableStream & CliContext["stderr"],
+    signal: context.signal,
+  } as NonNullable<Asking>;
+  const { url, probe } = await askForDatabase(context, given, asking);
+  const tables = given.include || given.exclude ? given : await askForTables(context, probe, asking);
+  const destinations = given.destinations?.length ? given.destinations : await askForDestinations(context, asking);
+  const full = given.full ?? (await askForSchedule(context, asking));
+  const suggested = `${probe.identity.database}`.replace(/[^0-9A-Za-z._-]+/g, "-");
+  const name =
+    given.name ?? (await input({ message: "Name of the job", default: suggested, validate: isJobName }, asking));
+  const wanted = { ...given, ...tables, url, destinations, full, name };
+  summarise(context, wanted, probe);
+  if (!(await confirm({ message: "Write this job?", default: true }, asking))) {
+    throw new OperationalError("cannot create the job: you said no", { kind: "refused", code: "not-confirmed" });
+  }
+  return wanted;
+}
+
+function isJobName(text: string): true | string {
+  return /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/.test(text) || "Letters, digits, . _ and - only";
+}
+
+interface Reached {
+  readonly url: string;
+  readonly probe: Probe;
+}
+
+/** Asks until a connection works: a typing mistake costs one question, not the whole wizard. */
+async function askForDatabase(
+  context: CliContext,
+  given: Partial<WantedJob>,
+  asking: NonNullable<Asking>,
+): Promise<Reached> {
+  let { url } = given;
+  for (;;) {
+    url ??= await askForUrl(asking);
+    try {
+      const connection = await connectionOfUrl(url, context);
+      context.output.note(`Trying ${connection.user}@${connection.host}:${connection.port} …`);
+      const probe = await probeDatabase(connection, context);
+      context.output.note(`Connected: PostgreSQL ${probe.identity.version}.`);
+      return await chooseDatabase(context, { url, probe, connection }, asking);
+    } catch (error) {
+      if (!(error instanceof OperationalError) || given.url) throw error;
+      context.output.warn(error.hint ? `${error.message}. ${error.hint}` : error.message);
+      url = undefined;
+    }
+  }
+}
+
+async function askForUrl(asking: NonNullable<Asking>): Promise<string> {
+  await select({ message: "Engine", choices: [{ name: "PostgreSQL", value: "postgres" }] }, asking);
+  const host = await input({ message: "Host", default: "localhost" }, asking);
+  const port = await input(
+    { message: "Port", default: "5432", validate: (text) => /^\d{1,5}$/.test(text) || "A number" },
+    asking,
+  );
+  const user = await input({ message: "User", default: process.env["USER"] ?? "postgres" }, asking);
+  const secret = await password({ message: "Password", mask: true }, asking);
+  if (secret) keepSecret(secret);
+  const database = await input({ message: "Database", default: "postgres" }, asking);
+  const login = `${encodeURIComponent(user)}${secret ? `:${encodeURIComponent(secret)}` : ""}`;
+  return `postgres://${login}@${host.includes(":") ? `[${host}]` : host}:${port}/${encodeURIComponent(database)}`;
+}
+
+/** Offers the other databases of the server when the chosen one has no tables. */
+async function chooseDatabase(
+  context: CliContext,
+  found: Reached & { readonly connection: Connection },
+  asking: NonNullable<Asking>,
+): Promise<Reached> {
+  const others = found.probe.databases.filter((name) => name !== found.connection.database);
+  if (found.probe.tables.length > 0 || others.length === 0) return found;
+  const choices = [found.connection.database, ...others].map((name) => ({ name, value: name }));
+  const database = await select(
+    { message: `${found.connection.database} has no tables. Which database?`, choices },
+    asking,
+  );
+  const url = new URL(found.url);
+  url.pathname = `/${encodeURIComponent(database)}`;
+  return { url: url.href, probe: await probeDatabase({ ...found.connection, database }, context) };
+}
+
+async function askForTables(
+  context: CliContext,
+  probe: Probe,
+  asking: NonNullable<Asking>,
+): Promise<Partial<WantedJob>> {
+  const total = probe.tables.reduce((sum, table) => sum + table.bytes, 0);
+  context.output.note(`${probe.identity.database} has ${probe.tables.length} tables, ${formatBytes(total)}.`);
+  if (probe.tables.length === 0) return {};
+  const all = await confirm({ message: "Back up all tables, also those that come later?", default: true }, asking);
+  if (all) return {};
+  const choices = probe.tables.map((table) => ({
+    name: `${table.schema}.${table.name}  ${formatCount(table.estimatedRows)} rows, ${formatBytes(table.bytes)}`,
+    value: `${quoted(table.schema)}.${quoted(table.name)}`,
+    checked: true,
+  }));
+  const message = "Take out the tables that are not wanted";
+  const kept = await checkbox({ message, choices, pageSize: 15, required: true }, asking);
+  const left = choices.map(({ value }) => value).filter((value) => !kept.includes(value));
+  return left.length > 0 ? { exclude: left } : {};
+}
+
+function quoted(name: string): string {
+  return /^[^".*,\s]+$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
+}
+
+async function askForDestinations(
+  context: CliContext,
+  asking: NonNullable<Asking>,
+): Promise<WantedJob["destinations"]> {
+  const destinations: { type: string; path: string }[] = [];
+  do {
+    const path = await input({ message: "Folder for the snapshots", default: "./backups" }, asking);
+    try {
+      const { resolve } = await import("node:path");
+      await probeDestination({ type: "local", path: resolve(context.cwd, path) }, context);
+      destinations.push({ type: "local", path });
+      context.output.note("It can be written and read.");
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error;
+      context.output.warn(error.hint ? `${error.message}. ${error.hint}` : error.message);
+      continue;
+    }
+  } while (destinations.length === 0 || (await confirm({ message: "Another destination?", default: false }, asking)));
+  return destinations;
+}
+
+async function askForSchedule(context: CliContext, asking: NonNullable<Asking>): Promise<string | undefined> {
+  const choices = [
+    { name: "every night at 02:00", value: "0 2 * * *" },
+    { name: "every Sunday at 02:00", value: "0 2 * * sun" },
+    { name: "every hour", value: "0 * * * *" },
+    { name: "my own cron expression", value: "own" },
+    { name: "no schedule", value: "none" },
+  ];
+  const chosen = await select({ message: "When shall it run?", choices }, asking);
+  if (chosen === "none") return undefined;
+  const check = (text: string) => {
+    try {
+      return (
+        nextFirings({ name: "the job", schedule: { full: text } }, context.now(), 1).length > 0 || "It never fires"
+      );
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  };
+  const full = chosen === "own" ? await input({ message: "Cron expression", validate: check }, asking) : chosen;
+  const runs = nextFirings({ name: "the job", schedule: { full } }, context.now(), 5);
+  context.output.note(`Next runs: ${runs.map(({ at }) => formatTime(at.toISOString())).join(", ")}`);
+  return full;
+}
+
+function summarise(context: CliContext, wanted: WantedJob, probe: Probe): void {
+  const { identity } = probe;
+  context.output.note("");
+  context.output.note(`  database      ${identity.database} at ${identity.host}:${identity.port} as ${identity.user}`);
+  context.output.note(`  tables        ${wanted.exclude ? `all but ${wanted.exclude.join(", ")}` : "all"}`);
+  context.output.note(`  destinations  ${wanted.destinations.map(({ path }) => String(path)).join(", ")}`);
+  context.output.note(`  schedule      ${wanted.full ?? "none"}`);
+}

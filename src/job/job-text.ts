@@ -1,0 +1,64 @@
+import { Document, parseDocument, type YAMLMap } from "yaml";
+
+/** What a new job file is made of; secrets are references already, never values. */
+export interface NewJob {
+  readonly name: string;
+  readonly url: string;
+  /** Reference to the password: `file:…`. */
+  readonly password?: string | undefined;
+  readonly include?: readonly string[] | undefined;
+  readonly exclude?: readonly string[] | undefined;
+  readonly files?: readonly string[] | undefined;
+  readonly full?: string | undefined;
+  readonly timezone?: string | undefined;
+  readonly destinations: readonly Readonly<Record<string, unknown>>[];
+  readonly codec?: string | undefined;
+  readonly level?: number | undefined;
+  readonly parallel?: number | undefined;
+}
+
+const COMMENTS: Readonly<Record<string, string>> = {
+  source: " The database. Secrets: ${env:NAME}, file:path or cmd:command.",
+  tables: " Which tables; left out: all of them.",
+  files: " Files and directories kept in the same snapshot.",
+  schedule: " Cron expressions of five fields, in quotes.",
+  destinations: " All of them get every snapshot, each with its own fate.",
+  compression: " zstd 1-19, gzip 1-9, or none.",
+  parallel: " Connections that read rows.",
+};
+
+/** Renders the YAML of a new job, with a comment above each part. */
+export function renderJobText(job: NewJob): string {
+  const content: Record<string, unknown> = {
+    version: 1,
+    name: job.name,
+    source: { url: job.url, ...(job.password ? { password: job.password } : {}) },
+  };
+  const tables = { ...(job.include ? { include: job.include } : {}), ...(job.exclude ? { exclude: job.exclude } : {}) };
+  if (Object.keys(tables).length > 0) content["tables"] = tables;
+  if (job.files?.length) content["files"] = job.files;
+  if (job.full) content["schedule"] = { full: job.full, ...(job.timezone ? { timezone: job.timezone } : {}) };
+  content["destinations"] = job.destinations;
+  if (job.codec || job.level) {
+    content["compression"] = { codec: job.codec ?? "zstd", ...(job.level ? { level: job.level } : {}) };
+  }
+  if (job.parallel) content["parallel"] = job.parallel;
+  const document = new Document(content);
+  document.commentBefore = " A rowkeep job. rowkeep job validate checks it; docs/job-file.md explains every field.";
+  for (const item of (document.contents as YAMLMap).items) {
+    const key = item.key as { value?: unknown; commentBefore?: string | null; spaceBefore?: boolean };
+    const comment = COMMENTS[String(key.value)];
+    if (!comment) continue;
+    key.commentBefore = comment;
+    key.spaceBefore = true;
+  }
+  return document.toString({ lineWidth: 110, defaultStringType: "PLAIN" });
+}
+
+/** Switches a job on or off in its text; everything else stays, comments included. */
+export function renderEnabled(text: string, enabled: boolean): string {
+  const document = parseDocument(text);
+  if (enabled) document.delete("enabled");
+  else document.set("enabled", false);
+  return document.toString({ lineWidth: 0 });
+}

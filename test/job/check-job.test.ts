@@ -1,0 +1,135 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { OperationalError } from "../../src/base/errors.ts";
+import { unavailableIn } from "../../src/job/availability.ts";
+import { checkJob } from "../../src/job/check-job.ts";
+import { renderJobJsonSchema } from "../../src/job/job-json-schema.ts";
+import { renderEnabled, renderJobText } from "../../src/job/job-text.ts";
+
+const good = "version: 1\nsource: { url: postgres://h/d }\ndestinations:\n  - { type: local, path: x }\n";
+
+function problemsOf(text: string, defaults?: string): string {
+  const texts = [
+    ...(defaults === undefined ? [] : [{ path: "/h/defaults.yaml", text: defaults }]),
+    { path: "/h/a.yaml", text },
+  ];
+  try {
+    checkJob(texts);
+  } catch (error) {
+    if (error instanceof OperationalError && error.kind === "job" && error.code === "invalid-job") return error.message;
+    throw error;
+  }
+  return "valid";
+}
+
+describe("a job file", () => {
+  test.each([
+    [
+      "an unknown field, with the nearest known one",
+      `${good}paralel: 2\n`,
+      "/h/a.yaml:5:1: paralel: unknown field, did you mean parallel?",
+    ],
+    [
+      "an unknown field of a destination",
+      good.replace("path", "paht"),
+      "4:20: destinations[0].paht: unknown field, did you mean path?",
+    ],
+    [
+      "a missing field at the place where it belongs",
+      "version: 1\nsource: { url: x }\n",
+      "/h/a.yaml:1:1: destinations: is missing",
+    ],
+    [
+      "a number where text belongs",
+      good.replace("postgres://h/d", "x, password: 0123"),
+      "source.password: must be a string, not a number: quote it",
+    ],
+    [
+      "1e5, which YAML takes for a number",
+      good.replace("postgres://h/d", "x, user: 1e5"),
+      "source.user: must be a string, not a number: quote it",
+    ],
+    ["a tab", good.replace("  - {", "\t- {"), "/h/a.yaml:4:1: a tab stands where only spaces may: indent with spaces"],
+    [
+      "a cron expression that YAML takes for an alias",
+      `${good}schedule:\n  full: */5 * * * *\n`,
+      'must be quoted: full: "*/5 * * * *"',
+    ],
+    ["a key that stands twice", `${good}version: 1\n`, "/h/a.yaml:5:1: Map keys must be unique"],
+    [
+      "a wrong type of destination",
+      good.replace("local", "lokal"),
+      "destinations[0].type: unknown type; known: local, s3",
+    ],
+    ["a retention that keeps nothing", `${good}retention: {}\n`, "retention: keeps nothing"],
+    ["a list in place of fields", "- a\n", "/h/a.yaml:1:1: the file must hold fields"],
+    ["a duration without a unit", `${good}retention: { keepWithin: "30" }\n`, 'must be a number with a unit: "30d"'],
+  ])("is refused for %s", (_what, text, expected) => {
+    expect(problemsOf(text)).toContain(expected);
+  });
+
+  test("has all its problems told at once", () => {
+    const message = problemsOf(`${good}paralel: 2\nmode: fast\nretention: { keepLast: -1 }\n`);
+
+    expect(message).toContain("3 problems");
+  });
+
+  test("takes what it does not say from defaults.yaml, and blames the right file", () => {
+    const texts = (own: string, defaults: string) => [
+      { path: "/h/defaults.yaml", text: defaults },
+      { path: "/h/a.yaml", text: own },
+    ];
+
+    const job = checkJob(texts(good, "parallel: 4\ncompression: { level: 3 }\n"));
+
+    expect([job.parallel, job.compression?.level]).toEqual([4, 3]);
+    expect(problemsOf(good, "parallel: many\n")).toContain("/h/defaults.yaml:1:11: parallel: must be a number");
+  });
+
+  test("may say everything that later versions will do, and run refuses that by name", () => {
+    const job = checkJob([
+      { path: "/h/a.yaml", text: `${good}retention: { keepLast: 7 }\nencryption: { passphrase: x }\ndr: { url: y }\n` },
+    ]);
+
+    const missing = unavailableIn({ ...job, name: "a", path: "/h/a.yaml", folder: "/h" });
+
+    expect(missing).toEqual(expect.arrayContaining(["dr"]));
+  });
+});
+
+test("the examples are valid jobs", () => {
+  const folder = new URL("../../examples/", import.meta.url);
+  const files = readdirSync(folder);
+
+  const jobs = files.map((file) => checkJob([{ path: file, text: readFileSync(new URL(file, folder), "utf8") }]));
+
+  expect(jobs.length).toBeGreaterThanOrEqual(3);
+});
+
+test("the JSON Schema describes every field of the job and forbids others", () => {
+  const schema = renderJobJsonSchema() as {
+    properties: Record<string, { description?: string }>;
+    additionalProperties: boolean;
+  };
+
+  expect(schema.additionalProperties).toBe(false);
+  expect(Object.keys(schema.properties)).toEqual(
+    expect.arrayContaining(["source", "destinations", "retention", "dr", "parallel"]),
+  );
+});
+
+test("a job that was made by questions is valid, and switching it off keeps its comments", () => {
+  const text = renderJobText({
+    name: "shop",
+    url: "postgres://u@h/d",
+    full: "0 2 * * *",
+    destinations: [{ type: "local", path: "/b" }],
+  });
+
+  const off = renderEnabled(text, false);
+
+  expect(checkJob([{ path: "a", text }]).schedule?.full).toBe("0 2 * * *");
+  expect(checkJob([{ path: "a", text: off }]).enabled).toBe(false);
+  expect(off).toContain("# The database.");
+  expect(renderEnabled(off, true)).toBe(text);
+});

@@ -1,0 +1,95 @@
+import { fork } from "node:child_process";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { findHome, type Home } from "../../src/job/home.ts";
+import { takeJobLock } from "../../src/job/job-lock.ts";
+import { type Outcome, openStateStore } from "../../src/job/state-store.ts";
+
+let folder: string;
+let home: Home;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  home = findHome({ homeFlag: folder, env: {} });
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const run = (outcome: Outcome) => ({
+  job: "shop",
+  kind: "full" as const,
+  startedAt: "2026-11-21T02:00:00.000Z",
+  durationMs: 5,
+  outcome,
+});
+
+describe("the state store", () => {
+  test("counts failures since the last success; skipped runs count for nothing", async () => {
+    using store = await openStateStore(home, () => undefined);
+    for (const outcome of ["failure", "success", "failure", "skipped", "failure"] as const) store.addRun(run(outcome));
+
+    expect(store.failuresInARow("shop")).toBe(2);
+    expect(store.runsOf("shop", 10).map(({ outcome }) => outcome)).toEqual([
+      "failure",
+      "skipped",
+      "failure",
+      "success",
+      "failure",
+    ]);
+  });
+
+  test("keeps a job switched off until its file changes", async () => {
+    using store = await openStateStore(home, () => undefined);
+
+    store.disable("shop", "hash-1");
+
+    expect([store.stateOf("shop", "hash-1").disabled, store.stateOf("shop", "hash-2").disabled]).toEqual([true, false]);
+  });
+
+  test("begins anew, with a warning, when its file is torn", async () => {
+    (await openStateStore(home, () => undefined))[Symbol.dispose]();
+    await writeFile(join(home.state, "state.sqlite"), "this is no database".repeat(1000));
+    const warnings: string[] = [];
+
+    using store = await openStateStore(home, (message) => warnings.push(message));
+    store.addRun(run("success"));
+
+    expect(warnings).toEqual([expect.stringContaining("could not be read")]);
+    expect((await readdir(home.state)).some((name) => name.includes("damaged"))).toBe(true);
+  });
+});
+
+describe("the lock of a job", () => {
+  test("is held by one run at a time and names its holder", async () => {
+    using _lock = await takeJobLock(home, "shop", new Date("2026-11-21T02:00:00Z"));
+
+    const second = takeJobLock(home, "shop", new Date());
+
+    await expect(second).rejects.toMatchObject({ kind: "locked", exitCode: 8 });
+    await expect(second).rejects.toThrow(`process ${process.pid}, since 2026-11-21T02:00:00.000Z`);
+    using other = await takeJobLock(home, "crm", new Date());
+    expect(other.job).toBe("crm");
+  });
+
+  test("is free again when its holder was killed", async () => {
+    const script = join(folder, "hold.ts");
+    const source = new URL("../../src/job/job-lock.ts", import.meta.url).href;
+    await writeFile(
+      script,
+      `const { takeJobLock } = await import(${JSON.stringify(source)});
+       await takeJobLock(${JSON.stringify(home)}, "shop", new Date());
+       process.send("held"); setInterval(() => undefined, 1000);`,
+    );
+    const child = fork(script, { execArgv: [] });
+    await new Promise((resolve) => child.once("message", resolve));
+    await expect(takeJobLock(home, "shop", new Date())).rejects.toMatchObject({ kind: "locked" });
+
+    child.kill("SIGKILL");
+    await new Promise((resolve) => child.once("exit", resolve));
+
+    using lock = await takeJobLock(home, "shop", new Date());
+    expect(lock.job).toBe("shop");
+  });
+});
