@@ -34,6 +34,7 @@ export const commandTable: readonly CommandSpec[] = [
     ],
     options: [tables, { flags: "--parallel <n>", description: "connections that read rows" }],
     examples: ["rowkeep export postgres://me@db.example/shop shop.rowkeep"],
+    load: async () => (await import("./commands/export.ts")).exportFile,
   },
   {
     name: "import",

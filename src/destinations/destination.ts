@@ -52,6 +52,14 @@ export interface Destination extends AsyncDisposable {
   stat(key: string, options: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined>;
   list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo>;
   remove(key: string, options: { readonly signal: AbortSignal }): Promise<void>;
+  /**
+   * Where unfinished objects can be left behind by a process that died: removes those whose key starts with `prefix` and
+   * that nobody wrote to for `olderThanMs`. Gives their number.
+   */
+  removeUnfinished?(
+    prefix: string,
+    options: { readonly olderThanMs: number; readonly signal: AbortSignal },
+  ): Promise<number>;
 }
 
 export type DestinationReason =

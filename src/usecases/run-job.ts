@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
@@ -12,13 +13,13 @@ import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
+import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type BackUpResult, backUp } from "./back-up.ts";
 import { type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 
-const STALL_TIMEOUT_MS = 5 * 60_000;
 const DEFAULT_PARALLEL = 2;
 
 export interface RunJobOptions {
@@ -28,6 +29,7 @@ export interface RunJobOptions {
   /** Name of this machine in the history. */
   readonly node: string;
   readonly now: () => Date;
+  readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -145,6 +147,7 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
+      await tidy(places.destinations, snapshotPrefix(job.name, database), options, warn);
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
     } catch (error) {
@@ -167,7 +170,7 @@ async function backUpOne(
     connection,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,
-    stallTimeoutMs: STALL_TIMEOUT_MS,
+    stallTimeoutMs: options.stallTimeoutMs,
     destinations: places.destinations,
     job: job.name,
     prefix: snapshotPrefix(job.name, connection.database),
@@ -177,6 +180,29 @@ async function backUpOne(
     signal,
     report,
   });
+}
+
+/** Nothing is stored for so long by a run that still lives. */
+const GARBAGE_LEASE_MS = 6 * 3_600_000;
+
+/** Removes what runs left behind that died before their manifest. Nothing of it can be restored, and nobody lists it. */
+async function tidy(
+  destinations: readonly Destination[],
+  prefix: string,
+  { now, signal }: RunJobOptions,
+  warn: (message: string) => void,
+): Promise<void> {
+  for (const destination of destinations) {
+    try {
+      const repository = openRepository(destination, prefix);
+      const garbage = await repository.findGarbage({ now: now(), leaseMs: GARBAGE_LEASE_MS, signal });
+      await repository.removeGarbage(garbage, { signal });
+      await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
+    } catch (error) {
+      if (!(error instanceof OperationalError)) throw error;
+      warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
+    }
+  }
 }
 
 function resolveFrom(folder: string, path: string): string {
@@ -208,7 +234,8 @@ async function databasesOf(job: Job, connection: Connection, signal: AbortSignal
   return (await probeDatabase(connection, { signal })).databases;
 }
 
-function madeSnapshotOf(result: BackUpResult, fates: readonly DestinationFate[]): MadeSnapshot {
+/** Gives what people and scripts are told of a snapshot that was just made. */
+export function madeSnapshotOf(result: BackUpResult, fates: readonly DestinationFate[]): MadeSnapshot {
   const { manifest } = result;
   const sum = (pick: (table: Manifest["tables"][number]) => number) =>
     manifest.tables.reduce((total, table) => total + pick(table), 0);

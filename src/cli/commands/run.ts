@@ -7,6 +7,7 @@ import { homeOf, readJobFor } from "../job-context.ts";
 import { refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printMadeSnapshot } from "../render/snapshots.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Backs up jobs now, one after the other. Several jobs: one that fails does not keep the others from running. */
 export const run: CommandAction = async (context, { args, options }) => {
@@ -44,6 +45,7 @@ async function runOne(context: CliContext, name: string): Promise<RunResult> {
     env,
     node: hostname(),
     now,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,
   });

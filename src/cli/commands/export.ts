@@ -1,0 +1,36 @@
+import { resolve } from "node:path";
+import { connectionOfUrl } from "../../job/connection.ts";
+import { exportDatabase } from "../../usecases/export-database.ts";
+import { madeSnapshotOf } from "../../usecases/run-job.ts";
+import type { CommandAction } from "../command.ts";
+import { readCount, readList } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printMadeSnapshot } from "../render/snapshots.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
+
+/** Backs a database up once into one file, without a job; exit code 3 when something of it could not be captured. */
+export const exportFile: CommandAction = async (context, { args, options }) => {
+  const path = resolve(context.cwd, String(args[1]));
+  const tables = readList(options.tables, "--tables");
+  const parallel = readCount(options.parallel, "--parallel") ?? 2;
+  const connection = await connectionOfUrl(String(args[0]), context);
+  using progress = await openProgress(context);
+  const { signal } = context;
+  const result = await exportDatabase({
+    connection,
+    path,
+    tables,
+    parallel,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal,
+    report: progress.report,
+  });
+  progress.finish();
+  const warnings = [...result.manifest.notCaptured, ...result.manifest.warnings];
+  for (const warning of warnings) context.output.warn(warning);
+  const snapshot = madeSnapshotOf(result, result.destinations);
+  context.output.result({ file: path, snapshots: [snapshot], warnings }, () =>
+    printMadeSnapshot(context.output, snapshot),
+  );
+  return warnings.length > 0 ? 3 : 0;
+};

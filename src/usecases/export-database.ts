@@ -1,0 +1,75 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { openSingleFileDestination } from "../archive/single-file-destination.ts";
+import { messageOf, OperationalError } from "../base/errors.ts";
+import type { Connection } from "../drivers/driver.ts";
+import { chooseTable } from "../plan/table-patterns.ts";
+import { renderRecoverText } from "../snapshot/recover-text.ts";
+import { type BackUpResult, backUp } from "./back-up.ts";
+import type { Report } from "./progress.ts";
+
+/** Folder of the snapshot's objects as readers of an exported file see it; it is not kept in the file. */
+export const EXPORT_PREFIX = "export/database";
+
+export interface ExportDatabaseOptions {
+  readonly connection: Connection;
+  /** Path of the file to write; it must not exist. */
+  readonly path: string;
+  /** Patterns; undefined: all tables. */
+  readonly tables?: readonly string[] | undefined;
+  readonly parallel: number;
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/**
+ * Backs a database up once into one file: a tar of the same objects that a destination would hold. The file appears when
+ * it is complete. Fails with kind `database` or `destination`; nothing is left then.
+ */
+export async function exportDatabase(options: ExportDatabaseOptions): Promise<BackUpResult> {
+  const compression = { codec: "zstd", level: 2 } as const;
+  // Beside the file: a few volumes lie there for a moment, on a disk that must hold all of them anyway.
+  const spoolFolder = await makeSpool(options.path);
+  try {
+    await using destination = await openSingleFileDestination({
+      path: options.path,
+      prefix: EXPORT_PREFIX,
+      lastName: "manifest.json",
+      modifiedAt: new Date(),
+      signal: options.signal,
+    });
+    const recover = Buffer.from(
+      `Unpack this file with tar first and enter the folder.\n\n${renderRecoverText({ compression })}`,
+    );
+    async function* content() {
+      yield recover;
+    }
+    await destination.put(`${EXPORT_PREFIX}/RECOVER.md`, content, { size: recover.length, signal: options.signal });
+    return await backUp({
+      ...options,
+      choose: chooseTable({ include: options.tables }),
+      destinations: [destination],
+      job: "export",
+      prefix: EXPORT_PREFIX,
+      compression,
+      files: [],
+      spoolFolder,
+    });
+  } finally {
+    await rm(spoolFolder, { recursive: true, force: true });
+  }
+}
+
+async function makeSpool(path: string): Promise<string> {
+  try {
+    return await mkdtemp(join(dirname(path), ".rowkeep-export-"));
+  } catch (cause) {
+    throw new OperationalError(`cannot write ${path}: ${messageOf(cause)}`, {
+      kind: "destination",
+      code: "failed",
+      hint: "Choose a folder that exists and can be written.",
+      cause,
+    });
+  }
+}

@@ -1,0 +1,240 @@
+import { execFileSync } from "node:child_process";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { runCli } from "../support/cli.ts";
+import { PASSWORD } from "../support/postgres-server.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+let folder: string;
+let home: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  home = join(folder, "home");
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+async function writeJob(url: string, more = "", path = "./backups"): Promise<string> {
+  const file = join(folder, "shop.yaml");
+  await writeFile(
+    file,
+    `version: 1\nname: shop\nsource: { url: "${url}" }\ndestinations: [{ type: local, path: ${path} }]\n${more}`,
+  );
+  return file;
+}
+
+const cli = (...args: string[]) => runCli(args, { home, cwd: folder });
+
+async function manyRows(): Promise<TestDatabase> {
+  return createDatabase(
+    18,
+    `create table t (i int, v text); insert into t select i, repeat(md5(i::text), 30) from generate_series(1, 200000) i;
+     create table u (i int); insert into u select generate_series(1, 1000)`,
+  );
+}
+
+async function snapshotsOf(file: string): Promise<unknown[]> {
+  const { exitCode, last } = await cli("list", file, "--json");
+  expect(exitCode).toBe(0);
+  return last()["snapshots"] as unknown[];
+}
+
+describe("rowkeep run", () => {
+  test("makes a snapshot that list shows, show explains and verify finds good", async () => {
+    await using database = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
+    const file = await writeJob(database.url);
+
+    const run = await cli("run", file, "--json");
+    const show = await cli("show", file, "latest", "--json");
+    const verify = await cli("verify", file, "--json");
+
+    expect([run.exitCode, show.exitCode, verify.exitCode]).toEqual([0, 0, 0]);
+    const [snapshot] = run.last()["snapshots"] as Record<string, unknown>[];
+    expect(snapshot).toMatchObject({ job: "shop", kind: "full", rows: 2, tables: 1, consistency: "snapshot" });
+    expect(show.last()["tables"]).toMatchObject([{ schema: "public", name: "t", rows: 2, method: "full" }]);
+    expect(verify.last()["snapshots"]).toMatchObject([{ id: snapshot?.["id"], ok: true, problems: [] }]);
+    expect(await snapshotsOf(file)).toHaveLength(1);
+  });
+
+  test("never shows the password, in whatever way it fails", async () => {
+    await using database = await createDatabase(18, "create table t (i int)");
+    const wrongDatabase = new URL(database.url);
+    wrongDatabase.pathname = "/nothing";
+    const outputs: string[] = [];
+    for (const url of [database.url, wrongDatabase.href, database.urlFor("postgres", "wrong-canary")]) {
+      const { stdout, stderr } = await cli("run", await writeJob(url), "-v");
+      outputs.push(stdout, stderr);
+    }
+    const { stdout } = await cli("history", join(folder, "shop.yaml"), "--json");
+
+    const everything = [...outputs, stdout].join("\n");
+    expect(everything).toContain("the password is wrong");
+    expect(everything).not.toMatch(new RegExp(`${PASSWORD}|wrong-canary`));
+  });
+
+  test.each([
+    ["a wrong password", (url: URL) => (url.password = "nope"), 5, "wrong-password"],
+    ["an unreachable host", (url: URL) => (url.port = "1"), 5, "unreachable"],
+    ["a missing database", (url: URL) => (url.pathname = "/no_such"), 5, "missing-database"],
+  ])("tells %s by exit code and code", async (_what, spoil, exitCode, code) => {
+    await using database = await createDatabase(18);
+    const url = new URL(database.url);
+    spoil(url);
+
+    const run = await cli("run", await writeJob(url.href), "--json");
+
+    expect(run.exitCode).toBe(exitCode);
+    expect(run.last()).toMatchObject({ type: "error", code });
+  });
+
+  test("fails with 5 and the table's name when one table may not be read, and makes no snapshot", async () => {
+    await using database = await createDatabase(18, "create table open (i int); create table shut (i int)");
+    await database.query(
+      `drop role if exists half; create role half login password 'pw'; grant select on open to half`,
+    );
+    const file = await writeJob(database.urlFor("half", "pw"));
+
+    const run = await cli("run", file);
+
+    expect(run.exitCode).toBe(5);
+    expect(run.stderr).toMatch(/public\.shut.*half lacks SELECT/);
+    expect(await snapshotsOf(file)).toEqual([]);
+  });
+
+  test("fails with 6 when the destination cannot be written, and when its disk is full", async ({ skip }) => {
+    if (process.getuid?.() !== 0 || process.platform !== "linux") skip("a full disk is made by root on Linux");
+    await using database = await manyRows();
+    const small = join(folder, "small");
+    await mkdir(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", small]);
+    try {
+      const full = await cli("run", await writeJob(database.url, "", small), "--json");
+      expect(full.exitCode).toBe(6);
+      expect(full.last()).toMatchObject({ type: "error", code: "full" });
+      expect(
+        (await readdir(small, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()),
+      ).toEqual([]);
+    } finally {
+      execFileSync("umount", [small]);
+    }
+    await writeFile(join(folder, "taken"), "");
+    const denied = await cli("run", await writeJob(database.url, "", join(folder, "taken")), "--json");
+    expect(denied.exitCode).toBe(6);
+  });
+
+  test("ends with 3 when one of two destinations fails, and says which", async () => {
+    await using database = await createDatabase(18, "create table t (i int)");
+    await writeFile(join(folder, "taken"), "");
+    const file = join(folder, "shop.yaml");
+    await writeFile(
+      file,
+      `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ok }, { type: local, path: taken, name: second }]\n`,
+    );
+
+    const run = await cli("run", file, "--json");
+
+    expect(run.exitCode).toBe(3);
+    const [snapshot] = run.last()["snapshots"] as { destinations: { name: string; status: string }[] }[];
+    expect(snapshot?.destinations).toMatchObject([
+      { name: "local:ok", status: "stored" },
+      { name: "second", status: "failed" },
+    ]);
+  });
+
+  test("stops in an orderly way at Ctrl-C: exit 130, nothing listed, nothing left", async () => {
+    await using database = await manyRows();
+    const file = await writeJob(database.url);
+
+    const run = await runCli(["run", file], {
+      home,
+      cwd: folder,
+      during: (child) => setTimeout(() => child.kill("SIGINT"), 700),
+    });
+
+    expect([run.exitCode, run.signal]).toEqual([130, null]);
+    expect(await snapshotsOf(file)).toEqual([]);
+  });
+
+  test("killed at any moment leaves nothing that is listed, and the next run is whole and tidy", async () => {
+    await using database = await manyRows();
+    const file = await writeJob(database.url);
+    for (const afterMs of [300, 500, 700, 900, 1100, 1300]) {
+      await runCli(["run", file], {
+        home,
+        cwd: folder,
+        during: (child) => setTimeout(() => child.kill("SIGKILL"), afterMs),
+      });
+      for (const { id } of (await snapshotsOf(file)) as { id: string }[]) {
+        const verify = await cli("verify", file, id);
+        expect(verify.exitCode).toBe(0);
+      }
+    }
+
+    const run = await cli("run", file, "--json");
+    const verify = await cli("verify", file, "--json");
+
+    expect([run.exitCode, verify.exitCode]).toEqual([0, 0]);
+    const left = await readdir(join(folder, "backups"), { recursive: true });
+    expect(left.filter((name) => name.includes("rowkeep-spool-") || /in-progress.+/.test(name))).toEqual([]);
+  });
+
+  test("switches a job off after too many failures in a row, until it is enabled again", async () => {
+    await using database = await createDatabase(18);
+    const file = await writeJob(database.urlFor("postgres", "wrong"), "failures: { disableAfter: 2 }\n");
+    const codes = [];
+
+    for (let i = 0; i < 3; i += 1) codes.push((await cli("run", file)).exitCode);
+    await cli("job", "enable", file);
+    codes.push((await cli("run", file)).exitCode);
+
+    expect(codes).toEqual([5, 5, 9, 5]);
+  });
+
+  test("refuses to do half of what a job asks for", async () => {
+    const file = await writeJob("postgres://u@127.0.0.1:1/d", "retention: { keepLast: 3 }\n");
+
+    const run = await cli("run", file, "--json");
+
+    expect(run.exitCode).toBe(2);
+    expect(run.last()).toMatchObject({ code: "not-available", message: expect.stringContaining("retention") });
+  });
+
+  test("finds a flipped bit with verify and ends with 7", async () => {
+    await using database = await createDatabase(
+      18,
+      "create table t (i int); insert into t select generate_series(1, 1000)",
+    );
+    const file = await writeJob(database.url);
+    await cli("run", file);
+    const [volume] = (await readdir(join(folder, "backups"), { recursive: true })).filter((name) =>
+      name.endsWith(".tar"),
+    );
+    const path = join(folder, "backups", String(volume));
+    const bytes = await readFile(path);
+    bytes[Math.floor(bytes.length / 2)] = (bytes[Math.floor(bytes.length / 2)] ?? 0) ^ 4;
+    await chmod(path, 0o600);
+    await writeFile(path, bytes);
+
+    const verify = await cli("verify", file, "--json");
+
+    expect(verify.exitCode).toBe(7);
+    expect(verify.last()["snapshots"]).toMatchObject([{ ok: false }]);
+  });
+});
+
+test("rowkeep export writes one file that appears when it is complete", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  const file = join(folder, "shop.rowkeep");
+
+  const first = await cli("export", database.url, file, "--json");
+  const second = await cli("export", database.url, file, "--json");
+
+  expect([first.exitCode, second.exitCode]).toEqual([0, 6]);
+  const names = execFileSync("tar", ["-tf", file], { encoding: "utf8" }).trim().split("\n");
+  expect(names[0]).toBe("RECOVER.md");
+  expect(names.at(-1)).toMatch(/-full\/manifest\.json$/);
+  expect(await readdir(folder)).toEqual(["shop.rowkeep"]);
+});
