@@ -10,12 +10,16 @@ export async function* exactBytes(
   { object, verb, signal }: { readonly object: string; readonly verb: "write" | "read"; readonly signal: AbortSignal },
 ): AsyncIterable<Uint8Array> {
   let seen = 0;
+  let last: Uint8Array | undefined;
   for await (const part of untilAborted(bytes, signal)) {
     seen += part.length;
     if (seen > size) throw wrongSize(`more than the expected ${size}`);
-    if (part.length > 0) yield part;
+    // A server that has all bytes may store them: the last ones wait until the source has ended well.
+    if (seen === size && part.length > 0) last = part;
+    else if (part.length > 0) yield part;
   }
   if (seen < size) throw wrongSize(`${seen} instead of ${size}`);
+  if (last !== undefined) yield last;
 
   function wrongSize(count: string) {
     const reason = verb === "write" ? `its source gave ${count} bytes` : `the answer has ${count} bytes`;

@@ -23,9 +23,15 @@ export async function openDestination(
       const { openSftpDestination } = await import("./sftp-destination.ts");
       return openSftpDestination(settings, options);
     }
-    case "s3":
+    case "s3": {
+      const { openS3Destination } = await import("./s3-destination.ts");
+      return openS3Destination(settings, options);
+    }
+    case "azure": {
+      const { openAzureDestination } = await import("./azure-destination.ts");
+      return openAzureDestination(settings, options);
+    }
     case "ftp":
-    case "azure":
     case "gcs":
       throw notAvailable(settings.type);
   }
@@ -35,6 +41,6 @@ function notAvailable(type: string): Error {
   return destinationError(
     `cannot open the destination: the type ${type} is not available yet in this version`,
     "unsupported",
-    { hint: "Use a destination of type local." },
+    { hint: "Use a destination of type local, sftp, s3 or azure." },
   );
 }

@@ -55,7 +55,7 @@ withPrograms(["sshd", "ssh-keygen"], () => {
       const failure = await failureOf(openAt("x", { privateKey: undefined, password: "canary-password" }));
 
       expectReason(failure, "denied");
-      expect(`${failure.message} ${failure.hint} ${failure.cause}`).not.toContain("canary-password");
+      expect(`${failure.message} ${failure.hint} ${String(failure.cause)}`).not.toContain("canary-password");
     });
 
     test("says so when the private key is none, without showing it", async () => {

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chownSync, existsSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -114,7 +114,7 @@ export async function startServer(
   });
   let said = "";
   const hear = (text: Buffer) => {
-    said = `${said}${text}`.slice(-4000);
+    said = `${said}${text.toString()}`.slice(-4000);
   };
   child.stdout.on("data", hear);
   child.stderr.on("data", hear);
@@ -212,4 +212,94 @@ export function programOf(name: string): Program {
   const program = findProgram(name);
   if (program === undefined) throw new Error(`${name} is missing: npm run services`);
   return program;
+}
+
+export interface S3Server extends Service {
+  readonly endpoint: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+}
+
+/** Starts a Ceph cluster in memory with its S3 gateway; it takes some twelve seconds. */
+export async function startS3Server(): Promise<S3Server> {
+  const ceph = programOf("ceph");
+  const folder = await makeServiceFolder("ceph");
+  const port = await freePorts(3);
+  const script = fileURLToPath(new URL("../../scripts/services/ceph.sh", import.meta.url));
+  const stop = async () => {
+    for (const name of ["client.rgw", "osd.0", "mon.a"]) await endDaemon(join(folder, "run", `${name}.pid`));
+    await rm(folder, { recursive: true, force: true });
+  };
+  const log = await open(join(folder, "start.log"), "w");
+  try {
+    // The daemons keep the descriptors that they inherit: a pipe would never end.
+    const child = spawn("bash", [script, folder, String(port), ceph.root], {
+      env: { ...ceph.env, HOME: folder },
+      stdio: ["ignore", log.fd, log.fd],
+      ...(isRoot ? { uid: DAEMON, gid: DAEMON } : {}),
+    });
+    const code = await new Promise((resolve, reject) => child.once("error", reject).once("exit", resolve));
+    if (code !== 0) throw new Error(`ceph did not start: ${await readFile(join(folder, "start.log"), "utf8")}`);
+    await untilPortAnswers(port, () => true);
+  } catch (error) {
+    await stop();
+    throw error;
+  } finally {
+    await log.close();
+  }
+  return {
+    port,
+    folder,
+    endpoint: `http://127.0.0.1:${port}`,
+    accessKeyId: "AKTEST",
+    secretAccessKey: "SKTESTSKTEST",
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** Finds the first of `count` free ports in a row. */
+async function freePorts(count: number): Promise<number> {
+  for (let tries = 0; tries < 50; tries++) {
+    const first = await freePort();
+    const taken = await Promise.all(Array.from({ length: count }, (_, index) => answers(first + index)));
+    if (first + count < 65_536 && !taken.includes(true)) return first;
+  }
+  throw new Error("no free ports in a row");
+}
+
+/** Ends a process that went into the background and left its id in a file. */
+async function endDaemon(pidFile: string): Promise<void> {
+  const pid = Number(await readFile(pidFile, "utf8").catch(() => ""));
+  if (!Number.isInteger(pid) || pid <= 1) return;
+  const signalTo = (signal: NodeJS.Signals | 0) => {
+    try {
+      return process.kill(pid, signal);
+    } catch {
+      return false;
+    }
+  };
+  signalTo("SIGTERM");
+  for (let tries = 0; tries < 50 && signalTo(0); tries++) await new Promise((resolve) => setTimeout(resolve, 100));
+  signalTo("SIGKILL");
+}
+
+export interface AzureServer extends Service {
+  readonly connection: string;
+}
+
+/** Starts azurite, Microsoft's emulator of Azure Blob Storage. */
+export async function startAzureServer(): Promise<AzureServer> {
+  const folder = await makeServiceFolder("azurite");
+  const port = await freePort();
+  const main = fileURLToPath(new URL("../../node_modules/azurite/dist/src/blob/main.js", import.meta.url));
+  const args = ["--blobPort", String(port), "--location", folder];
+  const quiet = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"];
+  const service = await startServer({ path: process.execPath, env: process.env }, [main, ...args, ...quiet], {
+    port,
+    folder,
+  });
+  // The account that every azurite has, published in its documentation.
+  const key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+  const account = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key}`;
+  return { ...service, connection: `${account};BlobEndpoint=http://127.0.0.1:${port}/devstoreaccount1;` };
 }

@@ -1,0 +1,192 @@
+import type { Readable } from "node:stream";
+import type { BlockBlobUploadOptions, ContainerClient } from "@azure/storage-blob";
+import { codeOf } from "../base/errors.ts";
+import { exactBytes } from "./checked-bytes.ts";
+import {
+  type Destination,
+  destinationError,
+  type GetOptions,
+  type ObjectInfo,
+  type OpenBytes,
+  type PutOptions,
+} from "./destination.ts";
+import type { AzureSettings } from "./destination-settings.ts";
+import { type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+
+interface Options {
+  readonly signal: AbortSignal;
+}
+
+/** Opens a container by a connection string, or by account and shared access signature. */
+export async function openAzureDestination(settings: AzureSettings, { signal }: Options): Promise<Destination> {
+  const folder = folderOfPrefix(settings.prefix);
+  const name = settings.name ?? `azure://${settings.container}${folder === "" ? "" : `/${folder.slice(0, -1)}`}`;
+  try {
+    const container = await containerOf(settings, name);
+    if (!(await container.exists({ abortSignal: signal }))) {
+      const hint = "Create the container, or correct its name.";
+      throw destinationError(`cannot open ${name}: there is no such container`, "failed", { hint });
+    }
+    return new AzureDestination(container, { name, folder, tier: settings.tier });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw remoteError(error, `open ${name}`, azureMeaning);
+  }
+}
+
+async function containerOf(settings: AzureSettings, name: string): Promise<ContainerClient> {
+  const { BlobServiceClient } = await import("@azure/storage-blob");
+  // Attempts are counted in one place, above.
+  const options = { retryOptions: { maxTries: 1 } };
+  const { account, connection, sas } = settings;
+  try {
+    if (connection !== undefined) {
+      return BlobServiceClient.fromConnectionString(connection, options).getContainerClient(settings.container);
+    }
+  } catch {
+    // The library's message may repeat the connection string, which holds the key.
+    throw destinationError(`cannot open ${name}: the connection string is not valid`, "denied", {
+      hint: "Copy the connection string from the storage account's access keys.",
+    });
+  }
+  if (account === undefined || sas === undefined) {
+    throw destinationError(`cannot open ${name}: there is nothing to sign in with`, "unsupported", {
+      hint: "Give a connection string, or an account and a shared access signature (sas).",
+    });
+  }
+  const url = `https://${account}.blob.core.windows.net?${sas.replace(/^\?/, "")}`;
+  return new BlobServiceClient(url, undefined, options).getContainerClient(settings.container);
+}
+
+class AzureDestination implements Destination {
+  readonly name: string;
+  readonly #container: ContainerClient;
+  readonly #folder: string;
+  readonly #tier: string | undefined;
+
+  constructor(
+    container: ContainerClient,
+    { name, folder, tier }: { readonly name: string; readonly folder: string; readonly tier: string | undefined },
+  ) {
+    this.name = name;
+    this.#container = container;
+    this.#folder = folder;
+    this.#tier = tier;
+  }
+
+  async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
+    const { place, object } = placeKey(this.name, this.#folder, key);
+    const { signal, size, exclusive = false } = options;
+    signal.throwIfAborted();
+    const settings: BlockBlobUploadOptions = {
+      ...(exclusive ? { conditions: { ifNoneMatch: "*" } } : {}),
+      ...(this.#tier === undefined ? {} : { tier: this.#tier }),
+    };
+    try {
+      await sendBody(open(), { object, size, signal }, (body, cut) =>
+        this.#container
+          .getBlockBlobClient(place)
+          .upload(Buffer.isBuffer(body) ? body : () => body, size, { ...settings, abortSignal: cut }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      if (exclusive && statusOf(error) === 409 && codeOf(error) === "BlobAlreadyExists")
+        throw alreadyThere(object, error);
+      if (exclusive && statusOf(error) === 412) throw alreadyThere(object, error);
+      throw remoteError(error, `write ${object}`, azureMeaning);
+    }
+  }
+
+  async *get(key: string, { range, signal }: GetOptions): AsyncIterable<Uint8Array> {
+    const { place, object } = placeKey(this.name, this.#folder, key);
+    signal.throwIfAborted();
+    try {
+      const blob = this.#container.getBlobClient(place);
+      if (range && range.start === range.end) {
+        // HTTP has no empty range.
+        await blob.getProperties({ abortSignal: signal });
+        return;
+      }
+      const wanted = range ? range.end - range.start : undefined;
+      // The library would resume a cut answer by itself; then a cut is still an error, only a later one.
+      const answer = await blob.download(range?.start ?? 0, wanted, { abortSignal: signal, maxRetryRequests: 0 });
+      const body = answer.readableStreamBody as Readable;
+      try {
+        const size = assertLength(answer.contentLength, wanted, object);
+        yield* exactBytes(body as AsyncIterable<Uint8Array>, size, { object, verb: "read", signal });
+      } finally {
+        body.on("error", () => undefined);
+        body.destroy();
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `read ${object}`, azureMeaning);
+    }
+  }
+
+  async stat(key: string, { signal }: Options): Promise<ObjectInfo | undefined> {
+    const { place, object } = placeKey(this.name, this.#folder, key);
+    signal.throwIfAborted();
+    try {
+      const found = await this.#container.getBlobClient(place).getProperties({ abortSignal: signal });
+      return { key, size: found.contentLength ?? 0, modifiedAt: found.lastModified ?? new Date(0) };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (statusOf(error) === 404) return undefined;
+      throw remoteError(error, `look at ${object}`, azureMeaning);
+    }
+  }
+
+  async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
+    signal.throwIfAborted();
+    try {
+      const blobs = this.#container.listBlobsFlat({ prefix: `${this.#folder}${prefix}`, abortSignal: signal });
+      for await (const { name, properties } of blobs) {
+        yield {
+          key: name.slice(this.#folder.length),
+          size: properties.contentLength ?? 0,
+          modifiedAt: properties.lastModified,
+        };
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `list ${this.name}/${prefix}`, azureMeaning);
+    }
+  }
+
+  async remove(key: string, { signal }: Options): Promise<void> {
+    const { place, object } = placeKey(this.name, this.#folder, key);
+    signal.throwIfAborted();
+    try {
+      await this.#container.getBlobClient(place).delete({ abortSignal: signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (statusOf(error) === 404) return;
+      throw remoteError(error, `remove ${object}`, azureMeaning);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as { statusCode?: number } | undefined)?.statusCode;
+}
+
+function azureMeaning(error: unknown): ErrorMeaning | undefined {
+  const status = statusOf(error);
+  const code = codeOf(error);
+  if (code === "BlobArchived") {
+    return { code: "unsupported", words: "it lies in an archive", hint: "Have it rehydrated first." };
+  }
+  if (code === "REQUEST_SEND_ERROR") return { code: "unreachable", words: "the server does not answer" };
+  if (status === 404) return { code: "not-found", words: "it does not exist" };
+  if (status === 401 || status === 403) {
+    return { code: "denied", words: "access denied", hint: "Check the connection string or signature and its rights." };
+  }
+  if (status === 408 || status === 409 || status === 429 || (status ?? 0) >= 500) {
+    return { code: "busy", words: `the server is busy (${code ?? status})` };
+  }
+  return status === undefined ? undefined : { code: "failed", words: `the server says: ${code ?? status}` };
+}

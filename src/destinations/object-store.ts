@@ -1,0 +1,70 @@
+import { Readable } from "node:stream";
+import { exactBytes } from "./checked-bytes.ts";
+import { assertKey, destinationError } from "./destination.ts";
+
+export interface PlacedKey {
+  /** The key as the object store knows it. */
+  readonly place: string;
+  /** As people read it. */
+  readonly object: string;
+}
+
+/** Gives `a/b/` for the prefixes `a/b`, `/a/b/`; empty for none. */
+export function folderOfPrefix(prefix: string | undefined): string {
+  const parts = (prefix ?? "").split("/").filter((part) => part !== "");
+  return parts.length === 0 ? "" : `${parts.join("/")}/`;
+}
+
+/** Checks a key and puts it below the destination's prefix. */
+export function placeKey(name: string, folder: string, key: string): PlacedKey {
+  assertKey(key);
+  return { place: `${folder}${key}`, object: `${name}/${key}` };
+}
+
+/**
+ * Sends bytes as the body of one request. The body is cut, so that the server cannot store it, when its source fails or
+ * gives another number of bytes; then that failure is what this rejects with. An abort rejects with the signal's reason.
+ */
+export async function sendBody<T>(
+  bytes: AsyncIterable<Uint8Array>,
+  { size, object, signal }: { readonly size: number; readonly object: string; readonly signal: AbortSignal },
+  send: (body: Readable | Buffer, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const exact = exactBytes(bytes, size, { object, verb: "write", signal });
+  if (size === 0) {
+    for await (const part of exact) throw new Error(`${part.length} bytes where none were expected`);
+    return send(Buffer.alloc(0), signal);
+  }
+  const broken = new AbortController();
+  const body = Readable.from(exact, { objectMode: false, highWaterMark: 1024 * 1024 });
+  let failure: { readonly error: unknown } | undefined;
+  body.on("error", (error) => {
+    failure ??= { error };
+    broken.abort(error);
+  });
+  try {
+    return await send(body, AbortSignal.any([signal, broken.signal]));
+  } catch (error) {
+    signal.throwIfAborted();
+    throw failure ? failure.error : error;
+  } finally {
+    body.destroy();
+  }
+}
+
+/** Fails with `failed` unless the server promises exactly the bytes that were asked for. */
+export function assertLength(promised: number | undefined, wanted: number | undefined, object: string): number {
+  if (promised !== undefined && (wanted === undefined || promised === wanted)) return promised;
+  throw destinationError(
+    `cannot read ${object}: the server gives ${promised ?? "an unknown number of"} bytes instead of ${wanted ?? "all"}`,
+    "failed",
+    { hint: "Check whether something else changes or cuts this object." },
+  );
+}
+
+export function alreadyThere(object: string, cause: unknown): Error {
+  return destinationError(`cannot write ${object}: it exists already`, "exists", {
+    hint: "Check whether another run writes the same snapshot.",
+    cause,
+  });
+}

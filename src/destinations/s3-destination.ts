@@ -1,0 +1,325 @@
+import type { Readable } from "node:stream";
+import type { PutObjectCommandInput, S3Client, S3ClientConfig, StorageClass } from "@aws-sdk/client-s3";
+import { exactBytes } from "./checked-bytes.ts";
+import {
+  type Destination,
+  destinationError,
+  type GetOptions,
+  type ObjectInfo,
+  type OpenBytes,
+  type PutOptions,
+} from "./destination.ts";
+import type { S3Settings } from "./destination-settings.ts";
+import { type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+
+type Sdk = typeof import("@aws-sdk/client-s3");
+
+const CONNECT_MS = 20_000;
+const SILENCE_MS = 120_000;
+const TIDY_MS = 30_000;
+/** Largest object of one PUT, and most parts of a multipart upload (less a reserve), by the S3 user guide. */
+const SINGLE_PUT_BYTES = 5 * 1024 ** 3;
+const MOST_PARTS = 9_000;
+
+interface Options {
+  readonly signal: AbortSignal;
+}
+
+export interface S3Limits {
+  /** Objects above this size are sent in parts. */
+  readonly singlePutBytes: number;
+  readonly leastPartBytes: number;
+}
+
+/**
+ * Opens a bucket of S3 or of a server that speaks it. Without keys and profile the SDK's default chain finds the
+ * credentials. Fails with `denied`, or with `failed` when there is no such bucket.
+ */
+export async function openS3Destination(
+  settings: S3Settings,
+  { signal }: Options,
+  limits: S3Limits = { singlePutBytes: SINGLE_PUT_BYTES, leastPartBytes: 64 * 1024 ** 2 },
+): Promise<Destination> {
+  const sdk = await import("@aws-sdk/client-s3");
+  const folder = folderOfPrefix(settings.prefix);
+  const name = settings.name ?? `s3://${settings.bucket}${folder === "" ? "" : `/${folder.slice(0, -1)}`}`;
+  const client = new sdk.S3Client(configOf(settings));
+  try {
+    await client.send(new sdk.HeadBucketCommand({ Bucket: settings.bucket }), { abortSignal: signal });
+  } catch (error) {
+    client.destroy();
+    signal.throwIfAborted();
+    if (statusOf(error) === 404) {
+      const hint = "Create the bucket, or correct its name.";
+      throw destinationError(`cannot open ${name}: there is no such bucket`, "failed", { hint, cause: error });
+    }
+    throw remoteError(error, `open ${name}`, s3Meaning);
+  }
+  return new S3Destination({ sdk, client, name, folder, settings, limits });
+}
+
+function configOf(settings: S3Settings): S3ClientConfig {
+  const { accessKeyId, secretAccessKey, sessionToken, endpoint, profile, region } = settings;
+  const keys = accessKeyId !== undefined && secretAccessKey !== undefined;
+  return {
+    // Attempts are counted in one place, above: a body that was half sent cannot be sent again from here.
+    maxAttempts: 1,
+    requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENCE_MS },
+    // Every server checks x-amz-content-sha256; the newer checksum headers fail on many that are not Amazon's.
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    forcePathStyle: settings.pathStyle ?? false,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(profile === undefined ? {} : { profile }),
+    // A server of one's own has no regions, but the signature needs the name of one.
+    ...(region === undefined ? (endpoint === undefined ? {} : { region: "us-east-1" }) : { region }),
+    ...(keys
+      ? { credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } }
+      : {}),
+  };
+}
+
+interface S3Parts {
+  readonly sdk: Sdk;
+  readonly client: S3Client;
+  readonly name: string;
+  readonly folder: string;
+  readonly settings: S3Settings;
+  readonly limits: S3Limits;
+}
+
+class S3Destination implements Destination {
+  readonly name: string;
+  readonly #parts: S3Parts;
+
+  constructor(parts: S3Parts) {
+    this.name = parts.name;
+    this.#parts = parts;
+  }
+
+  async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
+    const { place, object } = placeKey(this.name, this.#parts.folder, key);
+    const { signal, size, sha256, exclusive = false } = options;
+    signal.throwIfAborted();
+    const input = {
+      ...this.#target(place),
+      ...(exclusive ? { IfNoneMatch: "*" } : {}),
+      ...this.#storageClass(),
+    };
+    try {
+      if (size > this.#parts.limits.singlePutBytes) await this.#putInParts(input, open, { object, size, signal });
+      else await this.#putWhole(input, open, { object, size, sha256, signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (exclusive && statusOf(error) === 412) throw alreadyThere(object, error);
+      throw remoteError(error, `write ${object}`, s3Meaning);
+    }
+  }
+
+  async *get(key: string, { range, signal }: GetOptions): AsyncIterable<Uint8Array> {
+    const { place, object } = placeKey(this.name, this.#parts.folder, key);
+    const { sdk, client } = this.#parts;
+    signal.throwIfAborted();
+    try {
+      if (range && range.start === range.end) {
+        // HTTP has no empty range.
+        await client.send(new sdk.HeadObjectCommand(this.#target(place)), { abortSignal: signal });
+        return;
+      }
+      const wanted = range ? { Range: `bytes=${range.start}-${range.end - 1}` } : {};
+      const answer = await client.send(new sdk.GetObjectCommand({ ...this.#target(place), ...wanted }), {
+        abortSignal: signal,
+      });
+      const body = answer.Body as Readable;
+      try {
+        const size = assertLength(answer.ContentLength, range ? range.end - range.start : undefined, object);
+        yield* exactBytes(body as AsyncIterable<Uint8Array>, size, { object, verb: "read", signal });
+      } finally {
+        body.destroy();
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `read ${object}`, s3Meaning);
+    }
+  }
+
+  async stat(key: string, { signal }: Options): Promise<ObjectInfo | undefined> {
+    const { place, object } = placeKey(this.name, this.#parts.folder, key);
+    const { sdk, client } = this.#parts;
+    signal.throwIfAborted();
+    try {
+      const head = await client.send(new sdk.HeadObjectCommand(this.#target(place)), { abortSignal: signal });
+      return { key, size: head.ContentLength ?? 0, modifiedAt: head.LastModified ?? new Date(0) };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (statusOf(error) === 404) return undefined;
+      throw remoteError(error, `look at ${object}`, s3Meaning);
+    }
+  }
+
+  async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
+    const { sdk, client, folder, settings } = this.#parts;
+    signal.throwIfAborted();
+    let token: string | undefined;
+    try {
+      do {
+        const input = { Bucket: settings.bucket, Prefix: `${folder}${prefix}` };
+        const page = await client.send(
+          new sdk.ListObjectsV2Command({ ...input, ...(token === undefined ? {} : { ContinuationToken: token }) }),
+          { abortSignal: signal },
+        );
+        for (const { Key, Size, LastModified } of page.Contents ?? []) {
+          if (Key === undefined) continue;
+          yield { key: Key.slice(folder.length), size: Size ?? 0, modifiedAt: LastModified ?? new Date(0) };
+        }
+        token = page.IsTruncated ? page.NextContinuationToken : undefined;
+        if (page.IsTruncated && token === undefined) throw cutListing(this.name);
+      } while (token !== undefined);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `list ${this.name}/${prefix}`, s3Meaning);
+    }
+  }
+
+  async remove(key: string, { signal }: Options): Promise<void> {
+    const { place, object } = placeKey(this.name, this.#parts.folder, key);
+    const { sdk, client } = this.#parts;
+    signal.throwIfAborted();
+    try {
+      await client.send(new sdk.DeleteObjectCommand(this.#target(place)), { abortSignal: signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (statusOf(error) === 404) return;
+      throw remoteError(error, `remove ${object}`, s3Meaning);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#parts.client.destroy();
+  }
+
+  #target(place: string): { readonly Bucket: string; readonly Key: string } {
+    return { Bucket: this.#parts.settings.bucket, Key: place };
+  }
+
+  #storageClass(): { StorageClass?: StorageClass } {
+    const { storageClass } = this.#parts.settings;
+    // Servers other than Amazon's have classes of their own names.
+    return storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass };
+  }
+
+  async #putWhole(
+    input: PutObjectCommandInput,
+    open: OpenBytes,
+    options: { readonly object: string; readonly size: number; readonly sha256: string | undefined } & Options,
+  ): Promise<void> {
+    const { sdk, client } = this.#parts;
+    await sendBody(open(), options, async (body, signal) => {
+      const command = new sdk.PutObjectCommand({ ...input, Body: body, ContentLength: options.size });
+      const { sha256 } = options;
+      if (sha256 !== undefined) {
+        // The signature then covers the bytes, and the server refuses others.
+        command.middlewareStack.add(
+          (next) => (args) => {
+            (args.request as { headers: Record<string, string> }).headers["x-amz-content-sha256"] = sha256;
+            return next(args);
+          },
+          { step: "build", name: "knownSha256" },
+        );
+      }
+      await client.send(command, { abortSignal: signal });
+    });
+  }
+
+  async #putInParts(
+    input: PutObjectCommandInput,
+    open: OpenBytes,
+    { object, size, signal }: { readonly object: string; readonly size: number } & Options,
+  ): Promise<void> {
+    const { sdk, client, limits } = this.#parts;
+    const { IfNoneMatch, ...plain } = input;
+    const condition = IfNoneMatch === undefined ? {} : { IfNoneMatch };
+    const { UploadId } = await client.send(new sdk.CreateMultipartUploadCommand(plain), { abortSignal: signal });
+    const upload = { Bucket: input.Bucket, Key: input.Key, UploadId };
+    try {
+      const partBytes = Math.max(limits.leastPartBytes, Math.ceil(size / MOST_PARTS));
+      const source = new PartSource(exactBytes(open(), size, { object, verb: "write", signal }));
+      const done: { ETag: string | undefined; PartNumber: number }[] = [];
+      for (let start = 0; start < size; start += partBytes) {
+        const length = Math.min(partBytes, size - start);
+        const PartNumber = done.length + 1;
+        const { ETag } = await sendBody(source.take(length), { object, size: length, signal }, (Body, cut) =>
+          client.send(new sdk.UploadPartCommand({ ...upload, PartNumber, Body, ContentLength: length }), {
+            abortSignal: cut,
+          }),
+        );
+        done.push({ ETag, PartNumber });
+      }
+      const all = { MultipartUpload: { Parts: done }, ...condition };
+      await client.send(new sdk.CompleteMultipartUploadCommand({ ...upload, ...all }), { abortSignal: signal });
+    } catch (error) {
+      // What is left of an upload is invisible and has to be paid for.
+      const tidy = AbortSignal.timeout(TIDY_MS);
+      await client.send(new sdk.AbortMultipartUploadCommand(upload), { abortSignal: tidy }).catch(() => undefined);
+      throw error;
+    }
+  }
+}
+
+/** Cuts one stream of bytes into parts, without collecting any. */
+class PartSource {
+  readonly #bytes: AsyncIterator<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array();
+
+  constructor(bytes: AsyncIterable<Uint8Array>) {
+    this.#bytes = bytes[Symbol.asyncIterator]();
+  }
+
+  async *take(length: number): AsyncIterable<Uint8Array> {
+    for (let wanted = length; wanted > 0; ) {
+      if (this.#rest.length === 0) {
+        const next = await this.#bytes.next();
+        if (next.done) return;
+        this.#rest = next.value;
+      }
+      const part = this.#rest.subarray(0, wanted);
+      this.#rest = this.#rest.subarray(part.length);
+      wanted -= part.length;
+      yield part;
+    }
+  }
+}
+
+function cutListing(name: string): Error {
+  return destinationError(`cannot list ${name}: the server ended the listing early`, "failed");
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as { $metadata?: { httpStatusCode?: number } } | undefined)?.$metadata?.httpStatusCode;
+}
+
+function s3Meaning(error: unknown): ErrorMeaning | undefined {
+  const { name, message } = error as { name?: string; message?: string };
+  const status = statusOf(error);
+  if (name === "NoSuchBucket") return { code: "failed", words: "there is no such bucket", hint: "Create it." };
+  if (name === "InvalidObjectState") {
+    return { code: "unsupported", words: "it lies in an archive", hint: "Have it restored from the archive first." };
+  }
+  if (name === "CredentialsProviderError" || name === "TokenProviderError") {
+    return { code: "denied", words: "no credentials were found", hint: "Give keys or a profile in the job file." };
+  }
+  if (/Quota|StorageFull|InsufficientCapacity/.test(name ?? "")) {
+    return { code: "full", words: "its quota is used up", hint: "Free space there, or raise the quota." };
+  }
+  if (name === "TimeoutError") return { code: "unreachable", words: "the server does not answer" };
+  if (status === 404) return { code: "not-found", words: "it does not exist" };
+  if (status === 401 || status === 403) {
+    return { code: "denied", words: "access denied", hint: "Check the access key and what it is allowed to do." };
+  }
+  if (status === 409 || status === 429 || name === "SlowDown" || name === "RequestTimeout" || (status ?? 0) >= 500) {
+    if (status === 501) return { code: "unsupported", words: "the server cannot do it" };
+    return { code: "busy", words: `the server is busy (${name ?? status})` };
+  }
+  return status === undefined ? undefined : { code: "failed", words: `the server says: ${name} ${message}` };
+}
