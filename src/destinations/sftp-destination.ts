@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { posix } from "node:path";
 import type { FileEntryWithStats, SFTPWrapper, Stats } from "ssh2";
-import { codeOf, messageOf } from "../base/errors.ts";
 import { exactBytes, rangeWithin } from "./checked-bytes.ts";
 import {
   assertKey,
@@ -13,18 +12,13 @@ import {
   type PutOptions,
 } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
-import { type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { remoteError } from "./network-errors.ts";
 import { SftpConnection, type SftpDone } from "./sftp-connection.ts";
+import { SftpStatus, sftpMeaning, statusOf } from "./sftp-errors.ts";
+import { readAhead, writeAhead } from "./sftp-transfer.ts";
 
 const SUFFIX = ".in-progress";
-/** What every server must take and give in one packet. */
-const PACKET_BYTES = 32 * 1024;
-/** Requests under way at once: what keeps a line with latency busy. */
-const WINDOW = 48;
 const TIDY_MS = 10_000;
-/** SSH_FX_… of draft-ietf-secsh-filexfer-02, section 7. */
-const [END, MISSING, DENIED, FAILURE, NO_CONNECTION, LOST, UNSUPPORTED] = [1, 2, 3, 4, 6, 7, 8];
-
 interface Options {
   readonly signal: AbortSignal;
 }
@@ -102,12 +96,12 @@ class SftpDestination implements Destination {
       const handle = await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "r", done));
       try {
         const size = (await this.#ask<Stats>(signal, (sftp, done) => sftp.fstat(handle, done))).size;
-        yield* this.#readAhead(handle, rangeWithin(range, size, object), signal);
+        yield* readAhead(this.#connection, handle, { ...rangeWithin(range, size, object), signal });
       } finally {
         await this.#close(handle);
       }
     } catch (error) {
-      if (statusOf(error) === END) {
+      if (statusOf(error) === SftpStatus.end) {
         throw destinationError(`cannot read ${object}: it became shorter meanwhile`, "failed", { cause: error });
       }
       throw remoteError(error, `read ${object}`, sftpMeaning);
@@ -121,7 +115,7 @@ class SftpDestination implements Destination {
       const info = await this.#lstat(path, signal);
       return info?.isFile() ? infoOf(key, info) : undefined;
     } catch (error) {
-      if (statusOf(error) === MISSING) return undefined;
+      if (statusOf(error) === SftpStatus.missing) return undefined;
       throw remoteError(error, `look at ${object}`, sftpMeaning);
     }
   }
@@ -133,7 +127,7 @@ class SftpDestination implements Destination {
       if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
       yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
     } catch (error) {
-      if (statusOf(error) === MISSING && parent !== "") return;
+      if (statusOf(error) === SftpStatus.missing && parent !== "") return;
       throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
     }
   }
@@ -145,7 +139,7 @@ class SftpDestination implements Destination {
       await this.#ask(signal, (sftp, done) => sftp.unlink(path, done), true);
       await this.#removeEmptyFolders(key, signal);
     } catch (error) {
-      if (statusOf(error) === MISSING) return;
+      if (statusOf(error) === SftpStatus.missing) return;
       throw remoteError(error, `remove ${object}`, sftpMeaning);
     }
   }
@@ -180,7 +174,7 @@ class SftpDestination implements Destination {
     try {
       return await this.#connection.call(signal, request);
     } catch (error) {
-      if (missingIsFine && statusOf(error) === MISSING) return undefined;
+      if (missingIsFine && statusOf(error) === SftpStatus.missing) return undefined;
       throw error;
     }
   }
@@ -216,33 +210,10 @@ class SftpDestination implements Destination {
     { key, signal }: { key: string } & Options,
   ): Promise<void> {
     const handle = await this.#create(path, key, signal);
-    const underWay = new Set<Promise<void>>();
-    let failure: { readonly error: unknown } | undefined;
-    let position = 0;
     try {
-      for await (const part of bytes) {
-        const buffer = Buffer.from(part.buffer, part.byteOffset, part.byteLength);
-        for (let start = 0; start < buffer.length; start += PACKET_BYTES) {
-          while (underWay.size >= WINDOW) await Promise.race(underWay);
-          if (failure) throw failure.error;
-          const length = Math.min(PACKET_BYTES, buffer.length - start);
-          const at = position;
-          position += length;
-          const writing = this.#ask<void>(signal, (sftp, done) => sftp.write(handle, buffer, start, length, at, done))
-            .catch((error: unknown) => {
-              failure ??= { error };
-            })
-            .finally(() => underWay.delete(writing));
-          underWay.add(writing);
-        }
-        // The source may use its buffer again.
-        await Promise.all(underWay);
-      }
-      await Promise.all(underWay);
-      if (failure) throw failure.error;
+      await writeAhead(this.#connection, handle, { bytes, signal });
       await this.#sync(handle, signal);
     } finally {
-      await Promise.all(underWay);
       await this.#close(handle);
     }
   }
@@ -254,7 +225,7 @@ class SftpDestination implements Destination {
         return await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "wx", { mode: 0o600 }, done));
       } catch (error) {
         // A put that failed beside us may have removed the folder while it was empty.
-        if (statusOf(error) !== MISSING || tries === 10) throw error;
+        if (statusOf(error) !== SftpStatus.missing || tries === 10) throw error;
         for (const folder of foldersOf(key)) await this.#makeFolder(this.#path(folder), signal).catch(ignoreMissing);
       }
     }
@@ -281,7 +252,7 @@ class SftpDestination implements Destination {
         // The plain rename of version 3 refuses a name that is taken; OpenSSH does it by link().
         await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
       } catch (error) {
-        if (statusOf(error) === FAILURE && (await this.#lstat(to, signal))) throw alreadyThere(object);
+        if (statusOf(error) === SftpStatus.failure && (await this.#lstat(to, signal))) throw alreadyThere(object);
         throw error;
       }
       return;
@@ -296,42 +267,6 @@ class SftpDestination implements Destination {
     if (atomic) return;
     await this.#ask(signal, (sftp, done) => sftp.unlink(to, done), true);
     await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
-  }
-
-  /** Gives the bytes in order while the next ones are under way. */
-  async *#readAhead(
-    handle: Buffer,
-    { start, end }: { readonly start: number; readonly end: number },
-    signal: AbortSignal,
-  ): AsyncIterable<Uint8Array> {
-    const ahead: Promise<Buffer>[] = [];
-    let next = start;
-    try {
-      while (next < end || ahead.length > 0) {
-        while (next < end && ahead.length < WINDOW) {
-          const piece = this.#readPiece(handle, next, { length: Math.min(PACKET_BYTES, end - next), signal });
-          piece.catch(() => undefined);
-          ahead.push(piece);
-          next += PACKET_BYTES;
-        }
-        const bytes = await ahead.shift();
-        signal.throwIfAborted();
-        if (bytes) yield bytes;
-      }
-    } finally {
-      await Promise.allSettled(ahead);
-    }
-  }
-
-  async #readPiece(handle: Buffer, position: number, options: { readonly length: number } & Options): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(options.length);
-    // A server may give less than asked for without being at the end.
-    for (let done = 0; done < buffer.length; ) {
-      done += await this.#ask<number>(options.signal, (sftp, answer) =>
-        sftp.read(handle, buffer, done, buffer.length - done, position + done, answer),
-      );
-    }
-    return buffer;
   }
 
   async *#walk(folderKey: string, prefix: string, signal: AbortSignal): AsyncIterable<ObjectInfo> {
@@ -360,7 +295,7 @@ class SftpDestination implements Destination {
     try {
       yield* this.#walk(folderKey, prefix, signal);
     } catch (error) {
-      if (statusOf(error) !== MISSING) throw error;
+      if (statusOf(error) !== SftpStatus.missing) throw error;
     }
   }
 
@@ -368,7 +303,7 @@ class SftpDestination implements Destination {
     try {
       return await this.#ask<FileEntryWithStats[]>(signal, (sftp, done) => sftp.readdir(handle, done));
     } catch (error) {
-      if (statusOf(error) === END) return undefined;
+      if (statusOf(error) === SftpStatus.end) return undefined;
       throw error;
     }
   }
@@ -397,7 +332,7 @@ class SftpDestination implements Destination {
 
   /** A full disk is only a "Failure" in this protocol: the free space tells whether it was that. */
   async #failure(error: unknown, action: string, size: number): Promise<unknown> {
-    if (statusOf(error) !== FAILURE) return remoteError(error, action, sftpMeaning);
+    if (statusOf(error) !== SftpStatus.failure) return remoteError(error, action, sftpMeaning);
     const signal = AbortSignal.timeout(TIDY_MS);
     const space = await this.#ask<{ f_bavail: number; f_frsize: number }>(signal, (sftp, done) => {
       sftp.ext_openssh_statvfs(this.#root, done);
@@ -419,13 +354,8 @@ function infoOf(key: string, { size, mtime }: { readonly size: number; readonly 
   return { key, size, modifiedAt: new Date(mtime * 1000) };
 }
 
-function statusOf(error: unknown): number | undefined {
-  const { code } = (error ?? {}) as { code?: unknown };
-  return typeof code === "number" ? code : undefined;
-}
-
 function ignoreMissing(error: unknown): void {
-  if (statusOf(error) !== MISSING) throw error;
+  if (statusOf(error) !== SftpStatus.missing) throw error;
 }
 
 function alreadyThere(object: string): Error {
@@ -438,24 +368,4 @@ function notAFolder(folder: string): Error {
   return destinationError(`cannot use the folder ${folder}: something else stands in its place`, "denied", {
     hint: "Remove it; rowkeep follows no symbolic link below the folder of a destination.",
   });
-}
-
-function sftpMeaning(error: unknown): ErrorMeaning | undefined {
-  switch (statusOf(error)) {
-    case MISSING:
-      return { code: "not-found", words: "it does not exist" };
-    case DENIED:
-      return { code: "denied", words: "access denied", hint: "Allow this user to read and write in the folder." };
-    case NO_CONNECTION:
-    case LOST:
-      return { code: "unreachable", words: "the connection was cut" };
-    case UNSUPPORTED:
-      return { code: "unsupported", words: "the server cannot do it" };
-    case undefined:
-      return codeOf(error) === undefined && /response|connect/i.test(messageOf(error))
-        ? { code: "unreachable", words: "the connection was cut" }
-        : undefined;
-    default:
-      return { code: "failed", words: `the server says: ${messageOf(error)}` };
-  }
 }
