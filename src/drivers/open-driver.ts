@@ -1,4 +1,5 @@
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
+import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
 export async function openSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
@@ -8,6 +9,12 @@ export async function openSource(connection: Connection, options: OpenSourceOpti
       return openPostgresSource(connection, options);
     }
   }
+}
+
+/** Opens the transaction in which rows of existing tables are replaced. Fails with kind `database`. */
+export async function openReplacer(connection: Connection, options: OpenReplacerOptions): Promise<Replacer> {
+  const { openPostgresReplacer } = await import("./postgres/postgres-replacer.ts");
+  return openPostgresReplacer(connection, options);
 }
 
 /** Looks at a server: who it is, its databases, the tables of the connected one. Fails with kind `database`. */

@@ -1,0 +1,147 @@
+import type { TableName } from "../driver.ts";
+import type { TargetColumn } from "../replacer.ts";
+import type { PostgresClient } from "./postgres-client.ts";
+import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+
+/** A foreign key, with what puts it on again exactly as it was. */
+export interface ForeignKey {
+  /** Quoted name of the table that it belongs to. */
+  readonly child: string;
+  readonly name: string;
+  readonly definition: string;
+  readonly comment: string | undefined;
+  /** Oids of the tables at its two ends. */
+  readonly ends: readonly string[];
+}
+
+export interface TriggerState {
+  readonly tableOid: string;
+  readonly table: string;
+  readonly name: string;
+  /** `O` on, `D` off, `R` on for replicas, `A` always (pg_trigger.tgenabled). */
+  readonly enabled: string;
+}
+
+export interface FoundTable extends TableName {
+  readonly oid: string;
+  readonly kind: "r" | "p";
+  readonly columns: readonly TargetColumn[];
+  readonly rowSecurity: boolean;
+  readonly hasInsertRule: boolean;
+  readonly publications: readonly string[];
+}
+
+/** Finds tables by their exact names, in the order of oids. */
+export async function findTables(client: PostgresClient, names: readonly TableName[]): Promise<readonly FoundTable[]> {
+  const rows = await client.query(
+    `select c.oid, n.nspname, c.relname, c.relkind, pg_catalog.row_security_active(c.oid),
+            (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                      a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef, a.attgenerated <> '', a.attidentity <> '')
+                    order by a.attnum)
+               from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+            exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type = '3'),
+            (select pg_catalog.jsonb_agg(distinct p.pubname) from pg_catalog.pg_publication_tables p
+              where p.schemaname = n.nspname and p.tablename = c.relname)
+       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       join unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) w(nspname, relname)
+         on w.nspname = n.nspname and w.relname = c.relname
+      where c.relkind in ('r', 'p') and c.relpersistence <> 't' order by c.oid`,
+    [names.map(({ schema }) => schema), names.map(({ name }) => name)],
+  );
+  return rows.map((row) => ({
+    oid: row[0] ?? "",
+    schema: row[1] ?? "",
+    name: row[2] ?? "",
+    kind: row[3] === "p" ? "p" : "r",
+    rowSecurity: row[4] === "t",
+    columns: (JSON.parse(row[5] ?? "[]") as [string, string, boolean, boolean, boolean, boolean][]).map(
+      ([name, type, notNull, hasDefault, generated, identity]) => ({
+        name,
+        type,
+        notNull,
+        hasDefault,
+        generated,
+        identity,
+      }),
+    ),
+    hasInsertRule: row[6] === "t",
+    publications: JSON.parse(row[7] ?? "[]") as string[],
+  }));
+}
+
+/** Every foreign key with at least one end among these tables or their partitions; of partitioned ones only the root's. */
+export async function findForeignKeys(client: PostgresClient, oids: readonly string[]): Promise<readonly ForeignKey[]> {
+  const rows = await client.query(
+    `with wanted as (
+       select $1::pg_catalog.oid[] || coalesce(pg_catalog.array_agg(t.relid::pg_catalog.oid), '{}') as oids
+         from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t)
+     select n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
+            pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conrelid, k.confrelid
+       from pg_catalog.pg_constraint k
+       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace, wanted
+      where k.contype = 'f' and k.conparentid = 0 and (k.conrelid = any (wanted.oids) or k.confrelid = any (wanted.oids))
+      order by k.oid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => ({
+    child: quoteName(row[0] ?? "", row[1] ?? ""),
+    name: row[2] ?? "",
+    definition: row[3] ?? "",
+    comment: row[4] ?? undefined,
+    ends: [row[5] ?? "", row[6] ?? ""],
+  }));
+}
+
+/** The triggers that people made, of these tables and their partitions, roots before leaves. */
+export async function findTriggers(client: PostgresClient, oids: readonly string[]): Promise<readonly TriggerState[]> {
+  const rows = await client.query(
+    `with wanted as (
+       select root as oid, 0 as level from pg_catalog.unnest($1::pg_catalog.oid[]) root
+       union select t.relid, t.level from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t)
+     select g.tgrelid, n.nspname, c.relname, g.tgname, g.tgenabled
+       from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid
+       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       join (select oid, pg_catalog.max(level) as level from wanted group by oid) w on w.oid = c.oid
+      where not g.tgisinternal order by w.level, g.oid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => ({
+    tableOid: row[0] ?? "",
+    table: quoteName(row[1] ?? "", row[2] ?? ""),
+    name: row[3] ?? "",
+    enabled: row[4] ?? "O",
+  }));
+}
+
+const TRIGGER_VERBS: Readonly<Record<string, string>> = {
+  O: "enable",
+  D: "disable",
+  R: "enable replica",
+  A: "enable always",
+};
+
+/** Renders the statement that gives a trigger its state; `ENABLE TRIGGER USER` would also wake those that were off. */
+export function renderTriggerState({ table, name, enabled }: TriggerState): string {
+  return `alter table ${table} ${TRIGGER_VERBS[enabled] ?? "enable"} trigger ${quoteIdentifier(name)}`;
+}
+
+/** Materialized views that read these tables, directly or through others, in the order in which they can be refreshed. */
+export async function findMatviews(client: PostgresClient, oids: readonly string[]): Promise<readonly string[]> {
+  const rows = await client.query(
+    `with recursive reading(oid, depth) as (
+       select root, 0 from pg_catalog.unnest($1::pg_catalog.oid[]) root
+       union
+       select r.ev_class, d.depth + 1
+         from reading d
+         join pg_catalog.pg_depend p on p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and p.refobjid = d.oid
+                                    and p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+         join pg_catalog.pg_rewrite r on r.oid = p.objid and r.ev_class <> d.oid
+        where d.depth < 50)
+     select n.nspname, c.relname
+       from (select oid, pg_catalog.max(depth) as depth from reading group by oid) d
+       join pg_catalog.pg_class c on c.oid = d.oid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where c.relkind = 'm' and c.relispopulated order by d.depth, c.oid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => quoteName(row[0] ?? "", row[1] ?? ""));
+}

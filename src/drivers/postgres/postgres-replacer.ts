@@ -1,0 +1,255 @@
+import { codeOf, OperationalError } from "../../base/errors.ts";
+import type { Connection, SequenceState, ServerIdentity, TableName } from "../driver.ts";
+import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
+import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
+import { readIdentity } from "./postgres-identity.ts";
+import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import {
+  type ForeignKey,
+  type FoundTable,
+  findForeignKeys,
+  findMatviews,
+  findTables,
+  findTriggers,
+  renderTriggerState,
+  type TriggerState,
+} from "./postgres-replace-catalog.ts";
+import { resetSequence } from "./postgres-sequence-reset.ts";
+
+const LOCK_TIMEOUT = "30s";
+
+/** Opens the transaction in which rows are replaced. Fails with kind `database`. */
+export async function openPostgresReplacer(connection: Connection, options: OpenReplacerOptions): Promise<Replacer> {
+  const client = await openPostgresClient(connection, { ...options, applicationName: "rowkeep restore" });
+  try {
+    const identity = await readIdentity(client);
+    await client.begin("isolation level read committed");
+    return new PostgresReplacer(client, identity, options);
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+}
+
+/**
+ * Catalog texts are read with an empty search path, so that every name in them is whole; rows are loaded with the
+ * login's own, since checks and index expressions of users may call their functions by short names.
+ */
+class PostgresReplacer implements Replacer {
+  readonly identity: ServerIdentity;
+  readonly #client: PostgresClient;
+  readonly #options: OpenReplacerOptions;
+  #tables: readonly FoundTable[] = [];
+  #foreignKeys: readonly ForeignKey[] = [];
+  #triggers: readonly TriggerState[] = [];
+  #committed = false;
+
+  constructor(client: PostgresClient, identity: ServerIdentity, options: OpenReplacerOptions) {
+    this.#client = client;
+    this.identity = identity;
+    this.#options = options;
+  }
+
+  async inspect(names: readonly TableName[], { lock }: InspectOptions): Promise<readonly TargetTable[]> {
+    const client = this.#client;
+    await client.query("set local search_path = ''");
+    this.#tables = await findTables(client, names);
+    if (lock && this.#tables.length > 0) {
+      // Readers go on with the old rows; writers wait, or their rows would stand among the restored ones.
+      await client.query(`set local lock_timeout = '${LOCK_TIMEOUT}'`);
+      const list = this.#tables.map(quoted).join(", ");
+      await client.query(`lock table ${list} in share row exclusive mode`);
+      this.#tables = await findTables(client, names);
+    }
+    const oids = this.#tables.map(({ oid }) => oid);
+    this.#foreignKeys = await findForeignKeys(client, oids);
+    this.#triggers = await findTriggers(client, oids);
+    const result: TargetTable[] = [];
+    for (const { schema, name } of names) {
+      const found = this.#tables.find((table) => table.schema === schema && table.name === name);
+      if (found) result.push(await this.#describe(found));
+    }
+    await client.query("set local search_path to default");
+    return result;
+  }
+
+  async #describe(table: FoundTable): Promise<TargetTable> {
+    const { schema, name, columns, rowSecurity } = table;
+    const warnings = [
+      ...(table.hasInsertRule ? [`rules on ${schema}.${name} are passed by: rows go into the table itself`] : []),
+      ...table.publications.map(
+        (publication) => `${schema}.${name} is in the publication ${publication}: its subscribers get the change too`,
+      ),
+    ];
+    return {
+      schema,
+      name,
+      columns,
+      rowSecurity,
+      rows: rowSecurity ? 0 : await this.countRows(table),
+      triggers: this.#triggers.filter(({ tableOid }) => tableOid === table.oid).map((trigger) => trigger.name),
+      foreignKeys: this.#foreignKeys
+        .filter(({ ends }) => ends.includes(table.oid))
+        .map((key) => `${key.child}.${key.name}`),
+      warnings,
+    };
+  }
+
+  async open(): Promise<void> {
+    await this.#client.query("set local search_path = ''");
+    for (const { child, name } of this.#foreignKeys) {
+      await this.#client.query(`alter table ${child} drop constraint ${quoteIdentifier(name)}`);
+    }
+    for (const table of this.#tables) {
+      if (this.#triggers.length > 0) await this.#client.query(`alter table ${quoted(table)} disable trigger user`);
+    }
+    await this.#client.query("set local search_path to default");
+  }
+
+  async clear(table: TableName): Promise<number> {
+    const relation = this.#relation(table);
+    const deleted = await this.#client.execute(`delete from ${relation}`);
+    const [row] = await this.#client.query(`select exists (select from ${relation})`);
+    if (row?.[0] === "t") {
+      throw new OperationalError(`cannot empty ${table.schema}.${table.name}: rows are left after the DELETE`, {
+        kind: "database",
+        code: "rows-left",
+        hint: "Look for a rule ON DELETE on the table.",
+      });
+    }
+    return deleted;
+  }
+
+  async load({ table, columns, format, streams }: ReplacementRows): Promise<number> {
+    const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
+    const options = format === "binary" ? " (format binary)" : "";
+    let rows = 0;
+    for (const bytes of streams) {
+      rows += await this.#client.copyIn(
+        `copy ${quoteName(table.schema, table.name)}${list} from stdin${options}`,
+        bytes,
+      );
+    }
+    return rows;
+  }
+
+  async loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void> {
+    const client = this.#client;
+    await client.query(
+      "create temporary table rowkeep_large_objects (loid oid, start bigint, bytes bytea) on commit drop",
+    );
+    await client.copyIn("copy pg_temp.rowkeep_large_objects from stdin", bytes);
+    await client.query(
+      `select pg_catalog.count(pg_catalog.lo_unlink(oid)) from pg_catalog.pg_largeobject_metadata
+        where oid in (select loid from pg_temp.rowkeep_large_objects)`,
+    );
+    await client.query(
+      `select pg_catalog.count(pg_catalog.lo_create(loid)) from (select distinct loid from pg_temp.rowkeep_large_objects) every`,
+    );
+    await client.query(
+      `select pg_catalog.count(put) from (select pg_catalog.lo_put(loid, start, bytes)::text as put
+         from pg_temp.rowkeep_large_objects where bytes <> '' offset 0) every`,
+    );
+  }
+
+  async countRows(table: TableName): Promise<number> {
+    const [row] = await this.#client.query(`select pg_catalog.count(*) from ${this.#relation(table)}`);
+    return Number(row?.[0]);
+  }
+
+  async finish(sequences: readonly SequenceState[]): Promise<readonly string[]> {
+    const client = this.#client;
+    for (const key of this.#foreignKeys) await this.#putBack(key);
+    for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
+    const warnings: string[] = [];
+    for (const sequence of sequences) {
+      const warning = await resetSequence(client, sequence);
+      if (warning) warnings.push(warning);
+    }
+    return warnings;
+  }
+
+  async #putBack({ child, name, definition, comment }: ForeignKey): Promise<void> {
+    const constraint = quoteIdentifier(name);
+    try {
+      await this.#client.query(`alter table ${child} add constraint ${constraint} ${definition}`);
+    } catch (cause) {
+      const violated = codeOf((cause as Error).cause) === "23503" || codeOf(cause) === "23503";
+      if (!violated) throw cause;
+      throw new OperationalError(
+        `cannot restore: rows of ${child} refer to rows that are not in the snapshot (${name})`,
+        {
+          kind: "database",
+          code: "foreign-key",
+          hint: "Restore the tables at both ends of the foreign key together, or remove those rows first.",
+          cause,
+        },
+      );
+    }
+    if (comment !== undefined) {
+      await this.#client.query(`comment on constraint ${constraint} on ${child} is ${quoteLiteral(comment)}`);
+    }
+  }
+
+  async commit(): Promise<readonly string[]> {
+    const [row] = await this.#client.query("select pg_catalog.pg_current_xact_id()");
+    try {
+      await this.#client.query("commit");
+    } catch (error) {
+      if (!(await this.#wasCommitted(row?.[0] ?? "", error))) throw error;
+    }
+    this.#committed = true;
+    return this.#afterwards();
+  }
+
+  /** The answer to COMMIT may be lost although it was done: the server remembers what became of the transaction. */
+  async #wasCommitted(transaction: string, error: unknown): Promise<boolean> {
+    const lost =
+      error instanceof OperationalError && ["connection-lost", "stalled", "server-stopped"].includes(error.code);
+    if (!lost) return false;
+    const signal = AbortSignal.timeout(30_000);
+    await using client = await openPostgresClient(this.#client.connection, {
+      ...this.#options,
+      signal,
+      applicationName: "rowkeep restore",
+    });
+    const [row] = await client.query("select pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [transaction]);
+    return row?.[0] === "committed";
+  }
+
+  async #afterwards(): Promise<readonly string[]> {
+    const warnings: string[] = [];
+    const attempt = async (what: string, sql: string) => {
+      try {
+        await this.#client.query(sql);
+      } catch (error) {
+        this.#options.signal.throwIfAborted();
+        warnings.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    };
+    for (const table of this.#tables) {
+      await attempt(`${table.schema}.${table.name} could not be analysed`, `analyze ${quoted(table)}`);
+    }
+    const views = await findMatviews(
+      this.#client,
+      this.#tables.map(({ oid }) => oid),
+    ).catch(() => []);
+    for (const view of views) await attempt(`${view} could not be refreshed`, `refresh materialized view ${view}`);
+    return warnings;
+  }
+
+  /** A partitioned table with its partitions, any other without its children: they are tables of their own. */
+  #relation({ schema, name }: TableName): string {
+    const found = this.#tables.find((table) => table.schema === schema && table.name === name);
+    return `${found?.kind === "p" ? "" : "only "}${quoteName(schema, name)}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#committed) this.#client.destroy();
+    else await this.#client[Symbol.asyncDispose]();
+  }
+}
+
+function quoted({ schema, name }: TableName): string {
+  return quoteName(schema, name);
+}

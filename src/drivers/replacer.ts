@@ -1,0 +1,69 @@
+import type { RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+
+/** A column of a table that is there already. */
+export interface TargetColumn {
+  readonly name: string;
+  readonly type: string;
+  readonly notNull: boolean;
+  readonly hasDefault: boolean;
+  readonly generated: boolean;
+  readonly identity: boolean;
+}
+
+/** A table of the target as it is, under its lock. */
+export interface TargetTable extends TableName {
+  readonly columns: readonly TargetColumn[];
+  /** Exact number of rows, those of partitions with it. */
+  readonly rows: number;
+  /** Row security would hide rows from this login. */
+  readonly rowSecurity: boolean;
+  /** Triggers that are switched off while rows are replaced, and get their exact state back. */
+  readonly triggers: readonly string[];
+  /** Foreign keys from or to the table that are taken off and put on again, as `child.name`. */
+  readonly foreignKeys: readonly string[];
+  /** What a person should know: rules that are passed by, publications that will send the change on. */
+  readonly warnings: readonly string[];
+}
+
+export interface InspectOptions {
+  /** With locks that keep writers out until the end; without them it is only a look. */
+  readonly lock: boolean;
+}
+
+/** Rows for one table: the COPY bytes of one or several tables of a snapshot. */
+export interface ReplacementRows {
+  readonly table: TableName;
+  /** The stored columns, in the order of the bytes. */
+  readonly columns: readonly string[];
+  readonly format: RowFormat;
+  /** One stream of bytes for each COPY; binary ones have a header each. */
+  readonly streams: Iterable<AsyncIterable<Uint8Array>>;
+}
+
+/**
+ * Replaces the rows of existing tables in one transaction. Disposed before `commit` it leaves the target as it was.
+ * Order of calls: `inspect`, `open`, then `clear` and `load` for each table, `finish`, `commit`.
+ */
+export interface Replacer extends AsyncDisposable {
+  readonly identity: ServerIdentity;
+  /** Gives the tables that exist, in the order asked; missing ones are left out. */
+  inspect(tables: readonly TableName[], options: InspectOptions): Promise<readonly TargetTable[]>;
+  /** Switches triggers off and takes foreign keys off, for exactly the inspected tables. */
+  open(): Promise<void>;
+  /** Deletes all rows and gives their number. Fails when a rule keeps some. */
+  clear(table: TableName): Promise<number>;
+  /** Loads rows and gives the number that the server stored. */
+  load(rows: ReplacementRows): Promise<number>;
+  /** Replaces large objects: those that the rows name get the content that the rows hold. */
+  loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Counts rows again, puts foreign keys and triggers back as they were, moves sequences on. Gives warnings. */
+  finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
+  countRows(table: TableName): Promise<number>;
+  /** Commits; an answer that was lost is asked for on another connection. Then analyses and refreshes. Gives warnings. */
+  commit(): Promise<readonly string[]>;
+}
+
+export interface OpenReplacerOptions {
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
