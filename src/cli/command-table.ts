@@ -8,6 +8,7 @@ const optionalSnapshot: ArgumentSpec = { ...snapshot, name: "[snapshot]" };
 const yes: OptionSpec = { flags: "-y, --yes", description: "answer every question with yes" };
 const from: OptionSpec = { flags: "--from <destination>", description: "read from this destination only" };
 const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
+const database: OptionSpec = { flags: "--database <name>", description: "which database of a job that has several" };
 const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
 
 /** Every command, in the order in which help shows them. Data only: nothing here loads a command's code. */
@@ -73,7 +74,8 @@ export const commandTable: readonly CommandSpec[] = [
       tables,
       at,
       { flags: "--to <target>", description: "primary, dr or the url of a database (default: primary)" },
-      { flags: "--target-db <name>", description: "another database on the same server" },
+      { flags: "--target-db <name>", description: "name of the database that must be there, as a check" },
+      database,
       { flags: "--create", description: "create schema and tables in an empty database" },
       { flags: "--plan", description: "show what would be done, change nothing" },
       { flags: "--allow-conversion", description: "restore into columns of another type where the server converts" },
@@ -92,12 +94,19 @@ export const commandTable: readonly CommandSpec[] = [
       "rowkeep restore shop latest --tables public.orders --yes",
       "rowkeep restore shop 20261121T02 --to postgres://me@host/empty --create",
     ],
+    load: async () => (await import("./commands/restore.ts")).restore,
   },
   {
     name: "undo",
     summary: "put back what the last restore replaced",
     arguments: [job],
-    options: [{ flags: "--plan", description: "show what would be done, change nothing" }, yes],
+    options: [
+      { flags: "--to <url>", description: "the database that was restored, when it was not the job's own" },
+      database,
+      { flags: "--plan", description: "show what would be done, change nothing" },
+      yes,
+    ],
+    load: async () => (await import("./commands/undo.ts")).undo,
   },
   { name: "compare", summary: "find differing rows between two sites or snapshots" },
   {

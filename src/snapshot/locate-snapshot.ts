@@ -66,11 +66,11 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
 }
 
 function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<SnapshotSummary> {
-  const newest = (name: "verifiedAt" | "drilledAt") => {
+  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt") => {
     const times = [left[name], right[name]].filter((time) => time !== undefined).sort();
     return times.length > 0 ? { [name]: times.at(-1) } : {};
   };
-  return { ...newest("verifiedAt"), ...newest("drilledAt") };
+  return { ...newest("verifiedAt"), ...newest("drilledAt"), ...newest("undoneAt") };
 }
 
 export interface LocatedSnapshot {

@@ -9,7 +9,8 @@ export const MARKS_NAME = "verified.json";
 export const MAX_MARKS_BYTES = 64 * 1024;
 
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
-const marksShape = record({ verifiedAt: optional(text(40, INSTANT)), drilledAt: optional(text(40, INSTANT)) });
+const instant = optional(text(40, INSTANT));
+const marksShape = record({ verifiedAt: instant, drilledAt: instant, undoneAt: instant });
 
 export function renderMarks(marks: Marks): Buffer {
   return sealJson(marks);
@@ -25,6 +26,10 @@ export function parseMarks(bytes: Buffer): Marks {
     value = undefined;
   }
   if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
-  const { verifiedAt, drilledAt } = value as Marks;
-  return { ...(verifiedAt ? { verifiedAt } : {}), ...(drilledAt ? { drilledAt } : {}) };
+  const { verifiedAt, drilledAt, undoneAt } = value as Marks;
+  return {
+    ...(verifiedAt ? { verifiedAt } : {}),
+    ...(drilledAt ? { drilledAt } : {}),
+    ...(undoneAt ? { undoneAt } : {}),
+  };
 }

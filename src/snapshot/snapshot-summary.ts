@@ -1,10 +1,11 @@
 import type { OperationalError } from "../base/errors.ts";
 import type { Manifest } from "./manifest.ts";
 
-/** When a snapshot was last proved; kept beside its manifest. ISO 8601. */
+/** When a snapshot was last proved, and when a safety snapshot was put back; kept beside its manifest. ISO 8601. */
 export interface Marks {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
+  readonly undoneAt?: string | undefined;
 }
 
 /** What a list of snapshots tells of one. */

@@ -10,8 +10,65 @@ export interface RestoredTable {
   readonly inserted: number;
 }
 
-/** Prints what a restore will do (`planned`) or did: rows to delete and to insert for each table. */
-export function printRestore(output: Output, tables: readonly RestoredTable[], tense: "planned" | "done"): void {
+/** What is told before anything is changed. */
+interface ShownPlan {
+  readonly target: ShownServer;
+  readonly source: ShownServer;
+  readonly snapshot: string;
+  readonly tables: readonly RestoredTable[];
+  readonly foreignKeys: readonly string[];
+  readonly triggers: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+interface ShownServer {
+  readonly database: string;
+  readonly host?: string | undefined;
+  readonly port?: number | undefined;
+  readonly user: string;
+  readonly version: string;
+}
+
+/** Prints a plan: from where to where, rows per table, what is switched off meanwhile. */
+export function printPlan(output: Output, plan: ShownPlan): void {
+  output.line(`snapshot  ${plain(plan.snapshot)} of ${nameServer(plan.source)}`);
+  output.line(
+    `target    ${nameServer(plan.target)} as ${plain(plan.target.user)}, PostgreSQL ${plain(plan.target.version)}`,
+  );
+  printTables(output, plan.tables, "planned");
+  const many = (names: readonly string[]) => names.map(plain).join(", ");
+  if (plan.foreignKeys.length > 0) output.line(`foreign keys taken off and put on again: ${many(plan.foreignKeys)}`);
+  if (plan.triggers.length > 0) output.line(`triggers off meanwhile: ${many(plan.triggers)}`);
+  for (const warning of plan.warnings) output.warn(plain(warning));
+}
+
+function nameServer({ database, host, port }: ShownServer): string {
+  return plain(`${database} at ${host}:${port}`);
+}
+
+export interface ShownRestore {
+  readonly target: ShownServer;
+  readonly tables: readonly RestoredTable[];
+  readonly safetySnapshot?: string | undefined;
+  readonly tense: "planned" | "done";
+  /** Named where the restore can be undone. */
+  readonly job?: string | undefined;
+}
+
+/** Prints what a restore did, or with a plan only would do. */
+export function printRestored(output: Output, { target, tables, safetySnapshot, tense, job }: ShownRestore): void {
+  printTables(output, tables, tense);
+  if (tense === "planned") {
+    output.line("This is only the plan: nothing was changed.");
+    return;
+  }
+  output.line(`${output.paint.green("done:")} ${nameServer(target)} has the rows of the snapshot`);
+  if (safetySnapshot && job) {
+    output.line(`What was replaced is kept in ${plain(safetySnapshot)}; rowkeep undo ${plain(job)} puts it back.`);
+  }
+}
+
+function printTables(output: Output, tables: readonly RestoredTable[], tense: "planned" | "done"): void {
   const right = (title: string) => ({ title, align: "right" as const });
   const sum = (pick: (table: RestoredTable) => number) => tables.reduce((total, table) => total + pick(table), 0);
   const rows = tables.map((table) => [

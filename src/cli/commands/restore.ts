@@ -1,0 +1,146 @@
+import { join, resolve } from "node:path";
+import { OperationalError } from "../../base/errors.ts";
+import type { Connection } from "../../drivers/driver.ts";
+import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
+import type { Job } from "../../job/read-job.ts";
+import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import type { Manifest } from "../../snapshot/manifest.ts";
+import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { restoreFiles } from "../../usecases/restore-files.ts";
+import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
+import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
+import type { CommandAction, Invocation } from "../command.ts";
+import { confirm } from "../confirm.ts";
+import type { CliContext } from "../context.ts";
+import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printPlan, printRestored } from "../render/restore.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
+
+/** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
+export const restore: CommandAction = async (context, { args, options }) => {
+  refuseUnavailable(options, { create: "--create", owners: "--owners", grants: "--grants", parallel: "--parallel" });
+  const job = await readJobFor(context, String(args[0]));
+  await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const { destinations } = opened;
+  const { signal } = context;
+  const at = readTime(options.at, "--at");
+  const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
+  const located = await locateSnapshot({ destinations, prefix, signal, choice });
+  const { manifest } = located;
+  await using reader = openSnapshotReader({ destinations: located.destinations, prefix, manifest, signal });
+  const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
+  using progress = await openProgress(context);
+  const base = {
+    job: job.name,
+    prefix,
+    destinations,
+    restoredSnapshot: manifest.id,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal,
+  };
+  const spoolFolder = join(homeOf(context).state, "spool", "safety");
+  const result = await restoreSnapshot({
+    reader,
+    target: connection,
+    isNamed,
+    targetDb: readText(options.targetDb),
+    tables: readList(options.tables, "--tables"),
+    planOnly: options.plan === true,
+    confirm: (plan) => confirmPlan(context, plan, options),
+    takeSafetySnapshot:
+      options.safety === false
+        ? undefined
+        : (tables, target) =>
+            takeSafetySnapshot({ ...base, connection, spoolFolder, report: progress.report }, tables, target),
+    allowConversion: options.allowConversion === true,
+    ignoreMissing: options.ignoreMissing === true,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal,
+    report: progress.report,
+  });
+  const warnings = [...result.warnings];
+  const files = await restoreFilesToo(context, { reader, options, report: progress.report });
+  if (files === undefined && manifest.files.length > 0) {
+    warnings.push(
+      `${manifest.files.length} files and folders of the snapshot were left alone: see --files-to and --files-in-place`,
+    );
+  }
+  progress[Symbol.dispose]();
+  for (const warning of warnings) context.output.warn(warning);
+  const tense = options.plan === true ? "planned" : "done";
+  context.output.result(
+    { ...result, warnings, snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
+    () => {
+      printRestored(context.output, { ...result, tense, job: String(args[0]) });
+    },
+  );
+  return warnings.length > 0 && tense === "done" ? 3 : 0;
+};
+
+interface Target {
+  readonly connection: Connection;
+  /** Named by a URL of its own, so that it may be another database than the snapshot's. */
+  readonly isNamed: boolean;
+}
+
+/** Finds the database to write to: the job's own, its disaster-recovery site, or the one that a URL names. */
+export async function targetOf(
+  context: CliContext,
+  job: Job,
+  to: string | undefined,
+  manifest: Pick<Manifest, "database">,
+): Promise<Target> {
+  if (to === undefined || to === "primary") {
+    const connection = await connectionOf(job.source, surroundingsOf(context, job));
+    return { connection: { ...connection, database: manifest.database }, isNamed: false };
+  }
+  if (to !== "dr") return { connection: await connectionOfUrl(to, context), isNamed: true };
+  if (!job.dr) {
+    throw new OperationalError(`cannot restore to dr: ${job.name} has no dr site`, {
+      kind: "usage",
+      code: "no-dr",
+      hint: "Add dr: { url: … } to the job, or name the target by --to <url>.",
+    });
+  }
+  const source = { url: job.dr.url, tls: job.dr.tls };
+  return { connection: await connectionOf(source, surroundingsOf(context, job)), isNamed: true };
+}
+
+/** Shows what will be done and asks. */
+export async function confirmPlan(
+  context: CliContext,
+  plan: RestorePlan,
+  options: Invocation["options"],
+): Promise<boolean> {
+  if (!context.json) printPlan(context.output, plan);
+  if (options.yes === true) return true;
+  const { database, host, port } = plan.target;
+  const message = `Replace the rows of ${plan.tables.length} tables in ${database} at ${host}:${port}?`;
+  return confirm(context, { message, action: `restore ${plan.snapshot}` });
+}
+
+async function restoreFilesToo(
+  context: CliContext,
+  {
+    reader,
+    options,
+    report,
+  }: Pick<Parameters<typeof restoreFiles>[0], "reader" | "report"> & Pick<Invocation, "options">,
+): Promise<number | undefined> {
+  const folder = readText(options.filesTo);
+  if (folder === undefined && options.filesInPlace !== true) return undefined;
+  if (options.plan === true) return reader.manifest.files.length;
+  const message = "Replace the files of the snapshot where they were?";
+  if (
+    folder === undefined &&
+    options.yes !== true &&
+    !(await confirm(context, { message, action: "restore files in place" }))
+  ) {
+    throw new OperationalError("cannot restore the files: you said no", { kind: "refused", code: "not-confirmed" });
+  }
+  return restoreFiles({ reader, folder: folder && resolve(context.cwd, folder), signal: context.signal, report });
+}

@@ -1,0 +1,44 @@
+import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
+import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
+import type { CommandAction } from "../command.ts";
+import { readJobFor } from "../job-context.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readText } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printRestored } from "../render/restore.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
+import { confirmPlan, targetOf } from "./restore.ts";
+
+/** Puts back what the last restore of a job replaced, from the safety snapshot that it took. */
+export const undo: CommandAction = async (context, { args, options }) => {
+  const job = await readJobFor(context, String(args[0]));
+  await using opened = await openJob(context, { job: String(args[0]) });
+  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const { destinations } = opened;
+  const { signal } = context;
+  const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, signal });
+  const { manifest } = await locateSnapshot({ destinations, prefix, signal, choice: { name: safety.id } });
+  await using reader = openSnapshotReader({ destinations: safety.destinations, prefix, manifest, signal });
+  const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
+  using progress = await openProgress(context);
+  const result = await restoreSnapshot({
+    reader,
+    target: connection,
+    isNamed,
+    planOnly: options.plan === true,
+    confirm: (plan) => confirmPlan(context, plan, options),
+    allowConversion: false,
+    ignoreMissing: false,
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal,
+    report: progress.report,
+  });
+  if (options.plan !== true) await markUndone(safety, prefix, { now: context.now(), signal });
+  progress[Symbol.dispose]();
+  for (const warning of result.warnings) context.output.warn(warning);
+  const tense = options.plan === true ? "planned" : "done";
+  context.output.result({ ...result, snapshot: safety.id }, () => printRestored(context.output, { ...result, tense }));
+  return result.warnings.length > 0 && tense === "done" ? 3 : 0;
+};

@@ -1,0 +1,76 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { Connection, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { ChosenTable } from "../drivers/driver.ts";
+import { listEverywhere, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
+import { openRepository } from "../snapshot/repository.ts";
+import { backUp } from "./back-up.ts";
+import type { Report } from "./progress.ts";
+
+export interface SafetyOptions {
+  readonly connection: Connection;
+  readonly job: string;
+  readonly prefix: string;
+  readonly destinations: readonly Destination[];
+  readonly spoolFolder: string;
+  /** The snapshot that is about to be restored. */
+  readonly restoredSnapshot: string;
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/** Keeps what a restore is about to replace, in a snapshot that `undo` puts back. Gives its id. */
+export async function takeSafetySnapshot(
+  options: SafetyOptions,
+  tables: readonly TableName[],
+  target: ServerIdentity,
+): Promise<string> {
+  const wanted = new Set(tables.map(keyOf));
+  const isWanted = (table: ChosenTable) =>
+    wanted.has(keyOf(table)) || (table.partitionRoot !== undefined && wanted.has(keyOf(table.partitionRoot)));
+  const { manifest } = await backUp({
+    ...options,
+    choose: (table) => (isWanted(table) ? "rows" : "excluded"),
+    parallel: 1,
+    compression: { codec: "zstd", level: 2 },
+    files: [],
+    safetyOf: { restoredSnapshot: options.restoredSnapshot, target },
+  });
+  return manifest.id;
+}
+
+function keyOf({ schema, name }: TableName): string {
+  return JSON.stringify([schema, name]);
+}
+
+export interface FindSafetyOptions {
+  readonly job: string;
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  readonly signal: AbortSignal;
+}
+
+/** Finds the safety snapshot of the last restore. Fails with kind `archive` when there is none, or it was put back already. */
+export async function findSafetySnapshot(options: FindSafetyOptions): Promise<PlacedSnapshot> {
+  const { snapshots } = await listEverywhere(options);
+  const last = snapshots.findLast(({ safetyOf }) => safetyOf !== undefined);
+  if (last && last.undoneAt === undefined) return last;
+  const reason = last ? `it was undone at ${last.undoneAt}` : "no restore has left a safety snapshot";
+  throw new OperationalError(`cannot undo the last restore of ${options.job}: ${reason}`, {
+    kind: "archive",
+    code: "nothing-to-undo",
+    hint: `rowkeep list ${options.job} shows what can be restored.`,
+  });
+}
+
+/** Remembers at every destination that this safety snapshot was put back. */
+export async function markUndone(
+  snapshot: PlacedSnapshot,
+  prefix: string,
+  options: { readonly now: Date; readonly signal: AbortSignal },
+): Promise<void> {
+  for (const destination of snapshot.destinations) {
+    await openRepository(destination, prefix).mark(snapshot.id, { undoneAt: options.now.toISOString() }, options);
+  }
+}
