@@ -1,0 +1,29 @@
+import type { Definition } from "../../driver.ts";
+
+/** Runs one catalog query; rows are arrays of the strings that the server sent. */
+export type CatalogQuery = (sql: string, values?: readonly unknown[]) => Promise<(string | null)[][]>;
+
+/** One object as a reader found it, with the identity by which pg_depend knows it. */
+export interface CapturedObject {
+  /** Catalog and oid, `pg_class:16384`; the statements of one object come in the order of the list. */
+  readonly key: string;
+  readonly definition: Definition;
+}
+
+export function keyOf(catalog: string, oid: string | null | undefined, part = ""): string {
+  return `${catalog}:${oid ?? ""}${part}`;
+}
+
+/** Schemas of users. */
+export const USER_SCHEMAS = `n.nspname <> 'information_schema' and n.nspname !~ '^pg_'`;
+
+/** Condition: the object is not part of an extension, which brings its own. */
+export function isNoMember(catalog: string, oid: string): string {
+  return `not exists (select from pg_catalog.pg_depend x where x.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass
+                         and x.objid = ${oid} and x.deptype = 'e')`;
+}
+
+/** Reads a JSON column of a catalog query. */
+export function parseJson<T>(text: string | null | undefined, otherwise: T): T {
+  return text === null || text === undefined ? otherwise : (JSON.parse(text) as T);
+}

@@ -1,0 +1,98 @@
+import type { ChosenTable, Definition, TableChoice } from "../../driver.ts";
+import {
+  captureAggregates,
+  captureFunctions,
+  capturePolicies,
+  captureRules,
+  captureTriggers,
+  captureViews,
+} from "./capture-code.ts";
+import { captureConstraints, captureIndexes, captureStatistics } from "./capture-keys.ts";
+import { captureComments, captureExtensions, captureSchemas, captureTypes } from "./capture-schemas.ts";
+import { captureDefaults, captureSequences, captureTables } from "./capture-tables.ts";
+import type { CapturedObject, CatalogQuery } from "./captured-object.ts";
+import { findNotCaptured } from "./find-not-captured.ts";
+import { type OrderedObject, orderDefinitions } from "./order-definitions.ts";
+
+export interface ReadDefinitionsOptions {
+  /** `server_version_num`. */
+  readonly serverVersion: number;
+  readonly choose: (table: ChosenTable) => TableChoice;
+}
+
+export interface CapturedDefinitions {
+  /** In an order in which they can be executed under `search_path = ''`, those before the rows first. */
+  readonly definitions: readonly Definition[];
+  /** One sentence for each object that was found and left out. */
+  readonly notCaptured: readonly string[];
+}
+
+/**
+ * Reads the definitions of a database from its catalogs. The caller's transaction must have `search_path = ''`, so that
+ * the server writes whole names. A fixed number of statements, whatever the number of objects.
+ */
+export async function readDefinitions(
+  query: CatalogQuery,
+  options: ReadDefinitionsOptions,
+): Promise<CapturedDefinitions> {
+  const objects: CapturedObject[] = [];
+  for (const capture of [
+    captureSchemas,
+    captureExtensions,
+    captureTypes,
+    captureFunctions,
+    captureAggregates,
+    (run: CatalogQuery) => captureTables(run, options.serverVersion),
+    captureSequences,
+    captureDefaults,
+    captureViews,
+    captureConstraints,
+    captureIndexes,
+    captureStatistics,
+    captureTriggers,
+    captureRules,
+    capturePolicies,
+    captureComments,
+  ]) {
+    objects.push(...(await capture(query)));
+  }
+  const ordered = await orderDefinitions(query, objects);
+  const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
+  return {
+    definitions: kept.map(({ definition }) => definition),
+    notCaptured: [...left, ...(await findNotCaptured(query))],
+  };
+}
+
+/** Keys of the tables that the job leaves out, and their names. */
+async function excludedTables(query: CatalogQuery, { choose }: ReadDefinitionsOptions): Promise<ReadonlySet<string>> {
+  const rows = await query(
+    `select n.nspname, c.relname, rn.nspname, r.relname
+       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       left join pg_catalog.pg_class r on c.relispartition and r.oid = pg_catalog.pg_partition_root(c.oid)
+       left join pg_catalog.pg_namespace rn on rn.oid = r.relnamespace where c.relkind in ('r', 'p')`,
+  );
+  const excluded = rows.filter(([schema, name, rootSchema, root]) => {
+    const partition = root ? { partitionRoot: { schema: rootSchema ?? "", name: root } } : {};
+    return choose({ schema: schema ?? "", name: name ?? "", ...partition }) === "excluded";
+  });
+  return new Set(excluded.map(([schema, name]) => JSON.stringify([schema, name])));
+}
+
+/** Leaves out what belongs to excluded tables, in silence, and what needs them, with a sentence. */
+function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<string>) {
+  const gone = new Set<string>();
+  const left: string[] = [];
+  const kept = objects.filter(({ key, needs, definition }) => {
+    const { table, kind, schema, name } = definition;
+    const belongs = table !== undefined && excluded.has(JSON.stringify([table.schema, table.name]));
+    const broken = needs.some((needed) => gone.has(needed));
+    if (!belongs && !broken) return true;
+    gone.add(key);
+    if (!belongs && kind !== "comment") {
+      left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs a table that is left out`);
+    }
+    return false;
+  });
+  return { kept, left };
+}
