@@ -1,3 +1,4 @@
+import type { Creator, OpenCreatorOptions } from "./creator.ts";
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
 import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
 
@@ -15,6 +16,12 @@ export async function openSource(connection: Connection, options: OpenSourceOpti
 export async function openReplacer(connection: Connection, options: OpenReplacerOptions): Promise<Replacer> {
   const { openPostgresReplacer } = await import("./postgres/postgres-replacer.ts");
   return openPostgresReplacer(connection, options);
+}
+
+/** Opens an empty database that is to be filled. Fails with kind `database`. */
+export async function openCreator(connection: Connection, options: OpenCreatorOptions): Promise<Creator> {
+  const { openPostgresCreator } = await import("./postgres/postgres-creator.ts");
+  return openPostgresCreator(connection, options);
 }
 
 /** Looks at a server: who it is, its databases, the tables of the connected one. Fails with kind `database`. */

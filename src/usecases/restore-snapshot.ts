@@ -4,10 +4,11 @@ import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
-import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
 import type { Report } from "./progress.ts";
+import { streamsOf } from "./table-streams.ts";
 
 export interface RestoreOptions {
   readonly reader: SnapshotReader;
@@ -216,26 +217,6 @@ async function replaceOne(
   if (counted !== inserted) throw wrongCount(label, inserted, counted);
   report({ type: "table-done", table: label, rows: inserted });
   return { ...table, deleted, inserted };
-}
-
-/** One stream for all segments of a text table; one for each segment of a binary one, which has its own header. */
-function* streamsOf(
-  reader: SnapshotReader,
-  part: StoredTable,
-  signal: AbortSignal,
-  count: (bytes: number) => void,
-): Iterable<AsyncIterable<Uint8Array>> {
-  const segments = part.segments.map(({ chunks }) => chunks);
-  for (const chunks of part.format === "text" ? [segments.flat()] : segments) {
-    yield counted(reader.chunks(chunks, { signal }), count);
-  }
-}
-
-async function* counted(chunks: AsyncIterable<Uint8Array>, count: (bytes: number) => void): AsyncIterable<Uint8Array> {
-  for await (const chunk of chunks) {
-    count(chunk.length);
-    yield chunk;
-  }
 }
 
 /** The sequences of the restored tables; those that belong to no table only when everything is restored. */

@@ -7,21 +7,22 @@ import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import { restoreFiles } from "../../usecases/restore-files.ts";
-import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
+import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
+import { type RestorePlan, type RestoreResult, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
-import { readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
+import { readCount, readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
 export const restore: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { create: "--create", owners: "--owners", grants: "--grants", parallel: "--parallel" });
+  refuseUnavailable(options, { owners: "--owners", grants: "--grants" });
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
@@ -43,25 +44,31 @@ export const restore: CommandAction = async (context, { args, options }) => {
     signal,
   };
   const spoolFolder = join(homeOf(context).state, "spool", "safety");
-  const result = await restoreSnapshot({
+  const common = {
     reader,
     target: connection,
-    isNamed,
     targetDb: readText(options.targetDb),
-    tables: readList(options.tables, "--tables"),
     planOnly: options.plan === true,
-    confirm: (plan) => confirmPlan(context, plan, options),
-    takeSafetySnapshot:
-      options.safety === false
-        ? undefined
-        : (tables, target) =>
-            takeSafetySnapshot({ ...base, connection, spoolFolder, report: progress.report }, tables, target),
-    allowConversion: options.allowConversion === true,
-    ignoreMissing: options.ignoreMissing === true,
+    confirm: (plan: RestorePlan) => confirmPlan(context, plan, options),
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,
-  });
+  };
+  const result =
+    options.create === true
+      ? await create(common, options)
+      : await restoreSnapshot({
+          ...common,
+          isNamed,
+          tables: readList(options.tables, "--tables"),
+          takeSafetySnapshot:
+            options.safety === false
+              ? undefined
+              : (tables, target) =>
+                  takeSafetySnapshot({ ...base, connection, spoolFolder, report: progress.report }, tables, target),
+          allowConversion: options.allowConversion === true,
+          ignoreMissing: options.ignoreMissing === true,
+        });
   const warnings = [...result.warnings];
   const files = await restoreFilesToo(context, { reader, options, report: progress.report });
   if (files === undefined && manifest.files.length > 0) {
@@ -80,6 +87,15 @@ export const restore: CommandAction = async (context, { args, options }) => {
   );
   return warnings.length > 0 && tense === "done" ? 3 : 0;
 };
+
+/** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
+async function create(
+  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel">,
+  options: Invocation["options"],
+): Promise<RestoreResult> {
+  refuseUnavailable(options, { tables: "--tables together with --create" });
+  return restoreIntoEmpty({ ...common, parallel: readCount(options.parallel, "--parallel") ?? 2 });
+}
 
 interface Target {
   readonly connection: Connection;

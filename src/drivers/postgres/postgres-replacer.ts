@@ -3,6 +3,7 @@ import type { Connection, SequenceState, ServerIdentity, TableName } from "../dr
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
+import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import {
   type ForeignKey,
@@ -134,22 +135,7 @@ class PostgresReplacer implements Replacer {
   }
 
   async loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void> {
-    const client = this.#client;
-    await client.query(
-      "create temporary table rowkeep_large_objects (loid oid, start bigint, bytes bytea) on commit drop",
-    );
-    await client.copyIn("copy pg_temp.rowkeep_large_objects from stdin", bytes);
-    await client.query(
-      `select pg_catalog.count(pg_catalog.lo_unlink(oid)) from pg_catalog.pg_largeobject_metadata
-        where oid in (select loid from pg_temp.rowkeep_large_objects)`,
-    );
-    await client.query(
-      `select pg_catalog.count(pg_catalog.lo_create(loid)) from (select distinct loid from pg_temp.rowkeep_large_objects) every`,
-    );
-    await client.query(
-      `select pg_catalog.count(put) from (select pg_catalog.lo_put(loid, start, bytes)::text as put
-         from pg_temp.rowkeep_large_objects where bytes <> '' offset 0) every`,
-    );
+    await loadLargeObjects(this.#client, bytes);
   }
 
   async countRows(table: TableName): Promise<number> {

@@ -29,7 +29,12 @@ export async function openDemoShop(folder: string, options: { readonly signal: A
   await prepareFolder(folder);
   await using stack = new AsyncDisposableStack();
   const server = stack.use(
-    await startEmbeddedServer({ load: loadEmbedded, label: "demo", user: "shopkeeper", password: "for-this-tour-only" }),
+    await startEmbeddedServer({
+      load: loadEmbedded,
+      label: "demo",
+      user: "shopkeeper",
+      password: "for-this-tour-only",
+    }),
   );
   signal.throwIfAborted();
   const url = new URL(server.url);

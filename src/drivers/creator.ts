@@ -1,0 +1,39 @@
+import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+
+export interface CreateRows {
+  readonly table: TableName;
+  readonly columns: readonly string[];
+  readonly format: RowFormat;
+  /** One stream of bytes for each COPY. */
+  readonly streams: Iterable<AsyncIterable<Uint8Array>>;
+  /** The rows go into a table that this restore made and nobody else fills: they may be written as if long there. */
+  readonly isWhole: boolean;
+}
+
+/**
+ * Fills an empty database. Several connections work side by side, so it is no single transaction: a marker in the
+ * database tells, until the end, that what is there is unfinished, and whose it is. `abandon` empties it again.
+ */
+export interface Creator extends AsyncDisposable {
+  readonly identity: ServerIdentity;
+  /** Names what a user made there; empty for a new database. What an interrupted restore left is not counted. */
+  findContent(): Promise<readonly string[]>;
+  /** Empties a database in which a marker says that an earlier restore did not end; false where there is none. */
+  clearInterrupted(): Promise<boolean>;
+  /** Sets the marker and executes the definitions that come before the rows, all or none of them. */
+  begin(snapshot: string, definitions: readonly Definition[]): Promise<void>;
+  /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
+  load(rows: CreateRows): Promise<number>;
+  /** Executes statements on a connection of its own; may run concurrently. */
+  execute(sql: string): Promise<void>;
+  loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Sets sequences, removes the marker, analyses. Gives warnings. */
+  finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
+  /** Drops everything that this restore made. */
+  abandon(): Promise<void>;
+}
+
+export interface OpenCreatorOptions {
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+}

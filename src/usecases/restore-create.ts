@@ -1,0 +1,200 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Creator } from "../drivers/creator.ts";
+import type { Connection, Definition, TableName } from "../drivers/driver.ts";
+import { openCreator } from "../drivers/open-driver.ts";
+import { storedColumnsOf } from "../plan/plan-restore.ts";
+import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
+import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { guardTarget } from "./guard-target.ts";
+import type { Report } from "./progress.ts";
+import type { RestorePlan, RestoreResult } from "./restore-snapshot.ts";
+import { streamsOf } from "./table-streams.ts";
+
+export interface CreateOptions {
+  readonly reader: SnapshotReader;
+  readonly target: Connection;
+  readonly targetDb?: string | undefined;
+  readonly planOnly: boolean;
+  readonly confirm: (plan: RestorePlan) => Promise<boolean>;
+  /** Connections that write rows and build indexes. */
+  readonly parallel: number;
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/**
+ * Makes a whole database from a snapshot: definitions, rows, then indexes and keys, several tables at a time. The target
+ * must be empty. A failure or an abort empties it again; what a killed process left is recognised and removed by the next
+ * restore. Fails with kind `refused` (not empty, wrong target, not confirmed), `archive`, `database`.
+ */
+export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreResult> {
+  const { manifest } = options.reader;
+  await using creator = await openCreator(options.target, options);
+  guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
+  const plan = await makePlan(options, creator);
+  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings };
+  if (!(await options.confirm(plan))) {
+    throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
+      kind: "refused",
+      code: "not-confirmed",
+    });
+  }
+  await creator.clearInterrupted();
+  await refuseContent(options, creator);
+  try {
+    const warnings = await fill(options, creator);
+    return { target: plan.target, tables: plan.tables, warnings: [...plan.warnings, ...warnings] };
+  } catch (error) {
+    await creator.abandon();
+    throw error;
+  }
+}
+
+async function makePlan({ reader }: CreateOptions, creator: Creator): Promise<RestorePlan> {
+  const { manifest } = reader;
+  return {
+    target: creator.identity,
+    source: manifest.source,
+    snapshot: manifest.id,
+    tables: manifest.tables.map(({ schema, name, rows }) => ({ schema, name, deleted: 0, inserted: rows })),
+    foreignKeys: [],
+    triggers: [],
+    warnings: [...manifest.notCaptured],
+  };
+}
+
+async function refuseContent({ reader, target }: CreateOptions, creator: Creator): Promise<void> {
+  const content = await creator.findContent();
+  if (content.length === 0) return;
+  const shown = content.slice(0, 5).join(", ");
+  throw new OperationalError(
+    `cannot restore ${reader.manifest.id} into ${target.database}: it is not empty (${shown})`,
+    {
+      kind: "refused",
+      code: "not-empty",
+      hint: "Create a new database for it, or restore rows into the existing tables without --create.",
+    },
+  );
+}
+
+async function fill(options: CreateOptions, creator: Creator): Promise<readonly string[]> {
+  const { reader, report, signal } = options;
+  const { manifest } = reader;
+  report({ type: "phase", text: "creating definitions" });
+  await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
+  const tables = manifest.tables.toSorted((left, right) => right.rawBytes - left.rawBytes);
+  report({
+    type: "plan",
+    tables: tables.map((table) => ({ table: labelOf(table), estimatedRows: table.rows, bytes: table.rawBytes })),
+  });
+  await inParallel(jobsOf(options, creator, tables), options.parallel);
+  if (manifest.largeObjects.chunks.length > 0) {
+    await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
+  }
+  report({ type: "phase", text: "creating foreign keys, triggers and the rest" });
+  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest))) {
+    signal.throwIfAborted();
+    await creator.execute(sql);
+  }
+  report({ type: "phase", text: "analysing" });
+  return creator.finish(manifest.sequences);
+}
+
+type Work = () => Promise<void>;
+
+/** Each table's rows, then its keys and indexes, the largest first: one stream sorts an index while another one loads. */
+function jobsOf(options: CreateOptions, creator: Creator, tables: readonly StoredTable[]): Work[] {
+  const { manifest } = options.reader;
+  const jobs: Work[] = [];
+  for (const table of tables) {
+    jobs.push(async () => {
+      await loadTable(options, creator, table);
+      const indexes = manifest.definitions.filter((definition) => isIndexOf(definition, table));
+      jobs.unshift(
+        ...indexes.map(
+          ({ sql }) =>
+            () =>
+              creator.execute(sql),
+        ),
+      );
+    });
+  }
+  return jobs;
+}
+
+/** Works the list off with several workers; a job may add further ones. The first failure ends all. */
+async function inParallel(jobs: Work[], workers: number): Promise<void> {
+  let running = 0;
+  let failure: { error: unknown } | undefined;
+  const worker = async () => {
+    while (!failure) {
+      const job = jobs.shift();
+      if (!job) {
+        if (running === 0) return;
+        // Another worker's job may still add some.
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        continue;
+      }
+      running += 1;
+      try {
+        await job();
+      } catch (error) {
+        failure ??= { error };
+      } finally {
+        running -= 1;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: workers }, worker));
+  if (failure) throw failure.error;
+}
+
+async function loadTable(
+  { reader, report, signal }: CreateOptions,
+  creator: Creator,
+  table: StoredTable,
+): Promise<void> {
+  signal.throwIfAborted();
+  const label = labelOf(table);
+  report({ type: "table-start", table: label });
+  const rows = await creator.load({
+    table,
+    columns: storedColumnsOf(table),
+    format: table.format,
+    streams: streamsOf(reader, table, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
+    isWhole: table.condition === undefined,
+  });
+  if (rows !== table.rows) {
+    throw new OperationalError(`cannot restore ${label}: ${rows} rows arrived where the snapshot has ${table.rows}`, {
+      kind: "database",
+      code: "count-mismatch",
+    });
+  }
+  report({ type: "rows", table: label, rows, bytes: 0 });
+  report({ type: "table-done", table: label, rows });
+}
+
+function isBefore({ section, kind }: Definition): boolean {
+  return section === "pre-data" && !isRights(kind);
+}
+
+/** Keys and indexes of one table that need nothing but its rows. */
+function isIndexOf({ section, kind, table }: Definition, { schema, name }: TableName): boolean {
+  const builds = kind === "index" || kind === "constraint";
+  return section === "post-data" && builds && table?.schema === schema && table.name === name;
+}
+
+/** What comes after the rows and was not made with its table. */
+function isLast(definition: Definition, manifest: Manifest): boolean {
+  if (definition.section !== "post-data" || isRights(definition.kind)) return false;
+  return !manifest.tables.some((table) => isIndexOf(definition, table));
+}
+
+function isRights(kind: string): boolean {
+  return kind === "owner" || kind === "grant";
+}
+
+function labelOf({ schema, name }: TableName): string {
+  return `${schema}.${name}`;
+}

@@ -1,0 +1,181 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { openDestination } from "../../src/destinations/open-destination.ts";
+import type { Manifest } from "../../src/snapshot/manifest.ts";
+import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
+import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { backUp } from "../../src/usecases/back-up.ts";
+import { type CreateOptions, restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { pgTool } from "../support/pg-tools.ts";
+import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+
+const signal = new AbortController().signal;
+const awkward = readFileSync(new URL("../fixtures/sql/awkward.sql", import.meta.url), "utf8");
+const rows = `
+  insert into app.country select chr(97 + i / 26) || chr(97 + i % 26), 'name ' || i, i / 3.0 from generate_series(0, 99) i on conflict do nothing;
+  insert into app.person (email, score, salary, home, data, names) select 'p' || i || '@x', 1 + i % 900, i / 7.0, row('s' || i, i, 'z', array['a', null, 'b,c'])::app.address, jsonb_build_object('i', i), E'n\\t' || i from generate_series(1, 3000) i;
+  insert into app.sale select i, '2024-01-01'::date + i % 700, i / 3.0, case when i % 2 = 0 then E'\\\\N' end from generate_series(1, 5000) i;
+  insert into app.base values (1), (2); insert into app.derived values (3, 'x', 4); insert into app.empty default values; insert into app.scratch ("Quoted ""Column""") values (5);
+  insert into app.left_side values (1, null); insert into app.right_side values (1, 1); update app.left_side set r = 1;
+  select lo_from_bytea(991, decode(repeat('ef', 300000), 'hex')); select nextval('app.counter')`;
+
+interface Snapshot extends AsyncDisposable {
+  readonly reader: SnapshotReader;
+}
+
+async function snapshotOf(url: string): Promise<Snapshot> {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
+  const { manifest } = await backUp({
+    connection: connectionOfUrl(url),
+    choose: () => "rows",
+    parallel: 2,
+    stallTimeoutMs: 60_000,
+    destinations: [destination],
+    job: "shop",
+    prefix: "shop/shop",
+    compression: { codec: "zstd", level: 2 },
+    files: [],
+    spoolFolder: join(folder, "spool"),
+    signal,
+    report: () => undefined,
+  });
+  const reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
+  return { reader, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+}
+
+async function emptyDatabase(major: 15 | 18): Promise<TestDatabase & { readonly ownerUrl: string }> {
+  const database = await createDatabase(major);
+  const owner = `maker_${database.name}`;
+  await database.query(
+    `create role ${owner} login password 'pw'; alter database ${database.name} owner to ${owner}; grant all on schema public to ${owner}`,
+  );
+  return {
+    ...database,
+    ownerUrl: database.urlFor(owner, "pw"),
+    async [Symbol.asyncDispose]() {
+      await database[Symbol.asyncDispose]();
+      await using other = await createDatabase(major);
+      await other.query(`drop role ${owner}`).catch(() => undefined);
+    },
+  };
+}
+
+function optionsFor(url: string, reader: SnapshotReader, more: Partial<CreateOptions> = {}): CreateOptions {
+  return {
+    reader,
+    target: connectionOfUrl(url),
+    planOnly: false,
+    confirm: async () => true,
+    parallel: 2,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+    ...more,
+  };
+}
+
+/** The whole dump, rows and definitions, without what is random. */
+function dump(major: 15 | 18, url: string): string {
+  const tool = pgTool("pg_dump", major);
+  if (!tool) throw new Error("pg_dump is missing: run npm run services");
+  const text = execFileSync(tool, ["--no-owner", "--no-privileges", url], { encoding: "utf8", maxBuffer: 256 << 20 });
+  return text.replace(/^\\(un)?restrict .*$/gm, "").replace(/^-- (Name|Data for Name): [^;]*;/gm, "");
+}
+
+const contentOf = (database: TestDatabase) =>
+  database.query(
+    "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' union all select nspname, '' from pg_namespace where nspname !~ '^pg_' and nspname not in ('public', 'information_schema')",
+  );
+
+describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", (major) => {
+  test("as an ordinary owner makes a database whose pg_dump is equal byte for byte", async ({ skip }) => {
+    if (!pgTool("pg_dump", major) && !process.env["CI"]) skip("pg_dump is not installed: npm run services");
+    await using source = await createDatabase(major, awkward);
+    await source.query(rows);
+    await source.query("refresh materialized view app.summary; refresh materialized view app.summary2");
+    // The owner restores what it owns: row security would hide its rows from itself otherwise.
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const result = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    expect(result.tables.every(({ deleted }) => deleted === 0)).toBe(true);
+    expect(dump(major, target.url)).toBe(dump(major, source.url));
+    expect(await contentOf(target)).not.toEqual(expect.arrayContaining([["rowkeep_restore", ""]]));
+  });
+
+  test("refuses a database that is not empty, and changes nothing in it", async () => {
+    await using source = await createDatabase(major, "create table t (i int)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    await target.query("create table theirs (i int)");
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    await expect(restoring).rejects.toMatchObject({ kind: "refused", code: "not-empty" });
+    expect(await contentOf(target)).toEqual([["public", "theirs"]]);
+  });
+
+  test.each(["damaged", "stopped"])("leaves an empty database when it is %s in the middle", async (what) => {
+    await using source = await createDatabase(
+      major,
+      "create schema s; create type s.e as enum ('a'); create table s.t (i int, e s.e); insert into s.t select i, 'a' from generate_series(1, 100000) i; create function f() returns int language sql as 'select 1'",
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    const controller = new AbortController();
+    const broken = withChunks(snapshot.reader, async function* (bytes) {
+      yield bytes.subarray(0, 1000);
+      if (what === "damaged") throw new Error("damaged");
+      controller.abort(new DOMException("stopped", "AbortError"));
+      yield bytes.subarray(1000);
+    });
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, broken, { signal: controller.signal }));
+
+    await expect(restoring).rejects.toThrow(what);
+    expect(await contentOf(target)).toEqual([]);
+    await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+    expect(await target.query("select count(*) from s.t")).toEqual([["100000"]]);
+  });
+
+  test("recognises what a killed restore left, removes it and starts again", async () => {
+    await using source = await createDatabase(major, "create table t (i int primary key); insert into t values (1)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    const owner = target.ownerUrl;
+    await using half = await createDatabase(major);
+    void half;
+    const { default: pg } = await import("pg");
+    const client = new pg.Client({ connectionString: owner });
+    await client.connect();
+    await client.query(
+      "create schema rowkeep_restore; create table t (half int); create schema left_over; create table left_over.x ()",
+    );
+    await client.end();
+
+    await restoreIntoEmpty(optionsFor(owner, snapshot.reader));
+
+    expect(await target.query("select i from t")).toEqual([["1"]]);
+    expect((await contentOf(target)).map(([, name]) => name).sort()).toEqual(["t", "t_pkey"]);
+  });
+});
+
+function withChunks(
+  reader: SnapshotReader,
+  change: (bytes: Uint8Array) => AsyncIterable<Uint8Array>,
+): SnapshotReader & { readonly manifest: Manifest } {
+  return {
+    manifest: reader.manifest,
+    async *chunks(refs, options) {
+      for await (const bytes of reader.chunks(refs, options)) yield* change(bytes);
+    },
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  };
+}
