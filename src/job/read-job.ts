@@ -56,6 +56,13 @@ export async function listJobFiles(home: Home): Promise<readonly string[]> {
 
 /** Tells the file that a job's name or path stands for, whether it exists or not. */
 export async function findJobFile(nameOrPath: string, home: Home, cwd: string): Promise<string> {
+  if (nameOrPath.includes("://")) {
+    throw new OperationalError(`cannot read the job ${nameOrPath}: it is a URL, not a job`, {
+      kind: "job",
+      code: "not-found",
+      hint: "Make a job for it with rowkeep job create, or use rowkeep export.",
+    });
+  }
   if (/[\\/]/.test(nameOrPath) || /\.ya?ml$/.test(nameOrPath)) {
     return isAbsolute(nameOrPath) ? nameOrPath : resolve(cwd, nameOrPath);
   }

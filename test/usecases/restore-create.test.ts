@@ -18,7 +18,7 @@ const signal = new AbortController().signal;
 const awkward = readFileSync(new URL("../fixtures/sql/awkward.sql", import.meta.url), "utf8");
 const rows = `
   insert into app.country select chr(97 + i / 26) || chr(97 + i % 26), 'name ' || i, i / 3.0 from generate_series(0, 99) i on conflict do nothing;
-  insert into app.person (email, score, salary, home, data, names) select 'p' || i || '@x', 1 + i % 900, i / 7.0, row('s' || i, i, 'z', array['a', null, 'b,c'])::app.address, jsonb_build_object('i', i), E'n\\t' || i from generate_series(1, 3000) i;
+  insert into app.person (code, email, score, salary, home, data, names) select 'K' || i, 'p' || i || '@x', 1 + i % 900, i / 7.0, row('s' || i, i, 'z', array['a', null, 'b,c'])::app.address, jsonb_build_object('i', i), E'n\\t' || i from generate_series(1, 3000) i;
   insert into app.sale select i, '2024-01-01'::date + i % 700, i / 3.0, case when i % 2 = 0 then E'\\\\N' end from generate_series(1, 5000) i;
   insert into app.base values (1), (2); insert into app.derived values (3, 'x', 4); insert into app.empty default values; insert into app.scratch ("Quoted ""Column""") values (5);
   insert into app.left_side values (1, null); insert into app.right_side values (1, 1); update app.left_side set r = 1;

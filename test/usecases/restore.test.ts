@@ -260,7 +260,7 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
     );
     const reader = await shop.snapshot();
     await shop.run(
-      "alter table t alter a type numeric(5,1), drop column b, add e int not null; alter table t alter d type varchar(9)",
+      "delete from t; alter table t alter a type numeric(5,1), drop column b, add e int not null; alter table t alter d type varchar(9)",
     );
 
     const restoring = shop.restore(reader);

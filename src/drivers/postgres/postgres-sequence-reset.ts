@@ -29,27 +29,30 @@ export async function resetSequence(client: PostgresClient, saved: SequenceState
     max: BigInt(row[2] ?? "1"),
     cycles: row[3] === "t",
   };
-  const savedNext = nextOf(saved.lastValue, saved.isCalled, range);
-  if (range.cycles) {
-    await setNext(client, name, savedNext, range);
-    return undefined;
+  const stored: State = { last: BigInt(saved.lastValue), isCalled: saved.isCalled };
+  const candidates = [stored];
+  if (!range.cycles) {
+    const [own] = await client.query(`select last_value, is_called from ${name}`);
+    candidates.push({ last: BigInt(own?.[0] ?? "1"), isCalled: own?.[1] === "t" });
+    const furthest = await furthestValue(client, saved, range);
+    if (furthest !== undefined) candidates.push({ last: furthest, isCalled: true });
   }
-  const [own] = await client.query(`select last_value, is_called from ${name}`);
-  const candidates = [savedNext, nextOf(own?.[0] ?? "1", own?.[1] === "t", range)];
-  const furthest = await furthestValue(client, saved, range);
-  if (furthest !== undefined) candidates.push(furthest + range.increment);
-  const up = range.increment > 0n;
-  await setNext(
-    client,
-    name,
-    candidates.reduce((a, b) => (up === a > b ? a : b)),
-    range,
-  );
+  const isFurther = (left: State, right: State) =>
+    range.increment > 0n ? nextOf(left, range) > nextOf(right, range) : nextOf(left, range) < nextOf(right, range);
+  // Where they agree the saved state wins: a sequence that was used looks used.
+  const state = candidates.reduce((best, other) => (isFurther(other, best) ? other : best));
+  await setState(client, name, state, range);
   return undefined;
 }
 
-function nextOf(lastValue: string, isCalled: boolean, { increment }: Range): bigint {
-  return isCalled ? BigInt(lastValue) + increment : BigInt(lastValue);
+/** A sequence's state as the server keeps it: the value, and whether it was given out already. */
+interface State {
+  readonly last: bigint;
+  readonly isCalled: boolean;
+}
+
+function nextOf({ last, isCalled }: State, { increment }: Range): bigint {
+  return isCalled ? last + increment : last;
 }
 
 async function furthestValue(
@@ -66,14 +69,11 @@ async function furthestValue(
   return row?.[0] ? BigInt(row[0]) : undefined;
 }
 
-/** The value that the sequence gives next; behind its end it is used up, and says so to whoever asks it. */
-async function setNext(
-  client: PostgresClient,
-  name: string,
-  next: bigint,
-  { increment, min, max }: Range,
-): Promise<void> {
-  const inside = next >= min && next <= max;
-  const last = inside ? next : increment > 0n ? max : min;
-  await client.query(`select pg_catalog.setval(${quoteLiteral(name)}::pg_catalog.regclass, ${last}, ${!inside})`);
+/** Ids in the table may lie outside the bounds of the sequence: then it is used up, and says so to whoever asks it. */
+async function setState(client: PostgresClient, name: string, { last, isCalled }: State, range: Range): Promise<void> {
+  const inside = last >= range.min && last <= range.max;
+  const value = inside ? last : range.increment > 0n ? range.max : range.min;
+  await client.query(
+    `select pg_catalog.setval(${quoteLiteral(name)}::pg_catalog.regclass, ${value}, ${isCalled || !inside})`,
+  );
 }
