@@ -145,7 +145,7 @@ function shapeViolations({ path, text }: SourceFile): string[] {
     ...(floorOf(path) < 0 ? [`${path} is on no floor`] : []),
     ...(lines > MOST_LINES ? [`${path} has ${lines} lines, more than ${MOST_LINES}`] : []),
     ...(/\bexport\s+default\b|\bas\s+default\b/.test(code) ? [`${path} has a default export`] : []),
-    ...(onlyReexports || /\/index\.ts$/.test(path) ? [`${path} is a barrel`] : []),
+    ...(onlyReexports || path.endsWith("/index.ts") ? [`${path} is a barrel`] : []),
   ];
 }
 

@@ -101,7 +101,7 @@ function tlsOfParameters(parameters: ReadonlyMap<string, string>): TlsMode | und
 
 /** Whether a connection to this host never leaves the machine. */
 export function isLocalHost(host: string): boolean {
-  return host.startsWith("/") || host === "localhost" || host === "::1" || /^127\./.test(host);
+  return host.startsWith("/") || host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
 function defaultTls(host: string): TlsMode {

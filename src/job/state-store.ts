@@ -156,7 +156,7 @@ function openFile(path: string): StateStore {
 }
 
 function recordOf(row: Record<string, unknown>): RunRecord {
-  const optional = (name: string) => (row[name] === null ? {} : { [name]: String(row[name]) });
+  const optional = (name: string) => (typeof row[name] === "string" ? { [name]: row[name] } : {});
   return {
     id: Number(row["id"]),
     job: String(row["job"]),

@@ -22,7 +22,10 @@ async function capture(
     signal,
   });
   await client.begin("isolation level repeatable read read only", { search_path: "" });
-  return await readDefinitions((sql, values) => client.query(sql, values), { serverVersion: client.serverVersion, choose });
+  return await readDefinitions((sql, values) => client.query(sql, values), {
+    serverVersion: client.serverVersion,
+    choose,
+  });
 }
 
 /** Executes definitions one by one, as a restore does. */
@@ -53,24 +56,21 @@ function dump(major: 15 | 18, url: string): string {
 }
 
 describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
-  test.each(["awkward"])(
-    "%s: a database made from them has the same ones, to the letter of pg_dump",
-    async (name) => {
-      await using source = await createDatabase(major, fixture(name));
-      await using copy = await createDatabase(major);
-      await copy.query(
-        `drop role if exists definer_${copy.name}; create role definer_${copy.name} login password 'pw'; alter database ${copy.name} owner to definer_${copy.name}; grant all on schema public to definer_${copy.name}`,
-      );
+  test.each(["awkward"])("%s: a database made from them has the same ones, to the letter of pg_dump", async (name) => {
+    await using source = await createDatabase(major, fixture(name));
+    await using copy = await createDatabase(major);
+    await copy.query(
+      `drop role if exists definer_${copy.name}; create role definer_${copy.name} login password 'pw'; alter database ${copy.name} owner to definer_${copy.name}; grant all on schema public to definer_${copy.name}`,
+    );
 
-      const captured = await capture(source.url);
-      await execute(copy.urlFor(`definer_${copy.name}`, "pw"), captured);
-      const again = await capture(copy.url);
+    const captured = await capture(source.url);
+    await execute(copy.urlFor(`definer_${copy.name}`, "pw"), captured);
+    const again = await capture(copy.url);
 
-      expect(again.definitions).toEqual(captured.definitions);
-      if (pgTool("pg_dump", major) || process.env["CI"]) expect(dump(major, copy.url)).toBe(dump(major, source.url));
-      await copy.query(`reassign owned by definer_${copy.name} to postgres; drop owned by definer_${copy.name}`);
-    },
-  );
+    expect(again.definitions).toEqual(captured.definitions);
+    if (pgTool("pg_dump", major) || process.env["CI"]) expect(dump(major, copy.url)).toBe(dump(major, source.url));
+    await copy.query(`reassign owned by definer_${copy.name} to postgres; drop owned by definer_${copy.name}`);
+  });
 
   test("name everything that is there and not captured", async () => {
     await using source = await createDatabase(

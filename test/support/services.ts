@@ -86,11 +86,6 @@ export function serviceUser(): string {
   return isRoot ? "daemon" : execFileSync("id", ["-un"], { encoding: "utf8" }).trim();
 }
 
-/** Name of that user's group. */
-export function serviceGroup(): string {
-  return execFileSync("id", ["-gn", serviceUser()], { encoding: "utf8" }).trim();
-}
-
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

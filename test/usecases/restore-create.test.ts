@@ -163,7 +163,7 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     await restoreIntoEmpty(optionsFor(owner, snapshot.reader));
 
     expect(await target.query("select i from t")).toEqual([["1"]]);
-    expect((await contentOf(target)).map(([, name]) => name).sort()).toEqual(["t", "t_pkey"]);
+    expect(new Set((await contentOf(target)).map(([, name]) => name))).toEqual(new Set(["t", "t_pkey"]));
   });
 });
 

@@ -91,7 +91,7 @@ async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
   const connection = await connectionOfUrl(wanted.url, context);
   await probeDatabase(connection, context);
   for (const destination of wanted.destinations) {
-    const path = resolve(context.cwd, String(destination["path"]));
+    const path = resolve(context.cwd, pathOf(destination));
     await probeDestination({ type: "local", path }, context);
   }
 }
@@ -102,7 +102,7 @@ async function write(context: CliContext, wanted: WantedJob, force: boolean): Pr
   const path = join(home.jobs, `${name}.yaml`);
   const destinations = wanted.destinations.map((destination) => ({
     ...destination,
-    ...(destination["type"] === "local" ? { path: resolve(context.cwd, String(destination["path"])) } : {}),
+    ...(destination["type"] === "local" ? { path: resolve(context.cwd, pathOf(destination)) } : {}),
   }));
   const files = wanted.files?.map((file) => resolve(context.cwd, file));
   const isReference = wanted.url.includes("${") || /^(file|cmd|keychain):/.test(wanted.url);
@@ -128,11 +128,15 @@ function withoutPassword(text: string): string {
 
 function nameOf(wanted: WantedJob): string {
   const database = /^[a-z]+:\/\/[^/]*\/([^?#]+)/.exec(wanted.url)?.[1] ?? "job";
-  const place = basename(String(wanted.destinations[0]?.["path"] ?? "")) || "local";
+  const place = basename(pathOf(wanted.destinations[0])) || "local";
   return (
     `${decodeURIComponent(database)}-${place}`
       .replace(/[^0-9A-Za-z._-]+/g, "-")
       .replace(/^[^0-9A-Za-z]+/, "")
       .slice(0, 80) || "job"
   );
+}
+
+function pathOf(destination: Readonly<Record<string, unknown>> | undefined): string {
+  return typeof destination?.["path"] === "string" ? destination["path"] : "";
 }

@@ -113,7 +113,10 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
       if (bytes.length - at < HEADER_BYTES) break;
       const length = bytes.readUInt32BE(at + 1) - 4;
       if (bytes[at] === COPY_DATA) {
-        if (!this.#room(length)) return this.#wait(bytes.subarray(at));
+        if (!this.#room(length)) {
+          this.#wait(bytes.subarray(at));
+          return;
+        }
         at += HEADER_BYTES;
         this.#rowBytesLeft = length;
         if (length === 0) this.#endRow();
@@ -122,7 +125,10 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
       const end = at + HEADER_BYTES + length;
       if (end > bytes.length) break;
       const code = bytes[at];
-      if (code === READY_FOR_QUERY) return this.#handBack(bytes.subarray(at));
+      if (code === READY_FOR_QUERY) {
+        this.#handBack(bytes.subarray(at));
+        return;
+      }
       // `pg` knows the start of a COPY TO only as something that it did not expect.
       if (code !== COPY_OUT_RESPONSE && code !== COPY_DONE) this.#parse?.(Buffer.from(bytes.subarray(at, end)));
       at = end;
