@@ -51,6 +51,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--parallel <n>", description: "connections that write rows" },
       yes,
     ],
+    load: async () => (await import("./commands/import.ts")).importFile,
   },
   {
     name: "list",

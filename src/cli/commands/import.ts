@@ -1,0 +1,69 @@
+import { join, resolve } from "node:path";
+import { openTarFileDestination } from "../../archive/tar-file-destination.ts";
+import { openDestination } from "../../destinations/open-destination.ts";
+import { connectionOfUrl } from "../../job/connection.ts";
+import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { EXPORT_PREFIX } from "../../usecases/export-database.ts";
+import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
+import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
+import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
+import type { CommandAction } from "../command.ts";
+import { homeOf } from "../job-context.ts";
+import { readCount, readList, refuseUnavailable } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printRestored } from "../render/restore.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
+import { confirmPlan } from "./restore.ts";
+
+/** Restores a file that export wrote: rows into existing tables, or with `--create` a whole empty database. */
+export const importFile: CommandAction = async (context, { args, options }) => {
+  if (options.create === true) refuseUnavailable(options, { tables: "--tables together with --create" });
+  const { signal } = context;
+  const path = resolve(context.cwd, String(args[0]));
+  const connection = await connectionOfUrl(String(args[1]), context);
+  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
+  const where = { destinations: [file], prefix: EXPORT_PREFIX, signal };
+  const { manifest } = await locateSnapshot({ ...where, choice: { name: "latest" } });
+  await using reader = openSnapshotReader({ ...where, manifest });
+  // What is replaced is kept in the home: a file has no destinations of its own.
+  const folder = join(homeOf(context).state, "safety");
+  await using safety = await openDestination({ type: "local", path: folder, name: folder }, { signal });
+  using progress = await openProgress(context);
+  const common = {
+    reader,
+    target: connection,
+    planOnly: options.plan === true,
+    confirm: (plan: RestorePlan) => confirmPlan(context, plan, options),
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal,
+    report: progress.report,
+  };
+  const kept = {
+    connection,
+    job: "import",
+    prefix: EXPORT_PREFIX,
+    destinations: [safety],
+    spoolFolder: join(homeOf(context).state, "spool", "safety"),
+    restoredSnapshot: manifest.id,
+  };
+  const result =
+    options.create === true
+      ? await restoreIntoEmpty({ ...common, parallel: readCount(options.parallel, "--parallel") ?? 2 })
+      : await restoreSnapshot({
+          ...common,
+          isNamed: true,
+          tables: readList(options.tables, "--tables"),
+          takeSafetySnapshot: (tables, target) => takeSafetySnapshot({ ...common, ...kept }, tables, target),
+          allowConversion: false,
+          ignoreMissing: false,
+        });
+  progress[Symbol.dispose]();
+  for (const warning of result.warnings) context.output.warn(warning);
+  const tense = options.plan === true ? "planned" : "done";
+  context.output.result({ ...result, snapshot: manifest.id }, () =>
+    printRestored(context.output, { ...result, tense }),
+  );
+  if (result.safetySnapshot && !context.json) context.output.line(`What was replaced is kept in ${folder}.`);
+  return result.warnings.length > 0 && tense === "done" ? 3 : 0;
+};

@@ -1,0 +1,132 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { runCli } from "../support/cli.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+let folder: string;
+let file: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  file = join(folder, "shop.yaml");
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+
+async function shop(): Promise<TestDatabase> {
+  const database = await createDatabase(
+    18,
+    `create table orders (id int primary key, v text); insert into orders select i, repeat('v' || i, 40) from generate_series(1, 60000) i;
+     create table people (id int primary key); insert into people values (1), (2)`,
+  );
+  await writeFile(
+    file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
+  );
+  expect((await cli("run", file)).exitCode).toBe(0);
+  return database;
+}
+
+describe("rowkeep restore", () => {
+  test("needs --yes without a terminal, and changes nothing before it has it", async () => {
+    await using database = await shop();
+    await database.query("delete from orders where id > 10");
+
+    const restore = await cli("restore", file, "--json");
+
+    expect(restore.exitCode).toBe(9);
+    expect(restore.last()).toMatchObject({
+      type: "error",
+      code: "needs-confirmation",
+      hint: expect.stringContaining("--yes"),
+    });
+    expect(await database.query("select count(*) from orders")).toEqual([["10"]]);
+  });
+
+  test("plans, restores chosen tables, and undo puts back what was replaced, once", async () => {
+    await using database = await shop();
+    await database.query("update orders set v = 'new'; delete from people");
+
+    const plan = await cli("restore", file, "latest", "--tables", "orders", "--plan", "--json");
+    const restore = await cli("restore", file, "latest", "--tables", "orders", "--yes", "--json");
+    const restored = await database.query(
+      "select count(*) filter (where v = 'new'), (select count(*) from people) from orders",
+    );
+    const undo = await cli("undo", file, "--yes", "--json");
+    const again = await cli("undo", file, "--yes", "--json");
+
+    const expected = [{ schema: "public", name: "orders", deleted: 60_000, inserted: 60_000 }];
+    expect([plan.exitCode, restore.exitCode, undo.exitCode, again.exitCode]).toEqual([0, 0, 0, 7]);
+    expect([plan.last()["tables"], restore.last()["tables"]]).toEqual([expected, expected]);
+    expect(restored).toEqual([["0", "0"]]);
+    expect(restore.last()["safetySnapshot"]).toEqual(expect.any(String));
+    expect(await database.query("select count(*) from orders where v = 'new'")).toEqual([["60000"]]);
+    expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
+  });
+
+  test("names the nearest table for a pattern that matches none", async () => {
+    await using _database = await shop();
+
+    const restore = await cli("restore", file, "--tables", "order", "--yes");
+
+    expect(restore.exitCode).toBe(2);
+    expect(restore.stderr).toContain("Did you mean orders?");
+  });
+
+  test("killed at any moment leaves the old rows or the new ones, never a mixture", async () => {
+    await using database = await shop();
+    await database.query("update orders set v = 'old'");
+    for (const afterMs of [400, 600, 800, 1000, 1200]) {
+      const args = ["restore", file, "latest", "--tables", "orders", "--yes", "--no-safety"];
+      await runCli(args, {
+        home: join(folder, "home"),
+        cwd: folder,
+        during: (child) => setTimeout(() => child.kill("SIGKILL"), afterMs),
+      });
+      await expect
+        .poll(
+          () => database.query("select count(*) from pg_stat_activity where application_name = 'rowkeep restore'"),
+          { timeout: 10_000 },
+        )
+        .toEqual([["0"]]);
+      const [row] = await database.query("select count(*), count(*) filter (where v = 'old') from orders");
+      expect([
+        ["60000", "60000"],
+        ["60000", "0"],
+      ]).toContainEqual(row);
+      await database.query("update orders set v = 'old'");
+    }
+  });
+
+  test("makes a whole database elsewhere, and refuses one that is not empty", async () => {
+    await using _database = await shop();
+    await using empty = await createDatabase(18);
+
+    const create = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
+    const again = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
+
+    expect([create.exitCode, again.exitCode]).toEqual([0, 9]);
+    expect(again.last()).toMatchObject({ code: "not-empty" });
+    expect(await empty.query("select count(*), (select count(*) from people) from orders")).toEqual([["60000", "2"]]);
+  });
+});
+
+test("an exported file is imported into an empty database", async () => {
+  await using database = await createDatabase(
+    18,
+    "create table t (i int primary key, v text); insert into t values (1, 'a')",
+  );
+  await using empty = await createDatabase(18);
+
+  const written = await cli("export", database.url, "shop.rowkeep");
+  const create = await cli("import", "shop.rowkeep", empty.url, "--create", "--yes");
+  await empty.query("update t set v = 'spoilt'");
+  const replace = await cli("import", "shop.rowkeep", empty.url, "--yes", "--json");
+
+  expect([written.exitCode, create.exitCode, replace.exitCode]).toEqual([0, 0, 0]);
+  expect(await empty.query("select * from t")).toEqual([["1", "a"]]);
+});
