@@ -15,7 +15,9 @@ const SECTION_START = [
 export function renderSchemaSql(definitions: readonly Definition[]): string {
   const part = (section: Definition["section"]) => [
     ...SECTION_START,
-    ...definitions.filter((definition) => definition.section === section).map(({ sql }) => `\n${endStatement(sql)}`),
+    ...definitions
+      .filter(({ section: own, kind }) => own === section && kind !== "grant")
+      .map(({ sql }) => `\n${endStatement(sql)}`),
   ];
   const before = `${["-- rowkeep: definitions before the rows", ...part("pre-data")].join("\n")}\n`;
   const after = `${["-- rowkeep: definitions after the rows", ...part("post-data")].join("\n")}\n`;

@@ -18,6 +18,8 @@ export interface CreateOptions {
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Connections that write rows and build indexes. */
   readonly parallel: number;
+  /** Execute the rights too; the roles that they name must be there. */
+  readonly grants: boolean;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -93,7 +95,7 @@ async function fill(options: CreateOptions, creator: Creator): Promise<readonly 
     await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
   }
   report({ type: "phase", text: "creating foreign keys, triggers and the rest" });
-  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest))) {
+  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest, options.grants))) {
     signal.throwIfAborted();
     await creator.execute(sql);
   }
@@ -186,13 +188,13 @@ function isIndexOf({ section, kind, table }: Definition, { schema, name }: Table
 }
 
 /** What comes after the rows and was not made with its table. */
-function isLast(definition: Definition, manifest: Manifest): boolean {
-  if (definition.section !== "post-data" || isRights(definition.kind)) return false;
+function isLast(definition: Definition, manifest: Manifest, grants: boolean): boolean {
+  if (definition.section !== "post-data" || (isRights(definition.kind) && !grants)) return false;
   return !manifest.tables.some((table) => isIndexOf(definition, table));
 }
 
 function isRights(kind: string): boolean {
-  return kind === "owner" || kind === "grant";
+  return kind === "grant";
 }
 
 function labelOf({ schema, name }: TableName): string {

@@ -73,6 +73,7 @@ function optionsFor(url: string, reader: SnapshotReader, more: Partial<CreateOpt
     planOnly: false,
     confirm: async () => true,
     parallel: 2,
+    grants: false,
     stallTimeoutMs: 60_000,
     signal,
     report: () => undefined,
@@ -108,6 +109,28 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(result.tables.every(({ deleted }) => deleted === 0)).toBe(true);
     expect(dump(major, target.url)).toBe(dump(major, source.url));
     expect(await contentOf(target)).not.toEqual(expect.arrayContaining([["rowkeep_restore", ""]]));
+  });
+
+  test("restores rights only when it is asked to", async () => {
+    await using source = await createDatabase(
+      major,
+      `drop role if exists reader_${major}; create role reader_${major}; create table t (i int); create sequence s;
+       create function f() returns int language sql as 'select 1'; revoke all on function f() from public;
+       grant select, insert on t to reader_${major}; grant update on t to reader_${major} with grant option; grant usage on sequence s to public`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using plain = await emptyDatabase(major);
+    await using granted = await emptyDatabase(major);
+
+    await restoreIntoEmpty(optionsFor(plain.ownerUrl, snapshot.reader));
+    await restoreIntoEmpty(optionsFor(granted.ownerUrl, snapshot.reader, { grants: true }));
+
+    const rights = `select has_table_privilege('reader_${major}', 't', 'insert'), has_table_privilege('reader_${major}', 't', 'update with grant option'),
+                           has_table_privilege('reader_${major}', 't', 'delete'), has_sequence_privilege('reader_${major}', 's', 'usage'), has_function_privilege('reader_${major}', 'f()', 'execute')`;
+    expect(await plain.query(rights)).toEqual([["f", "f", "f", "f", "t"]]);
+    expect(await granted.query(rights)).toEqual([["t", "t", "f", "t", "f"]]);
+    for (const database of [source, granted]) await database.query(`drop owned by reader_${major}`);
+    await source.query(`drop role reader_${major}`);
   });
 
   test("refuses a database that is not empty, and changes nothing in it", async () => {

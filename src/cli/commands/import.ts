@@ -49,7 +49,11 @@ export const importFile: CommandAction = async (context, { args, options }) => {
   };
   const result =
     options.create === true
-      ? await restoreIntoEmpty({ ...common, parallel: readCount(options.parallel, "--parallel") ?? 2 })
+      ? await restoreIntoEmpty({
+          ...common,
+          parallel: readCount(options.parallel, "--parallel") ?? 2,
+          grants: options.grants === true,
+        })
       : await restoreSnapshot({
           ...common,
           isNamed: true,

@@ -5,7 +5,7 @@ import { nextFirings } from "../../usecases/job-states.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
-import { keepSecret } from "../../job/secrets.ts";
+import { keepSecret, resolveSecret } from "../../job/secrets.ts";
 import { hidePassword, writeWhole } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
@@ -88,7 +88,9 @@ function complete(given: Partial<WantedJob>): WantedJob {
 /** Tries the connection and every destination. */
 async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
   const { probeDatabase } = await import("../../drivers/open-driver.ts");
-  const connection = await connectionOfUrl(wanted.url, context);
+  const { env, cwd, signal } = context;
+  const url = await resolveSecret(wanted.url, "source.url", { env, folder: cwd, signal });
+  const connection = await connectionOfUrl(url, context);
   await probeDatabase(connection, context);
   for (const destination of wanted.destinations) {
     const path = resolve(context.cwd, pathOf(destination));

@@ -22,7 +22,7 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
 export const restore: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { owners: "--owners", grants: "--grants" });
+  refuseUnavailable(options, { owners: "--owners" });
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
@@ -90,11 +90,15 @@ export const restore: CommandAction = async (context, { args, options }) => {
 
 /** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
 async function create(
-  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel">,
+  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "grants">,
   options: Invocation["options"],
 ): Promise<RestoreResult> {
   refuseUnavailable(options, { tables: "--tables together with --create" });
-  return restoreIntoEmpty({ ...common, parallel: readCount(options.parallel, "--parallel") ?? 2 });
+  return restoreIntoEmpty({
+    ...common,
+    parallel: readCount(options.parallel, "--parallel") ?? 2,
+    grants: options.grants === true,
+  });
 }
 
 interface Target {

@@ -30,6 +30,11 @@ const OTHERS = `
   union all select 'security label on', objtype || ' ' || objname from pg_catalog.pg_seclabels where objtype not in ('database', 'role', 'tablespace')
   union all select 'index', x.oid::pg_catalog.regclass::pg_catalog.text || ' (it is invalid)' from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
      join pg_catalog.pg_class c on c.oid = i.indrelid where not i.indisvalid and c.relkind <> 'p'
+  union all select 'rights on columns of', c.oid::pg_catalog.regclass::pg_catalog.text from pg_catalog.pg_class c
+     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where ${USER_SCHEMAS} and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not null) and ${isNoMember("pg_class", "c.oid")}
+  union all select 'default rights', coalesce('in schema ' || pg_catalog.quote_ident(n.nspname), 'of ' || pg_catalog.pg_get_userbyid(d.defaclrole))
+    from pg_catalog.pg_default_acl d left join pg_catalog.pg_namespace n on n.oid = d.defaclnamespace
   union all select 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
     and setdatabase = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) s`;
 

@@ -30,6 +30,7 @@ const RANKS: readonly string[] = [
   "policy",
   "refresh",
   "comment",
+  "grant",
 ]; // prettier-ignore
 
 /**

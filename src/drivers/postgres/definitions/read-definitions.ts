@@ -7,6 +7,7 @@ import {
   captureTriggers,
   captureViews,
 } from "./capture-code.ts";
+import { captureGrants } from "./capture-grants.ts";
 import { captureConstraints, captureIndexes, captureStatistics } from "./capture-keys.ts";
 import { captureComments, captureExtensions, captureSchemas, captureTypes } from "./capture-schemas.ts";
 import { captureDefaults, captureSequences, captureTables } from "./capture-tables.ts";
@@ -53,6 +54,7 @@ export async function readDefinitions(
     captureRules,
     capturePolicies,
     captureComments,
+    captureGrants,
   ]) {
     objects.push(...(await capture(query)));
   }
@@ -89,7 +91,7 @@ function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<strin
     const broken = needs.some((needed) => gone.has(needed));
     if (!belongs && !broken) return true;
     gone.add(key);
-    if (!belongs && kind !== "comment") {
+    if (!belongs && kind !== "comment" && kind !== "grant") {
       left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs a table that is left out`);
     }
     return false;
