@@ -10,12 +10,14 @@ import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { backUp } from "../../src/usecases/back-up.ts";
 import { type CreateOptions, restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { pgTool } from "../support/pg-tools.ts";
 import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
 const awkward = readFileSync(new URL("../fixtures/sql/awkward.sql", import.meta.url), "utf8");
+const everyType = readFileSync(new URL("../fixtures/sql/every-type.sql", import.meta.url), "utf8");
 const rows = `
   insert into app.country select chr(97 + i / 26) || chr(97 + i % 26), 'name ' || i, i / 3.0 from generate_series(0, 99) i on conflict do nothing;
   insert into app.person (code, email, score, salary, home, data, names) select 'K' || i, 'p' || i || '@x', 1 + i % 900, i / 7.0, row('s' || i, i, 'z', array['a', null, 'b,c'])::app.address, jsonb_build_object('i', i), E'n\\t' || i from generate_series(1, 3000) i;
@@ -109,6 +111,25 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(result.tables.every(({ deleted }) => deleted === 0)).toBe(true);
     expect(dump(major, target.url)).toBe(dump(major, source.url));
     expect(await contentOf(target)).not.toEqual(expect.arrayContaining([["rowkeep_restore", ""]]));
+  });
+
+  test("keeps every built-in type with its extreme values, created anew and deleted and inserted", async ({ skip }) => {
+    if (!pgTool("pg_dump", major) && !process.env["CI"]) skip("pg_dump is not installed: npm run services");
+    await using source = await createDatabase(major, everyType);
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    const before = dump(major, source.url);
+
+    await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+    await restoreSnapshot({
+      ...optionsFor(source.url, snapshot.reader),
+      isNamed: false,
+      allowConversion: false,
+      ignoreMissing: false,
+    });
+
+    expect(dump(major, target.url)).toBe(before);
+    expect(dump(major, source.url)).toBe(before);
   });
 
   test("restores rights only when it is asked to", async () => {
