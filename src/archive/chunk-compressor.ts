@@ -1,4 +1,5 @@
 import { hash } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type Compression, compressChunk } from "./chunk-codec.ts";
 import type { ChunkAnswer, ChunkRequest } from "./chunk-worker.ts";
@@ -11,7 +12,8 @@ export interface StoredChunk {
 
 /** Chunks below this size are compressed where they are: handing them over would take longer. */
 const WORTH_A_THREAD_BYTES = 64 * 1024;
-const MAX_THREADS = 4;
+/** More than there are cores would only take turns. */
+const MAX_THREADS = Math.min(4, Math.max(2, availableParallelism()));
 
 /** The same folder holds this file and the thread's, as sources and when compiled. */
 const WORKER = new URL(import.meta.url.endsWith(".ts") ? "./chunk-worker.ts" : "./chunk-worker.js", import.meta.url);
