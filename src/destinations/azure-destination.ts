@@ -81,7 +81,7 @@ class AzureDestination implements Destination {
     signal.throwIfAborted();
     const settings: BlockBlobUploadOptions = {
       ...(exclusive ? { conditions: { ifNoneMatch: "*" } } : {}),
-      ...(this.#tier === undefined ? {} : { tier: this.#tier }),
+      ...(this.#tier === undefined || !options.archival ? {} : { tier: this.#tier }),
     };
     try {
       await sendBody(open(), { object, size, signal }, (body, cut) =>

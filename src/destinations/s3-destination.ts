@@ -105,7 +105,7 @@ class S3Destination implements Destination {
     const input = {
       ...this.#target(place),
       ...(exclusive ? { IfNoneMatch: "*" } : {}),
-      ...this.#storageClass(),
+      ...(options.archival ? this.#storageClass() : {}),
     };
     try {
       if (size > this.#parts.limits.singlePutBytes) await this.#putInParts(input, open, { object, size, signal });
