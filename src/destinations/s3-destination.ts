@@ -11,7 +11,7 @@ import {
 } from "./destination.ts";
 import type { S3Settings } from "./destination-settings.ts";
 import { type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+import { alreadyThere, assertLength, folderOfPrefix, PartSource, placeKey, sendBody } from "./object-store.ts";
 
 type Sdk = typeof import("@aws-sdk/client-s3");
 
@@ -263,30 +263,6 @@ class S3Destination implements Destination {
       const tidy = AbortSignal.timeout(TIDY_MS);
       await client.send(new sdk.AbortMultipartUploadCommand(upload), { abortSignal: tidy }).catch(() => undefined);
       throw error;
-    }
-  }
-}
-
-/** Cuts one stream of bytes into parts, without collecting any. */
-class PartSource {
-  readonly #bytes: AsyncIterator<Uint8Array>;
-  #rest: Uint8Array = new Uint8Array();
-
-  constructor(bytes: AsyncIterable<Uint8Array>) {
-    this.#bytes = bytes[Symbol.asyncIterator]();
-  }
-
-  async *take(length: number): AsyncIterable<Uint8Array> {
-    for (let wanted = length; wanted > 0; ) {
-      if (this.#rest.length === 0) {
-        const next = await this.#bytes.next();
-        if (next.done) return;
-        this.#rest = next.value;
-      }
-      const part = this.#rest.subarray(0, wanted);
-      this.#rest = this.#rest.subarray(part.length);
-      wanted -= part.length;
-      yield part;
     }
   }
 }
