@@ -3,7 +3,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { writeFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { DestinationReason } from "../../src/destinations/destination.ts";
 import type { GcsSettings } from "../../src/destinations/destination-settings.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
@@ -273,6 +273,42 @@ describe("a Google Cloud Storage destination", () => {
     expectReason(failure, "denied");
     expect(failure.message).toContain("key file");
     expect(`${failure.message} ${failure.hint} ${String(failure.cause)}`).not.toContain("CANARY");
+  });
+
+  describe("without a key file", () => {
+    const settings = () => ({ ...settingsOf(), keyFile: undefined });
+    beforeEach(() => {
+      vi.stubEnv("HOME", fake.folder);
+      vi.stubEnv("APPDATA", fake.folder);
+      // Whether this machine is one of Google's is not asked here.
+      vi.stubEnv("METADATA_SERVER_DETECTION", "none");
+    });
+    afterEach(() => {
+      vi.unstubAllEnvs();
+    });
+
+    test("takes the application default credentials", async () => {
+      const warn = vi.spyOn(console, "warn");
+      vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", fake.keyFile);
+      const key = fresh();
+
+      await using there = await openDestination(settings(), { signal });
+      await put(there, key, "x");
+
+      expect(await readText(there, key)).toBe("x");
+      expect(warn).not.toHaveBeenCalled();
+      warn.mockRestore();
+    });
+
+    test("says access denied when there are none", async () => {
+      vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", "");
+
+      const failure = await failureOf(openDestination(settings(), { signal }));
+
+      expectReason(failure, "denied");
+      expect(failure.message).toContain("application default credentials");
+      expect(failure.hint).toContain("keyFile");
+    });
   });
 
   test("says unreachable when no server listens", async () => {
