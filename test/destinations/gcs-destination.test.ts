@@ -182,18 +182,18 @@ describe("a Google Cloud Storage destination", () => {
     await using there = await open();
     const reason = new DOMException("enough", "AbortError");
     const key = fresh();
-    for (const method of ["GET", "DELETE", "POST", "PUT"]) {
+    const acts: readonly [string, (options: { readonly signal: AbortSignal }) => Promise<unknown>][] = [
+      ["GET", (options) => there.stat(key, options)],
+      ["GET", (options) => readAll(there, key, undefined, options.signal)],
+      ["GET", (options) => listKeys(there, key, options.signal)],
+      ["DELETE", (options) => there.remove(key, options)],
+      ["POST", (options) => put(there, key, "x", options)],
+      ["PUT", (options) => put(there, key, "x", options)],
+    ];
+    for (const [method, act] of acts) {
       const stop = new AbortController();
       fake.faults.push({ method, path: method.startsWith("P") ? "/upload/" : "/storage/", act: "stall" });
-      const options = { signal: stop.signal };
-      const act = {
-        GET: () => there.stat(key, options),
-        DELETE: () => there.remove(key, options),
-        POST: () => put(there, key, "x", options),
-        PUT: () => put(there, key, "x", options),
-      }[method];
-
-      const failure = act?.().catch((error: unknown) => error);
+      const failure = act({ signal: stop.signal }).catch((error: unknown) => error);
       await expect.poll(() => fake.faults).toEqual([]);
       stop.abort(reason);
 
