@@ -60,6 +60,7 @@ export class VolumeFanout {
         size: volume.size,
         sha256: volume.sha256,
         exclusive: true,
+        archival: true,
         file: volume.path,
         signal: this.signal,
       });
