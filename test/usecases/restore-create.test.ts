@@ -16,8 +16,9 @@ import { pgTool } from "../support/pg-tools.ts";
 import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
-const awkward = readFileSync(new URL("../fixtures/sql/awkward.sql", import.meta.url), "utf8");
-const everyType = readFileSync(new URL("../fixtures/sql/every-type.sql", import.meta.url), "utf8");
+const fixture = (name: string) => readFileSync(new URL(`../fixtures/sql/${name}.sql`, import.meta.url), "utf8");
+const awkward = fixture("awkward");
+const everyType = fixture("every-type");
 const rows = `
   insert into app.country select chr(97 + i / 26) || chr(97 + i % 26), 'name ' || i, i / 3.0 from generate_series(0, 99) i on conflict do nothing;
   insert into app.person (code, email, score, salary, home, data, names) select 'K' || i, 'p' || i || '@x', 1 + i % 900, i / 7.0, row('s' || i, i, 'z', array['a', null, 'b,c'])::app.address, jsonb_build_object('i', i), E'n\\t' || i from generate_series(1, 3000) i;
@@ -131,6 +132,27 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(dump(major, target.url)).toBe(before);
     expect(dump(major, source.url)).toBe(before);
   });
+
+  test.for(["rental-store", "music-store"])(
+    "makes the sample database %s again, in two generations",
+    async (name, { skip }) => {
+      if (!pgTool("pg_dump", major) && !process.env["CI"]) skip("pg_dump is not installed: npm run services");
+      await using source = await createDatabase(major, fixture(name));
+      await using first = await snapshotOf(source.url);
+      await using child = await emptyDatabase(major);
+      await using grandchild = await emptyDatabase(major);
+
+      await restoreIntoEmpty(optionsFor(child.ownerUrl, first.reader));
+      await using second = await snapshotOf(child.url);
+      await restoreIntoEmpty(optionsFor(grandchild.ownerUrl, second.reader));
+
+      expect(first.reader.manifest.notCaptured).toEqual([]);
+      expect(second.reader.manifest.definitions).toEqual(first.reader.manifest.definitions);
+      expect(second.reader.manifest.sequences).toEqual(first.reader.manifest.sequences);
+      expect(dump(major, child.url)).toBe(dump(major, source.url));
+      expect(dump(major, grandchild.url)).toBe(dump(major, source.url));
+    },
+  );
 
   test("restores rights only when it is asked to", async () => {
     await using source = await createDatabase(

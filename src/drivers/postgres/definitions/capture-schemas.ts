@@ -121,9 +121,9 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
         where ${USER_SCHEMAS} and t.typtype in ('e', 'd', 'r', 'c') and ${isNoMember("pg_type", "t.oid")}
        union all
        select 'pg_proc', p.oid, 0, case p.prokind when 'p' then 'PROCEDURE ' when 'a' then 'AGGREGATE ' else 'FUNCTION ' end ||
-              ${name("n.nspname", "p.proname")} || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', n.nspname, null, 'pg_proc:' || p.oid
+              ${name("n.nspname", "p.proname")} || '(' || case when p.prokind = 'a' and p.pronargs = 0 then '*' else pg_catalog.pg_get_function_identity_arguments(p.oid) end || ')', n.nspname, null, 'pg_proc:' || p.oid
          from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-        where ${USER_SCHEMAS} and p.prokind <> 'a' and ${isNoMember("pg_proc", "p.oid")}
+        where ${USER_SCHEMAS} and ${isNoMember("pg_proc", "p.oid")}
        union all
        select 'pg_constraint', k.oid, 0, 'CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ON ' || case when k.contypid <> 0 then 'DOMAIN ' || ${name("tn.nspname", "t.typname")} else ${name("n.nspname", "c.relname")} end,
               coalesce(n.nspname, tn.nspname), c.relname,

@@ -41,8 +41,11 @@ export async function orderDefinitions(
   query: CatalogQuery,
   objects: readonly CapturedObject[],
 ): Promise<readonly OrderedObject[]> {
-  const resolve = await readAliases(query, new Set(objects.map(({ key }) => key)));
-  const needs = new Map<string, Set<string>>(objects.map(({ key }) => [key, new Set(ownNeedsOf(key))]));
+  const known = new Set(objects.map(({ key }) => key));
+  const resolve = await readAliases(query, known);
+  // What says something of an object that is not captured (a comment on a function in C) goes with it.
+  const kept = objects.filter(({ key }) => ownNeedsOf(key).every((base) => known.has(resolve(base))));
+  const needs = new Map<string, Set<string>>(kept.map(({ key }) => [key, new Set(ownNeedsOf(key).map(resolve))]));
   for (const [catalog, oid, refCatalog, refOid] of await query(DEPENDENCIES)) {
     const key = resolve(keyOf(catalog ?? "", oid));
     const needed = resolve(keyOf(refCatalog ?? "", refOid));
@@ -50,7 +53,7 @@ export async function orderDefinitions(
   }
   addRefreshNeeds(needs);
   return sortObjects(
-    objects.map((object) => ({ ...object, needs: [...(needs.get(object.key) ?? [])].filter((key) => needs.has(key)) })),
+    kept.map((object) => ({ ...object, needs: [...(needs.get(object.key) ?? [])].filter((key) => needs.has(key)) })),
   );
 }
 
