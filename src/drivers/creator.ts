@@ -1,4 +1,4 @@
-import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+import type { Definition, ObjectOwner, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
 
 export interface CreateRows {
   readonly table: TableName;
@@ -8,6 +8,24 @@ export interface CreateRows {
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
   /** The rows go into a table that this restore made and nobody else fills: they may be written as if long there. */
   readonly isWhole: boolean;
+}
+
+/** A role that objects of the snapshot belonged to, as the target knows it. */
+export interface OwnerRole {
+  readonly role: string;
+  readonly exists: boolean;
+  /** The connected role may give objects to it. */
+  readonly isAssignable: boolean;
+}
+
+/** An object that did not get its owner. */
+export interface OwnerFailure extends ObjectOwner {
+  readonly reason: string;
+}
+
+export interface Finished {
+  readonly warnings: readonly string[];
+  readonly ownerFailures: readonly OwnerFailure[];
 }
 
 /**
@@ -27,8 +45,10 @@ export interface Creator extends AsyncDisposable {
   /** Executes statements on a connection of its own; may run concurrently. */
   execute(sql: string): Promise<void>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Sets sequences, removes the marker, analyses. Gives warnings. */
-  finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
+  /** What the target knows of these roles, in their order. */
+  readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
+  /** Sets sequences, analyses, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
+  finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
   /** Drops everything that this restore made. */
   abandon(): Promise<void>;
 }

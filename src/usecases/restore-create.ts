@@ -2,6 +2,7 @@ import { OperationalError } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
 import type { Connection, Definition, TableName } from "../drivers/driver.ts";
 import { openCreator } from "../drivers/open-driver.ts";
+import { type OwnerPlan, otherOwners, planOwners, renderOwnerFailures } from "../plan/plan-owners.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
@@ -20,6 +21,8 @@ export interface CreateOptions {
   readonly parallel: number;
   /** Execute the rights too; the roles that they name must be there. */
   readonly grants: boolean;
+  /** Give objects to the owners that they had, where the target has them and lets it. */
+  readonly owners: boolean;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -34,8 +37,10 @@ export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreR
   const { manifest } = options.reader;
   await using creator = await openCreator(options.target, options);
   guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
-  const plan = await makePlan(options, creator);
-  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings };
+  const owners = await readOwnerPlan(options, creator);
+  const plan = makePlan(options, creator, owners);
+  const { target, tables, notes } = plan;
+  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings };
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
@@ -45,15 +50,22 @@ export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreR
   await creator.clearInterrupted();
   await refuseContent(options, creator);
   try {
-    const warnings = await fill(options, creator);
-    return { target: plan.target, tables: plan.tables, warnings: [...plan.warnings, ...warnings] };
+    const warnings = await fill(options, creator, owners);
+    return { target, tables, notes, warnings: [...plan.warnings, ...warnings] };
   } catch (error) {
     await creator.abandon();
     throw error;
   }
 }
 
-async function makePlan({ reader }: CreateOptions, creator: Creator): Promise<RestorePlan> {
+async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator: Creator): Promise<OwnerPlan> {
+  const { definitions } = reader.manifest;
+  const { user } = creator.identity;
+  const roles = await creator.readOwnerRoles(otherOwners(definitions, user));
+  return planOwners({ definitions, roles, user, wanted });
+}
+
+function makePlan({ reader }: CreateOptions, creator: Creator, owners: OwnerPlan): RestorePlan {
   const { manifest } = reader;
   return {
     target: creator.identity,
@@ -62,7 +74,8 @@ async function makePlan({ reader }: CreateOptions, creator: Creator): Promise<Re
     tables: manifest.tables.map(({ schema, name, rows }) => ({ schema, name, deleted: 0, inserted: rows })),
     foreignKeys: [],
     triggers: [],
-    warnings: [...manifest.notCaptured],
+    warnings: [...manifest.notCaptured, ...owners.warnings],
+    notes: owners.notes,
   };
 }
 
@@ -80,7 +93,7 @@ async function refuseContent({ reader, target }: CreateOptions, creator: Creator
   );
 }
 
-async function fill(options: CreateOptions, creator: Creator): Promise<readonly string[]> {
+async function fill(options: CreateOptions, creator: Creator, owners: OwnerPlan): Promise<readonly string[]> {
   const { reader, report, signal } = options;
   const { manifest } = reader;
   report({ type: "phase", text: "creating definitions" });
@@ -95,12 +108,29 @@ async function fill(options: CreateOptions, creator: Creator): Promise<readonly 
     await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
   }
   report({ type: "phase", text: "creating foreign keys, triggers and the rest" });
-  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest, options.grants))) {
+  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest))) {
     signal.throwIfAborted();
     await creator.execute(sql);
   }
+  const refused = options.grants ? await grantRights(options, creator) : [];
   report({ type: "phase", text: "analysing" });
-  return creator.finish(manifest.sequences);
+  const { warnings, ownerFailures } = await creator.finish(manifest.sequences, owners.assign);
+  return [...refused, ...warnings, ...renderOwnerFailures(ownerFailures, creator.identity.user)];
+}
+
+/** Rights name roles that the target may lack: what cannot be granted is told, and the rest goes on. */
+async function grantRights({ reader, signal }: CreateOptions, creator: Creator): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  for (const { name, sql } of reader.manifest.definitions.filter(({ kind }) => isRights(kind))) {
+    signal.throwIfAborted();
+    try {
+      await creator.execute(sql);
+    } catch (error) {
+      if (!(error instanceof OperationalError) || error.kind !== "database") throw error;
+      warnings.push(`rights on ${name} are not restored: ${error.message.slice(error.message.indexOf(": ") + 2)}`);
+    }
+  }
+  return warnings;
 }
 
 type Work = () => Promise<void>;
@@ -188,8 +218,8 @@ function isIndexOf({ section, kind, table }: Definition, { schema, name }: Table
 }
 
 /** What comes after the rows and was not made with its table. */
-function isLast(definition: Definition, manifest: Manifest, grants: boolean): boolean {
-  if (definition.section !== "post-data" || (isRights(definition.kind) && !grants)) return false;
+function isLast(definition: Definition, manifest: Manifest): boolean {
+  if (definition.section !== "post-data" || isRights(definition.kind)) return false;
   return !manifest.tables.some((table) => isIndexOf(definition, table));
 }
 

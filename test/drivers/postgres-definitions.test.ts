@@ -44,6 +44,9 @@ async function execute(url: string, { definitions }: CapturedDefinitions): Promi
   }
 }
 
+const withoutOwners = ({ definitions }: CapturedDefinitions) =>
+  definitions.map((definition) => ({ ...definition, owner: undefined }));
+
 function dump(major: 15 | 18, url: string): string {
   const tool = pgTool("pg_dump", major);
   if (!tool) throw new Error("pg_dump is missing");
@@ -62,14 +65,14 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
       await using source = await createDatabase(major, fixture(name));
       await using copy = await createDatabase(major);
       await copy.query(
-        `drop role if exists definer_${copy.name}; create role definer_${copy.name} login password 'pw'; alter database ${copy.name} owner to definer_${copy.name}; grant all on schema public to definer_${copy.name}`,
+        `drop role if exists definer_${copy.name}; create role definer_${copy.name} login password 'pw'; alter database ${copy.name} owner to definer_${copy.name}`,
       );
 
       const captured = await capture(source.url);
       await execute(copy.urlFor(`definer_${copy.name}`, "pw"), captured);
       const again = await capture(copy.url);
 
-      expect(again.definitions).toEqual(captured.definitions);
+      expect(withoutOwners(again)).toEqual(withoutOwners(captured));
       if (pgTool("pg_dump", major) || process.env["CI"]) expect(dump(major, copy.url)).toBe(dump(major, source.url));
       await copy.query(`reassign owned by definer_${copy.name} to postgres; drop owned by definer_${copy.name}`);
     },

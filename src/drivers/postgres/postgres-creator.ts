@@ -1,8 +1,9 @@
-import type { Connection, Definition, SequenceState, ServerIdentity } from "../driver.ts";
-import type { Creator, CreateRows, OpenCreatorOptions } from "../creator.ts";
+import type { Connection, Definition, ObjectOwner, SequenceState, ServerIdentity } from "../driver.ts";
+import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole } from "../creator.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
+import { assignOwners, readOwnerRoles } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 
@@ -88,7 +89,11 @@ class PostgresCreator implements Creator {
     });
   }
 
-  async finish(sequences: readonly SequenceState[]): Promise<readonly string[]> {
+  async readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]> {
+    return readOwnerRoles(this.#leader, roles);
+  }
+
+  async finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished> {
     const warnings: string[] = [];
     for (const sequence of sequences) {
       const warning = await resetSequence(this.#leader, sequence);
@@ -96,8 +101,11 @@ class PostgresCreator implements Creator {
     }
     await this.#leader.query("analyze");
     // The sessions that loaded did not wait for the disk: this commit does, and theirs lie before it.
-    await this.#leader.query(`begin; set local synchronous_commit = on; drop schema ${MARKER}; commit`);
-    return warnings;
+    await this.#leader.begin("isolation level read committed", { search_path: "" });
+    await this.#leader.query("set local synchronous_commit = on");
+    const ownerFailures = await assignOwners(this.#leader, owners);
+    await this.#leader.query(`drop schema ${MARKER}; commit`);
+    return { warnings, ownerFailures };
   }
 
   async abandon(): Promise<void> {
@@ -115,9 +123,16 @@ class PostgresCreator implements Creator {
 
   async #onWorker<T>(work: (client: PostgresClient) => Promise<T>): Promise<T> {
     const client = this.#idle.pop() ?? (await this.#openWorker());
-    const result = await work(client);
-    this.#idle.push(client);
-    return result;
+    try {
+      const result = await work(client);
+      this.#idle.push(client);
+      return result;
+    } catch (error) {
+      // Its transaction is broken; nobody may find it among the idle ones.
+      client.destroy();
+      this.#all.delete(client);
+      throw error;
+    }
   }
 
   async #openWorker(): Promise<PostgresClient> {

@@ -19,6 +19,7 @@ const OTHERS = `
   union all select 'operator class', pg_catalog.quote_ident(o.opcname) from pg_catalog.pg_opclass o join pg_catalog.pg_namespace n on n.oid = o.opcnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_opclass", "o.oid")}
   union all select 'operator family', pg_catalog.quote_ident(o.opfname) from pg_catalog.pg_opfamily o join pg_catalog.pg_namespace n on n.oid = o.opfnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_opfamily", "o.oid")}
   union all select 'cast', pg_catalog.format_type(c.castsource, null) || ' to ' || pg_catalog.format_type(c.casttarget, null) from pg_catalog.pg_cast c where c.oid >= 16384 and ${isNoMember("pg_cast", "c.oid")}
+      and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass and i.objid = c.oid and i.deptype = 'i')
   union all select 'collation', c.oid::pg_catalog.regcollation::pg_catalog.text from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_collation", "c.oid")}
   union all select 'conversion', pg_catalog.quote_ident(c.conname) from pg_catalog.pg_conversion c join pg_catalog.pg_namespace n on n.oid = c.connamespace where ${USER_SCHEMAS} and ${isNoMember("pg_conversion", "c.oid")}
   union all select 'text search configuration', pg_catalog.quote_ident(c.cfgname) from pg_catalog.pg_ts_config c join pg_catalog.pg_namespace n on n.oid = c.cfgnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_ts_config", "c.oid")}
@@ -30,11 +31,6 @@ const OTHERS = `
   union all select 'security label on', objtype || ' ' || objname from pg_catalog.pg_seclabels where objtype not in ('database', 'role', 'tablespace')
   union all select 'index', x.oid::pg_catalog.regclass::pg_catalog.text || ' (it is invalid)' from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
      join pg_catalog.pg_class c on c.oid = i.indrelid where not i.indisvalid and c.relkind <> 'p'
-  union all select 'rights on columns of', c.oid::pg_catalog.regclass::pg_catalog.text from pg_catalog.pg_class c
-     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where ${USER_SCHEMAS} and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not null) and ${isNoMember("pg_class", "c.oid")}
-  union all select 'default rights', coalesce('in schema ' || pg_catalog.quote_ident(n.nspname), 'of ' || pg_catalog.pg_get_userbyid(d.defaclrole))
-    from pg_catalog.pg_default_acl d left join pg_catalog.pg_namespace n on n.oid = d.defaclnamespace
   union all select 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
     and setdatabase = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) s`;
 

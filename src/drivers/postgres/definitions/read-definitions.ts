@@ -1,4 +1,4 @@
-import type { ChosenTable, Definition, TableChoice } from "../../driver.ts";
+import type { ChosenTable, Definition, ObjectOwner, TableChoice } from "../../driver.ts";
 import {
   captureAggregates,
   captureFunctions,
@@ -8,6 +8,7 @@ import {
   captureViews,
 } from "./capture-code.ts";
 import { captureGrants } from "./capture-grants.ts";
+import { readOwners } from "./capture-owners.ts";
 import { captureConstraints, captureIndexes, captureStatistics } from "./capture-keys.ts";
 import { captureComments, captureExtensions, captureSchemas, captureTypes } from "./capture-schemas.ts";
 import { captureDefaults, captureSequences, captureTables } from "./capture-tables.ts";
@@ -58,12 +59,20 @@ export async function readDefinitions(
   ]) {
     objects.push(...(await capture(query)));
   }
-  const ordered = await orderDefinitions(query, objects);
+  const owners = await readOwners(query);
+  const ordered = await orderDefinitions(
+    query,
+    objects.map((object) => withOwner(object, owners.get(object.key))),
+  );
   const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
   return {
     definitions: kept.map(({ definition }) => definition),
     notCaptured: [...left, ...(await findNotCaptured(query))],
   };
+}
+
+function withOwner(object: CapturedObject, owner: ObjectOwner | undefined): CapturedObject {
+  return owner ? { ...object, definition: { ...object.definition, owner } } : object;
 }
 
 /** Keys of the tables that the job leaves out, and their names. */
