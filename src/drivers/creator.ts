@@ -38,12 +38,17 @@ export interface Creator extends AsyncDisposable {
   findContent(): Promise<readonly string[]>;
   /** Empties a database in which a marker says that an earlier restore did not end; false where there is none. */
   clearInterrupted(): Promise<boolean>;
-  /** Sets the marker and executes the definitions that come before the rows, all or none of them. */
-  begin(snapshot: string, definitions: readonly Definition[]): Promise<void>;
+  /**
+   * Sets the marker and executes the definitions that come before the rows, all or none of them. What only a superuser may
+   * make and nothing but convenience needs is left out for others: gives one sentence each.
+   */
+  begin(snapshot: string, definitions: readonly Definition[]): Promise<readonly string[]>;
   /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
   load(rows: CreateRows): Promise<number>;
   /** Executes statements on a connection of its own; may run concurrently. */
   execute(sql: string): Promise<void>;
+  /** Executes a definition that a restore can do without; gives the sentence that says why it is not there. */
+  tryDefinition(definition: Definition): Promise<string | undefined>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;

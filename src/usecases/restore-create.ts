@@ -97,7 +97,7 @@ async function fill(options: CreateOptions, creator: Creator, owners: OwnerPlan)
   const { reader, report, signal } = options;
   const { manifest } = reader;
   report({ type: "phase", text: "creating definitions" });
-  await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
+  const refusedBefore = await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
   const tables = manifest.tables.toSorted((left, right) => right.rawBytes - left.rawBytes);
   report({
     type: "plan",
@@ -112,23 +112,20 @@ async function fill(options: CreateOptions, creator: Creator, owners: OwnerPlan)
     signal.throwIfAborted();
     await creator.execute(sql);
   }
-  const refused = options.grants ? await grantRights(options, creator) : [];
+  const refused = [...refusedBefore, ...(await createOptional(options, creator))];
   report({ type: "phase", text: "analysing" });
   const { warnings, ownerFailures } = await creator.finish(manifest.sequences, owners.assign);
   return [...refused, ...warnings, ...renderOwnerFailures(ownerFailures, creator.identity.user)];
 }
 
-/** Rights name roles that the target may lack: what cannot be granted is told, and the rest goes on. */
-async function grantRights({ reader, signal }: CreateOptions, creator: Creator): Promise<readonly string[]> {
+/** Publications and rights name what the target may lack or forbid: that is told, and the rest goes on. */
+async function createOptional({ reader, signal, grants }: CreateOptions, creator: Creator): Promise<readonly string[]> {
   const warnings: string[] = [];
-  for (const { name, sql } of reader.manifest.definitions.filter(({ kind }) => isRights(kind))) {
+  for (const definition of reader.manifest.definitions) {
+    if (!isOptional(definition) || (isRights(definition.kind) && !grants)) continue;
     signal.throwIfAborted();
-    try {
-      await creator.execute(sql);
-    } catch (error) {
-      if (!(error instanceof OperationalError) || error.kind !== "database") throw error;
-      warnings.push(`rights on ${name} are not restored: ${error.message.slice(error.message.indexOf(": ") + 2)}`);
-    }
+    const warning = await creator.tryDefinition(definition);
+    if (warning) warnings.push(warning);
   }
   return warnings;
 }
@@ -219,8 +216,14 @@ function isIndexOf({ section, kind, table }: Definition, { schema, name }: Table
 
 /** What comes after the rows and was not made with its table. */
 function isLast(definition: Definition, manifest: Manifest): boolean {
-  if (definition.section !== "post-data" || isRights(definition.kind)) return false;
+  if (definition.section !== "post-data" || isOptional(definition)) return false;
   return !manifest.tables.some((table) => isIndexOf(definition, table));
+}
+
+/** Nothing in the database needs it. */
+function isOptional({ section, kind, name }: Definition): boolean {
+  const ofPublication = kind === "publication" || (kind === "comment" && name.startsWith("PUBLICATION "));
+  return isRights(kind) || (section === "post-data" && ofPublication);
 }
 
 function isRights(kind: string): boolean {

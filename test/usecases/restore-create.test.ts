@@ -105,6 +105,21 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     await source.query(`drop role reader_${major}`);
   });
 
+  test("as an ordinary owner leaves out what only a superuser may make, and names it", async () => {
+    const sql = fixture("awkward-superuser").replace(/create index t_pairs.*/, "");
+    await using source = await createDatabase(major, `${sql}; comment on publication everything is 'all'`);
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    expect(snapshot.reader.manifest.notCaptured).toEqual([]);
+    for (const what of ["operator-family app.pairs", "operator-class app.pair_order", "publication everything"]) {
+      expect(warnings).toEqual(expect.arrayContaining([expect.stringContaining(`${what} is not restored: `)]));
+    }
+    expect(await target.query("select count(*) from app.t where p operator(app.=#) 3")).toEqual([["14"]]);
+  });
+
   test("refuses a database that is not empty, and changes nothing in it", async () => {
     await using source = await createDatabase(major, "create table t (i int)");
     await using snapshot = await snapshotOf(source.url);
@@ -120,7 +135,7 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
   test.each(["damaged", "stopped"])("leaves an empty database when it is %s in the middle", async (what) => {
     await using source = await createDatabase(
       major,
-      "create schema s; create type s.e as enum ('a'); create table s.t (i int, e s.e); insert into s.t select i, 'a' from generate_series(1, 100000) i; create function f() returns int language sql as 'select 1'",
+      "create schema s; create publication p; create collation folded from \"C\"; create operator ### (leftarg = int, rightarg = int, function = int4pl); create text search configuration words (copy = pg_catalog.english); create type s.e as enum ('a'); create table s.t (i int, e s.e); insert into s.t select i, 'a' from generate_series(1, 100000) i; create function f() returns int language sql as 'select 1'",
     );
     await using snapshot = await snapshotOf(source.url);
     await using target = await emptyDatabase(major);

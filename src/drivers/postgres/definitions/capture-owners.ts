@@ -1,5 +1,6 @@
 import type { ObjectOwner } from "../../driver.ts";
 import { type CatalogQuery, isNoMember, USER_SCHEMAS } from "./captured-object.ts";
+import { OBJECT_ADDRESSES } from "./object-addresses.ts";
 
 const quoted = (schema: string, object: string) =>
   `pg_catalog.quote_ident(${schema}) || '.' || pg_catalog.quote_ident(${object})`;
@@ -28,7 +29,9 @@ export async function readOwners(query: CatalogQuery): Promise<ReadonlyMap<strin
          from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace where ${USER_SCHEMAS}
        union all
        select 'pg_statistic_ext:' || s.oid, 'STATISTICS ' || ${quoted("n.nspname", "s.stxname")}, s.stxowner
-         from pg_catalog.pg_statistic_ext s join pg_catalog.pg_namespace n on n.oid = s.stxnamespace where ${USER_SCHEMAS})
+         from pg_catalog.pg_statistic_ext s join pg_catalog.pg_namespace n on n.oid = s.stxnamespace where ${USER_SCHEMAS}
+       union all
+       select o.catalog || ':' || o.objoid, o.place, o.owner from (${OBJECT_ADDRESSES}) o(catalog, objoid, place, schema, owner))
      select o.key, o.place, r.rolname from owned o join pg_catalog.pg_roles r on r.oid = o.owner`,
   );
   return new Map(rows.map(([key, place, role]) => [key ?? "", { role: role ?? "", object: place ?? "" }]));

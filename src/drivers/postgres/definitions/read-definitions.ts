@@ -8,6 +8,14 @@ import {
   captureViews,
 } from "./capture-code.ts";
 import { captureGrants } from "./capture-grants.ts";
+import {
+  captureCasts,
+  captureOperatorClasses,
+  captureOperatorFamilies,
+  captureOperators,
+} from "./capture-operators.ts";
+import { capturePublications } from "./capture-publications.ts";
+import { captureCollations, captureConfigurations, captureDictionaries } from "./capture-text-search.ts";
 import { readOwners } from "./capture-owners.ts";
 import { captureConstraints, captureIndexes, captureStatistics } from "./capture-keys.ts";
 import { captureComments, captureExtensions, captureSchemas, captureTypes } from "./capture-schemas.ts";
@@ -43,6 +51,13 @@ export async function readDefinitions(
     captureExtensions,
     captureTypes,
     captureFunctions,
+    captureCollations,
+    captureDictionaries,
+    captureConfigurations,
+    captureOperators,
+    captureOperatorFamilies,
+    captureOperatorClasses,
+    captureCasts,
     captureAggregates,
     (run: CatalogQuery) => captureTables(run, options.serverVersion),
     captureSequences,
@@ -54,20 +69,24 @@ export async function readDefinitions(
     captureTriggers,
     captureRules,
     capturePolicies,
+    (run: CatalogQuery) => capturePublications(run, options.serverVersion),
     captureComments,
     captureGrants,
   ]) {
     objects.push(...(await capture(query)));
   }
   const owners = await readOwners(query);
+  const others = await findNotCaptured(query);
+  const missing = new Set(others.flatMap(({ key }) => (key === undefined ? [] : [key])));
   const ordered = await orderDefinitions(
     query,
     objects.map((object) => withOwner(object, owners.get(object.key))),
+    missing,
   );
   const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
   return {
     definitions: kept.map(({ definition }) => definition),
-    notCaptured: [...left, ...(await findNotCaptured(query))],
+    notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
   };
 }
 
@@ -94,14 +113,18 @@ async function excludedTables(query: CatalogQuery, { choose }: ReadDefinitionsOp
 function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<string>) {
   const gone = new Set<string>();
   const left: string[] = [];
-  const kept = objects.filter(({ key, needs, definition }) => {
+  const kept = objects.filter(({ key, needs, lacks, definition }) => {
     const { table, kind, schema, name } = definition;
     const belongs = table !== undefined && excluded.has(JSON.stringify([table.schema, table.name]));
     const broken = needs.some((needed) => gone.has(needed));
-    if (!belongs && !broken) return true;
+    // A table is tried all the same: its rows are in the snapshot.
+    const lacking = lacks && kind !== "table";
+    if (!belongs && !broken && !lacking) return true;
     gone.add(key);
     if (!belongs && kind !== "comment" && kind !== "grant") {
-      left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs a table that is left out`);
+      left.push(
+        `${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs ${lacking ? "what is not captured either" : "something that is left out"}`,
+      );
     }
     return false;
   });
