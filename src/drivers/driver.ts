@@ -86,6 +86,8 @@ export interface Definition {
   readonly table?: TableName | undefined;
   /** Missing where the object has no owner of its own. `sql` does not set it. */
   readonly owner?: ObjectOwner | undefined;
+  /** Places, in the same list, of what must be there before it; missing in snapshots that do not tell. */
+  readonly needs?: readonly number[] | undefined;
   readonly sql: string;
 }
 

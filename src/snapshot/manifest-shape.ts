@@ -78,6 +78,7 @@ const definition = record({
   name: phrase,
   table: optional(tableName),
   owner: optional(record({ role: name, object: phrase } satisfies Fields<ObjectOwner>)),
+  needs: optional(list(integer())),
   sql: text(256 * 1024 * 1024),
 } satisfies Fields<Definition>);
 

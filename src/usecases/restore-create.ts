@@ -1,7 +1,8 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
-import type { Connection, Definition, TableName } from "../drivers/driver.ts";
+import type { Connection, Definition, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openCreator } from "../drivers/open-driver.ts";
+import { chooseContent } from "../plan/choose-content.ts";
 import { type OwnerPlan, otherOwners, planOwners, renderOwnerFailures } from "../plan/plan-owners.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
@@ -15,6 +16,8 @@ export interface CreateOptions {
   readonly reader: SnapshotReader;
   readonly target: Connection;
   readonly targetDb?: string | undefined;
+  /** Patterns; undefined: everything. Chosen tables come with what they need. */
+  readonly tables?: readonly string[] | undefined;
   readonly planOnly: boolean;
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Connections that write rows and build indexes. */
@@ -33,12 +36,13 @@ export interface CreateOptions {
  * must be empty. A failure or an abort empties it again; what a killed process left is recognised and removed by the next
  * restore. Fails with kind `refused` (not empty, wrong target, not confirmed), `archive`, `database`.
  */
-export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreResult> {
+export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResult> {
+  const { options, leftOut } = choose(all);
   const { manifest } = options.reader;
   await using creator = await openCreator(options.target, options);
   guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
   const owners = await readOwnerPlan(options, creator);
-  const plan = makePlan(options, creator, owners);
+  const plan = makePlan(options, creator.identity, { owners, leftOut });
   const { target, tables, notes } = plan;
   if (options.planOnly) return { target, tables, notes, warnings: plan.warnings };
   if (!(await options.confirm(plan))) {
@@ -58,6 +62,19 @@ export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreR
   }
 }
 
+/** Narrows the snapshot to chosen tables. */
+function choose(options: CreateOptions): { readonly options: CreateOptions; readonly leftOut: readonly string[] } {
+  const { reader, tables } = options;
+  if (!tables) return { options, leftOut: [] };
+  const { manifest, warnings } = chooseContent(reader.manifest, tables);
+  const narrowed: SnapshotReader = {
+    manifest,
+    chunks: (refs, how) => reader.chunks(refs, how),
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  };
+  return { options: { ...options, reader: narrowed }, leftOut: warnings };
+}
+
 async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator: Creator): Promise<OwnerPlan> {
   const { definitions } = reader.manifest;
   const { user } = creator.identity;
@@ -65,16 +82,21 @@ async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator:
   return planOwners({ definitions, roles, user, wanted });
 }
 
-function makePlan({ reader }: CreateOptions, creator: Creator, owners: OwnerPlan): RestorePlan {
+interface PlanParts {
+  readonly owners: OwnerPlan;
+  readonly leftOut: readonly string[];
+}
+
+function makePlan({ reader }: CreateOptions, target: ServerIdentity, { owners, leftOut }: PlanParts): RestorePlan {
   const { manifest } = reader;
   return {
-    target: creator.identity,
+    target,
     source: manifest.source,
     snapshot: manifest.id,
     tables: manifest.tables.map(({ schema, name, rows }) => ({ schema, name, deleted: 0, inserted: rows })),
     foreignKeys: [],
     triggers: [],
-    warnings: [...manifest.notCaptured, ...owners.warnings],
+    warnings: [...manifest.notCaptured, ...leftOut, ...owners.warnings],
     notes: owners.notes,
   };
 }

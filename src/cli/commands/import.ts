@@ -10,7 +10,7 @@ import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapsh
 import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { readCount, readList, refuseUnavailable, refuseWithoutCreate } from "../option-values.ts";
+import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
@@ -19,7 +19,6 @@ import { confirmPlan } from "./restore.ts";
 /** Restores a file that export wrote: rows into existing tables, or with `--create` a whole empty database. */
 export const importFile: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
-  if (options.create === true) refuseUnavailable(options, { tables: "--tables together with --create" });
   const { signal } = context;
   const path = resolve(context.cwd, String(args[0]));
   const connection = await connectionOfUrl(String(args[1]), context);
@@ -53,6 +52,7 @@ export const importFile: CommandAction = async (context, { args, options }) => {
       ? await restoreIntoEmpty({
           ...common,
           parallel: readCount(options.parallel, "--parallel") ?? 2,
+          tables: readList(options.tables, "--tables"),
           grants: options.grants === true,
           owners: options.owners === true,
         })

@@ -15,7 +15,7 @@ import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
-import { readCount, readList, readText, readTime, refuseUnavailable, refuseWithoutCreate } from "../option-values.ts";
+import { readCount, readList, readText, readTime, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
@@ -88,15 +88,15 @@ export const restore: CommandAction = async (context, { args, options }) => {
   return warnings.length > 0 && tense === "done" ? 3 : 0;
 };
 
-/** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
+/** Fills an empty database. */
 async function create(
-  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "grants" | "owners">,
+  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "tables" | "grants" | "owners">,
   options: Invocation["options"],
 ): Promise<RestoreResult> {
-  refuseUnavailable(options, { tables: "--tables together with --create" });
   return restoreIntoEmpty({
     ...common,
     parallel: readCount(options.parallel, "--parallel") ?? 2,
+    tables: readList(options.tables, "--tables"),
     grants: options.grants === true,
     owners: options.owners === true,
   });

@@ -119,6 +119,8 @@ async function readAliases(query: CatalogQuery, known: ReadonlySet<string>): Pro
                 from pg_catalog.pg_depend d
                where d.classid in ('pg_catalog.pg_amop'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass)
                  and d.refclassid in ('pg_catalog.pg_opclass'::pg_catalog.regclass, 'pg_catalog.pg_opfamily'::pg_catalog.regclass)
+    union all select m.classid::pg_catalog.regclass::pg_catalog.text || ':' || m.objid, 'pg_extension:' || m.refobjid
+                from pg_catalog.pg_depend m where m.deptype = 'e' and m.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
     union all select 'pg_publication_rel:' || r.oid, 'pg_publication:' || r.prpubid || ':table-' || r.oid from pg_catalog.pg_publication_rel r
     union all select 'pg_class:' || k.conindid, 'pg_constraint:' || k.oid from pg_catalog.pg_constraint k where k.contype in ('p', 'u', 'x')`);
   const aliases = new Map(rows.map(([from, to]) => [from ?? "", to ?? ""]));

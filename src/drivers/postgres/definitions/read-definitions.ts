@@ -85,7 +85,7 @@ export async function readDefinitions(
   );
   const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
   return {
-    definitions: kept.map(({ definition }) => definition),
+    definitions: withPlaces(kept),
     notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
   };
 }
@@ -107,6 +107,15 @@ async function excludedTables(query: CatalogQuery, { choose }: ReadDefinitionsOp
     return choose({ schema: schema ?? "", name: name ?? "", ...partition }) === "excluded";
   });
   return new Set(excluded.map(([schema, name]) => JSON.stringify([schema, name])));
+}
+
+/** Tells what each one needs by its place in the list: a restore of some tables takes only that. */
+function withPlaces(objects: readonly OrderedObject[]): readonly Definition[] {
+  const places = new Map(objects.map(({ key }, place) => [key, place]));
+  return objects.map(({ definition, needs }) => ({
+    ...definition,
+    needs: needs.flatMap((key) => places.get(key) ?? []).sort((left, right) => left - right),
+  }));
 }
 
 /** Leaves out what belongs to excluded tables, in silence, and what needs them, with a sentence. */
