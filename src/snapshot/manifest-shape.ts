@@ -1,5 +1,5 @@
 import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
-import type { Column, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { Column, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type { ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
 import { boolean, dictionary, integer, list, oneOf, optional, record, type Shape, text } from "./shape.ts";
 
@@ -77,6 +77,8 @@ const definition = record({
   schema: optional(name),
   name: phrase,
   table: optional(tableName),
+  owner: optional(record({ role: name, object: phrase } satisfies Fields<ObjectOwner>)),
+  needs: optional(list(integer())),
   sql: text(256 * 1024 * 1024),
 } satisfies Fields<Definition>);
 

@@ -15,14 +15,14 @@ import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
-import { readCount, readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
+import { readCount, readList, readText, readTime, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
 export const restore: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { owners: "--owners" });
+  refuseWithoutCreate(options, ["owners", "grants"]);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
@@ -88,16 +88,17 @@ export const restore: CommandAction = async (context, { args, options }) => {
   return warnings.length > 0 && tense === "done" ? 3 : 0;
 };
 
-/** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
+/** Fills an empty database. */
 async function create(
-  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "grants">,
+  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "tables" | "grants" | "owners">,
   options: Invocation["options"],
 ): Promise<RestoreResult> {
-  refuseUnavailable(options, { tables: "--tables together with --create" });
   return restoreIntoEmpty({
     ...common,
     parallel: readCount(options.parallel, "--parallel") ?? 2,
+    tables: readList(options.tables, "--tables"),
     grants: options.grants === true,
+    owners: options.owners === true,
   });
 }
 
