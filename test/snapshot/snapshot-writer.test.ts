@@ -65,6 +65,7 @@ test("disposed before the commit it leaves nothing behind and lists nothing", as
   expect(await openRepository(folder.destination, PREFIX).list({ signal: never })).toEqual({
     snapshots: [],
     damaged: [],
+    locked: [],
   });
   expect(await readdir(folder.spool)).toEqual([]);
   const left = [];

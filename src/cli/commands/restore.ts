@@ -14,7 +14,7 @@ import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
@@ -24,22 +24,32 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 export const restore: CommandAction = async (context, { args, options }) => {
   refuseUnavailable(options, { owners: "--owners" });
   const job = await readJobFor(context, String(args[0]));
-  await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using opened = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const { prefix } = onlyDatabase(opened, readText(options.database));
-  const { destinations } = opened;
+  const { destinations, keys } = opened;
   const { signal } = context;
   const at = readTime(options.at, "--at");
   const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
-  const located = await locateSnapshot({ destinations, prefix, signal, choice });
+  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ destinations: located.destinations, prefix, manifest, signal });
+  await using reader = openSnapshotReader({ ...located, prefix, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
+  if (job.encryption && manifest.encryption === undefined) {
+    context.output.warn(
+      `${manifest.id} is not encrypted, although the job encrypts: whoever can write there may have made it`,
+    );
+  }
   using progress = await openProgress(context);
   const base = {
     job: job.name,
     prefix,
     destinations,
     restoredSnapshot: manifest.id,
+    lock: await lockFor(context, job),
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
   };
