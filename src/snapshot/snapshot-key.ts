@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import {
   encryptTo,
@@ -51,15 +52,26 @@ export function createKeyRing(keys: {
   readonly passphrases?: readonly string[];
 }): KeyRing {
   const open = openerOf(keys);
+  const unlock = async (keyFile: Uint8Array) => {
+    const parsed = await parseIdentities((await open(keyFile)).toString("utf8"));
+    if (typeof parsed === "string") throw archiveError("cannot use the key of a snapshot: it is none", "damaged");
+    return openerOf(parsed);
+  };
+  // The same snapshot is opened to list it and to read it, at several destinations: a passphrase takes a second each time.
+  const known = new Map<string, Promise<OpenFile>>();
   let tail: Promise<unknown> = Promise.resolve();
   return {
-    async unlock(keyFile) {
+    unlock(keyFile) {
+      const id = hash("sha256", keyFile);
+      const opened = known.get(id);
+      if (opened) return opened;
       // One by one: each try of a passphrase takes 128 MiB.
-      const turn = tail.then(() => open(keyFile));
+      const turn = tail.then(() => unlock(keyFile));
       tail = turn.catch(() => {});
-      const parsed = await parseIdentities((await turn).toString("utf8"));
-      if (typeof parsed === "string") throw archiveError("cannot use the key of a snapshot: it is none", "damaged");
-      return openerOf(parsed);
+      if (known.size < MAX_KNOWN) known.set(id, turn);
+      return turn;
     },
   };
 }
+
+const MAX_KNOWN = 10_000;

@@ -1,6 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import { archiveError } from "../archive/archive-error.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
@@ -114,9 +117,26 @@ async function verifyOne(
     };
     problems.push(...(sample < 1 ? await verifySample(check) : await verifyVolume(check)));
   }
+  if (opened.decrypt) problems.push(...(await checkEnvelope(repository, manifest, signal)));
   const result = verdict(repository, id, sample, chosen, problems);
   if (result.ok && sample >= 1) await markVerified(repository, id, options);
   return result;
+}
+
+/** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */
+async function checkEnvelope(
+  { destination, prefix }: Repository,
+  { id, volumes }: Manifest,
+  signal: AbortSignal,
+): Promise<readonly Problem[]> {
+  const envelope = await readEnvelope({ destination, prefix, id, signal });
+  const say = (problem: string) => [{ volume: ENVELOPE_NAME, chunk: "", problem }];
+  if (!envelope) return say("it is missing or damaged");
+  const isSame = isDeepStrictEqual(
+    envelope.volumes,
+    volumes.map(({ name, size, sha256 }) => ({ name, size, sha256 })),
+  );
+  return isSame ? [] : say("its volumes are not those of the manifest");
 }
 
 /** Checks what can be checked without the key. No mark is set: nobody saw that the content is right. */
