@@ -1,0 +1,263 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { generateKeyPair } from "../../src/archive/age-keys.ts";
+import { runCli } from "../support/cli.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+const PASSPHRASE = "canary horse battery staple";
+
+let folder: string;
+let home: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  home = join(folder, "home");
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const cli = (...args: string[]) => runCli(args, { home, cwd: folder, env: { PHRASE: PASSPHRASE } });
+
+async function writeJob(database: TestDatabase, encryption: string): Promise<string> {
+  const file = join(folder, "shop.yaml");
+  await writeFile(
+    file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\n` +
+      `destinations: [{ type: local, path: ./backups }]\nencryption: ${encryption}\n`,
+  );
+  return file;
+}
+
+const SHOP =
+  "create table orders (id int primary key, v text); insert into orders select i, md5(i::text) from generate_series(1, 5000) i";
+
+async function createKey(name = "mine.key"): Promise<{ readonly recipient: string; readonly secret: string }> {
+  const { last } = await cli("key", "create", name, "--json");
+  const secret = /^AGE-SECRET-KEY-1.*$/m.exec(await readFile(join(folder, name), "utf8"))?.[0] ?? "";
+  return { recipient: String(last()["recipient"]), secret };
+}
+
+describe("rowkeep key create", () => {
+  test("writes the secret key and a kit for nobody else to read, and shows only the public one", async () => {
+    const text = await cli("key", "create", "a.key");
+    const json = await cli("key", "create", "b.key", "--kit", "b.txt", "--json");
+
+    expect([text.exitCode, json.exitCode]).toEqual([0, 0]);
+    const [key, kit] = [
+      await readFile(join(folder, "a.key"), "utf8"),
+      await readFile(join(folder, "a.key.kit.txt"), "utf8"),
+    ];
+    const secret = /^AGE-SECRET-KEY-1[0-9A-Z]{58}$/m.exec(key)?.[0] ?? "none";
+    const recipient = /^# public key: (age1\S+)$/m.exec(key)?.[1] ?? "none";
+    expect(text.stdout).toContain(recipient);
+    expect(kit).toContain(secret);
+    expect(kit.replaceAll(/\s/g, "")).toContain(`(leaveoutthespaces):${secret}`);
+    expect(kit).toContain(recipient);
+    expect(text.stdout + text.stderr + json.stdout + json.stderr).not.toContain("AGE-SECRET-KEY-1");
+    expect(json.last()).toMatchObject({ type: "result", file: join(folder, "b.key"), kit: join(folder, "b.txt") });
+    for (const name of ["a.key", "a.key.kit.txt", "b.key", "b.txt"]) {
+      expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
+    }
+  });
+
+  test("never replaces a file, and leaves no half of a pair", async () => {
+    await writeFile(join(folder, "a.key"), "precious");
+    await writeFile(join(folder, "kit.txt"), "precious");
+
+    const key = await cli("key", "create", "a.key", "--no-kit", "--json");
+    const kit = await cli("key", "create", "b.key", "--kit", "kit.txt", "--json");
+
+    for (const result of [key, kit]) {
+      expect(result).toMatchObject({ exitCode: 9 });
+      expect(result.last()).toMatchObject({ code: "exists" });
+    }
+    expect((await readdir(folder)).toSorted()).toEqual(["a.key", "kit.txt"]);
+    expect(await readFile(join(folder, "a.key"), "utf8")).toBe("precious");
+  });
+});
+
+describe("a job with encryption", () => {
+  test("backs up with the public key alone, and restores with the secret one", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}] }`);
+
+    const run = await cli("run", job, "--json");
+    const closed = await cli("list", job, "--json");
+    const verified = await cli("verify", job, "--json");
+    await database.query("delete from orders where id > 10");
+    const refused = await cli("restore", job, "--yes", "--json");
+    const restored = await cli("restore", job, "--identity", "mine.key", "--yes", "--json");
+    const listed = await cli("list", job, "--identity", "mine.key", "--json");
+    const table = await cli("list", job);
+
+    expect(run).toMatchObject({ exitCode: 0 });
+    expect(closed.exitCode).toBe(0);
+    const [snapshot] = closed.last()["snapshots"] as Record<string, unknown>[];
+    expect(snapshot).toMatchObject({ job: "shop", kind: "full", encrypted: true, locked: "key-needed", pinned: false });
+    expect(snapshot).not.toHaveProperty("rows");
+    expect(verified.last()).toMatchObject({ ok: true, snapshots: [{ locked: true, chunks: 0 }] });
+    expect(refused.exitCode).toBe(7);
+    expect(refused.last()).toMatchObject({ code: "key-needed", hint: expect.stringContaining(recipient) as unknown });
+    expect(restored).toMatchObject({ exitCode: 0 });
+    expect(await database.query("select count(*), count(distinct v) from orders")).toEqual([["5000", "5000"]]);
+    // The safety snapshot that the restore took is encrypted too.
+    expect(listed.last()["snapshots"]).toMatchObject([
+      { encrypted: true, rows: 5000, tables: 1 },
+      { encrypted: true, rows: 10, tables: 1 },
+    ]);
+    expect(table.stdout).toMatch(/-full\s.*locked\s+locked\s/);
+  });
+
+  test("undoes a restore from its encrypted safety snapshot", async () => {
+    await using database = await createDatabase(15, SHOP);
+    const { recipient } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}], identity: "file:mine.key" }`);
+    await cli("run", job);
+    await database.query("delete from orders where id > 10");
+    await cli("restore", job, "--yes");
+
+    const undone = await cli("undo", job, "--yes", "--json");
+
+    expect(undone).toMatchObject({ exitCode: 0 });
+    expect(await database.query("select count(*) from orders")).toEqual([["10"]]);
+  });
+
+  test("works with a passphrase and shows it nowhere", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const job = await writeJob(database, '{ passphrase: "${env:PHRASE}" }');
+
+    const run = await cli("run", job, "-v");
+    const verify = await cli("verify", job, "--json");
+    const shown = await cli("show", job, "latest");
+    await database.query("drop table orders");
+    const missing = await runCli(["restore", job, "--json"], { home, cwd: folder });
+    const restored = await cli("restore", job, "--create", "--yes", "--json");
+    const history = await cli("history", job, "--json");
+
+    expect([run.exitCode, verify.exitCode, restored.exitCode]).toEqual([0, 0, 0]);
+    expect(verify.last()).toMatchObject({ ok: true, snapshots: [{ ok: true, problems: [] }] });
+    expect(shown.stdout).toMatch(/encryption\s+age/);
+    expect(missing).toMatchObject({ exitCode: 7 });
+    expect(await database.query("select count(*) from orders")).toEqual([["5000"]]);
+    for (const { stdout, stderr } of [run, verify, shown, missing, restored, history]) {
+      expect(stdout + stderr).not.toContain("canary");
+    }
+  });
+
+  test.each([
+    ["of another pair", async () => (await generateKeyPair()).identity, 7, "wrong-key"],
+    ["that is none", async () => "AGE-SECRET-KEY-1CANARY", 2, "bad-identity"],
+    ["that is a public one", async () => (await generateKeyPair()).recipient, 2, "bad-identity"],
+  ])("is not restored by a key %s", async (_, make, exitCode, code) => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}] }`);
+    await cli("run", job);
+    const wrong = await make();
+    await writeFile(join(folder, "wrong.key"), `${wrong}\n`, { mode: 0o600 });
+
+    const result = await cli("restore", job, "--identity", "wrong.key", "--yes", "--json");
+
+    expect(result).toMatchObject({ exitCode });
+    expect(result.last()).toMatchObject({ code });
+    expect(result.stdout + result.stderr).not.toContain(wrong.slice(20));
+  });
+
+  test("tells a damaged key file from a wrong key", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}] }`);
+    await cli("run", job);
+    const path = execFileSync("find", [join(folder, "backups"), "-name", "key.age"], { encoding: "utf8" }).trim();
+    const bytes = await readFile(path);
+    bytes[60] = (bytes[60] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+
+    const damaged = await cli("restore", job, "--identity", "mine.key", "--yes", "--json");
+    // As its hint says: there is a copy in the first volume.
+    execFileSync("tar", ["-xf", "volume-0001.tar", "key.age"], { cwd: join(path, "..") });
+    const mended = await cli("restore", job, "--identity", "mine.key", "--plan", "--json");
+
+    expect(damaged).toMatchObject({ exitCode: 7 });
+    expect(damaged.last()).toMatchObject({
+      code: "damaged",
+      hint: expect.stringContaining("volume-0001.tar") as unknown,
+    });
+    expect(mended).toMatchObject({ exitCode: 0 });
+  });
+
+  test.each([
+    ["a recipient that is mistyped", (key: string) => `{ recipients: [${key.slice(0, -1)}0] }`, "bad-recipient"],
+    ["a recipient of SSH", () => `{ recipients: ["ssh-ed25519 AAAAC3"] }`, "bad-recipient"],
+    [
+      "an identity of another pair",
+      (key: string) => `{ recipients: [${key}], identity: "file:other.key" }`,
+      "key-mismatch",
+    ],
+    [
+      "an identity that is missing",
+      (key: string) => `{ recipients: [${key}], identity: "file:nothing.key" }`,
+      "secret",
+    ],
+    ["a short passphrase", () => `{ passphrase: canary }`, "weak-passphrase"],
+    ["both ways", (key: string) => `{ recipients: [${key}], passphrase: "long enough" }`, "invalid-job"],
+  ])("is refused before anything is stored with %s", async (_, encryption, code) => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createKey();
+    await createKey("other.key");
+    const job = await writeJob(database, encryption(recipient));
+
+    const result = await cli("run", job, "--json");
+
+    expect(result).toMatchObject({ exitCode: 2 });
+    expect(result.last()).toMatchObject({ code });
+    expect(await readdir(join(folder, "backups")).catch(() => [])).toEqual([]);
+  });
+
+  test("shows the secret key nowhere, even where the job file holds it in clear", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient, secret } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}], identity: ${secret} }`);
+    const results = [];
+    for (const args of [
+      ["run"],
+      ["list"],
+      ["verify"],
+      ["show", "latest"],
+      ["restore", "--plan"],
+      ["history"],
+      ["job show"],
+    ]) {
+      const [command = "", ...more] = args;
+      results.push(
+        await cli(...command.split(" "), job, ...more),
+        await cli(...command.split(" "), job, ...more, "--json"),
+      );
+    }
+    const swapped = await writeJob(database, `{ recipients: [${secret}] }`);
+    results.push(await cli("run", swapped), await cli("run", swapped, "--json"), await cli("job", "validate", swapped));
+
+    expect(results.map(({ stdout, stderr }) => stdout + stderr).join("\n")).not.toContain(secret.slice(20));
+    const found = execFileSync("grep", ["-rlaF", secret, folder], { encoding: "utf8" }).trim().split("\n").toSorted();
+    expect(found).toEqual([join(folder, "mine.key"), join(folder, "mine.key.kit.txt"), job].toSorted());
+  });
+
+  test("warns before it restores a snapshot that is not encrypted", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createKey();
+    const job = await writeJob(database, `{ recipients: [${recipient}] }`);
+    const text = await readFile(job, "utf8");
+    await writeFile(job, text.replace(/^encryption.*\n/m, ""));
+    await cli("run", job);
+    await writeFile(job, text);
+
+    const result = await cli("restore", job, "--plan");
+
+    expect(result).toMatchObject({ exitCode: 0 });
+    expect(result.stderr).toContain("is not encrypted, although the job encrypts");
+  });
+});
