@@ -57,13 +57,14 @@ async function keysOf(context: CliContext, job: Job, identity: string | undefine
   if (!job.encryption && identity === undefined) return undefined;
   const { surroundingsOf } = await import("./job-context.ts");
   const { keyRingOf } = await import("../job/encryption.ts");
+  const { createMissingKeyRing } = await import("../snapshot/snapshot-key.ts");
   const file = identity === undefined ? undefined : resolve(context.cwd, identity);
   try {
     return await keyRingOf(job, surroundingsOf(context, job), file);
   } catch (error) {
     if (!(error instanceof OperationalError) || identity !== undefined) throw error;
     context.output.warn(error.message);
-    return undefined;
+    return createMissingKeyRing(error.message);
   }
 }
 

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import type { OpenFile } from "../archive/age-keys.ts";
 import { archiveError } from "../archive/archive-error.ts";
-import { codeOf, OperationalError } from "../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { type Envelope, ENVELOPE_NAME, MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope-text.ts";
 import type { Manifest } from "./manifest.ts";
@@ -89,6 +89,11 @@ async function openKey(place: SnapshotPlace): Promise<OpenFile> {
     return await place.keys.unlock(file);
   } catch (cause) {
     const code = codeOf(cause);
+    if (code === "key-needed") {
+      throw archiveError(`${subject}: it is encrypted, and its key is not at hand: ${messageOf(cause)}`, code, {
+        hint: `Give ${wanted}: by --identity <file>, or in the job's encryption.`,
+      });
+    }
     if (code === "wrong-key") {
       throw archiveError(`${subject}: the key is wrong`, "wrong-key", { hint: `It takes ${wanted}.` });
     }

@@ -41,7 +41,7 @@ export async function createSnapshotKey(lock: Lock): Promise<SnapshotKey> {
 export interface KeyRing {
   /**
    * Gives what decrypts the snapshot whose `key.age` this is.
-   * Fails with kind `archive`: `wrong-key`, `damaged`.
+   * Fails with kind `archive`: `wrong-key`, `damaged`, `key-needed` when there is no key after all.
    */
   unlock(keyFile: Uint8Array): Promise<OpenFile>;
 }
@@ -75,3 +75,8 @@ export function createKeyRing(keys: {
 }
 
 const MAX_KNOWN = 10_000;
+
+/** Gives a key ring of which is only known why it is not there; it opens nothing, and says so. */
+export function createMissingKeyRing(reason: string): KeyRing {
+  return { unlock: () => Promise.reject(archiveError(reason, "key-needed")) };
+}

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { generateKeyPair } from "../../src/archive/age-keys.ts";
+import { generateKeyPair, type KeyPair } from "../../src/archive/age-keys.ts";
 import { runCli } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
@@ -21,7 +21,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const cli = (...args: string[]) => runCli(args, { home, cwd: folder, env: { PHRASE: PASSPHRASE } });
 
-async function writeJob(database: TestDatabase, encryption: string): Promise<string> {
+async function writeJob(database: Pick<TestDatabase, "url">, encryption: string): Promise<string> {
   const file = join(folder, "shop.yaml");
   await writeFile(
     file,
@@ -34,10 +34,10 @@ async function writeJob(database: TestDatabase, encryption: string): Promise<str
 const SHOP =
   "create table orders (id int primary key, v text); insert into orders select i, md5(i::text) from generate_series(1, 5000) i";
 
-async function createKey(name = "mine.key"): Promise<{ readonly recipient: string; readonly secret: string }> {
-  const { last } = await cli("key", "create", name, "--json");
-  const secret = /^AGE-SECRET-KEY-1.*$/m.exec(await readFile(join(folder, name), "utf8"))?.[0] ?? "";
-  return { recipient: String(last()["recipient"]), secret };
+async function createPair(name = "mine.key"): Promise<KeyPair> {
+  const pair = await generateKeyPair();
+  await writeFile(join(folder, name), `${pair.identity}\n`, { mode: 0o600 });
+  return pair;
 }
 
 describe("rowkeep key create", () => {
@@ -82,7 +82,7 @@ describe("rowkeep key create", () => {
 describe("a job with encryption", () => {
   test("backs up with the public key alone, and restores with the secret one", async () => {
     await using database = await createDatabase(18, SHOP);
-    const { recipient } = await createKey();
+    const { recipient } = await createPair();
     const job = await writeJob(database, `{ recipients: [${recipient}] }`);
 
     const run = await cli("run", job, "--json");
@@ -114,7 +114,7 @@ describe("a job with encryption", () => {
 
   test("undoes a restore from its encrypted safety snapshot", async () => {
     await using database = await createDatabase(15, SHOP);
-    const { recipient } = await createKey();
+    const { recipient } = await createPair();
     const job = await writeJob(database, `{ recipients: [${recipient}], identity: "file:mine.key" }`);
     await cli("run", job);
     await database.query("delete from orders where id > 10");
@@ -132,7 +132,6 @@ describe("a job with encryption", () => {
 
     const run = await cli("run", job, "-v");
     const verify = await cli("verify", job, "--json");
-    const shown = await cli("show", job, "latest");
     await database.query("drop table orders");
     const missing = await runCli(["restore", job, "--json"], { home, cwd: folder });
     const restored = await cli("restore", job, "--create", "--yes", "--json");
@@ -140,36 +139,34 @@ describe("a job with encryption", () => {
 
     expect([run.exitCode, verify.exitCode, restored.exitCode]).toEqual([0, 0, 0]);
     expect(verify.last()).toMatchObject({ ok: true, snapshots: [{ ok: true, problems: [] }] });
-    expect(shown.stdout).toMatch(/encryption\s+age/);
     expect(missing).toMatchObject({ exitCode: 7 });
+    expect(missing.last()).toMatchObject({
+      code: "key-needed",
+      message: expect.stringContaining("the environment has no PHRASE") as unknown,
+    });
     expect(await database.query("select count(*) from orders")).toEqual([["5000"]]);
-    for (const { stdout, stderr } of [run, verify, shown, missing, restored, history]) {
+    for (const { stdout, stderr } of [run, verify, missing, restored, history]) {
       expect(stdout + stderr).not.toContain("canary");
     }
   });
 
-  test.each([
-    ["of another pair", async () => (await generateKeyPair()).identity, 7, "wrong-key"],
-    ["that is none", async () => "AGE-SECRET-KEY-1CANARY", 2, "bad-identity"],
-    ["that is a public one", async () => (await generateKeyPair()).recipient, 2, "bad-identity"],
-  ])("is not restored by a key %s", async (_, make, exitCode, code) => {
+  test("is not restored by the key of another pair", async () => {
     await using database = await createDatabase(18, SHOP);
-    const { recipient } = await createKey();
+    const { recipient } = await createPair();
+    const { identity } = await createPair("wrong.key");
     const job = await writeJob(database, `{ recipients: [${recipient}] }`);
     await cli("run", job);
-    const wrong = await make();
-    await writeFile(join(folder, "wrong.key"), `${wrong}\n`, { mode: 0o600 });
 
     const result = await cli("restore", job, "--identity", "wrong.key", "--yes", "--json");
 
-    expect(result).toMatchObject({ exitCode });
-    expect(result.last()).toMatchObject({ code });
-    expect(result.stdout + result.stderr).not.toContain(wrong.slice(20));
+    expect(result).toMatchObject({ exitCode: 7 });
+    expect(result.last()).toMatchObject({ code: "wrong-key", hint: expect.stringContaining(recipient) as unknown });
+    expect(result.stdout + result.stderr).not.toContain(identity.slice(20));
   });
 
   test("tells a damaged key file from a wrong key", async () => {
     await using database = await createDatabase(18, SHOP);
-    const { recipient } = await createKey();
+    const { recipient } = await createPair();
     const job = await writeJob(database, `{ recipients: [${recipient}] }`);
     await cli("run", job);
     const path = execFileSync("find", [join(folder, "backups"), "-name", "key.age"], { encoding: "utf8" }).trim();
@@ -190,65 +187,49 @@ describe("a job with encryption", () => {
     expect(mended).toMatchObject({ exitCode: 0 });
   });
 
-  test.each([
-    ["a recipient that is mistyped", (key: string) => `{ recipients: [${key.slice(0, -1)}0] }`, "bad-recipient"],
-    ["a recipient of SSH", () => `{ recipients: ["ssh-ed25519 AAAAC3"] }`, "bad-recipient"],
-    [
-      "an identity of another pair",
-      (key: string) => `{ recipients: [${key}], identity: "file:other.key" }`,
-      "key-mismatch",
-    ],
-    [
-      "an identity that is missing",
-      (key: string) => `{ recipients: [${key}], identity: "file:nothing.key" }`,
-      "secret",
-    ],
-    ["a short passphrase", () => `{ passphrase: canary }`, "weak-passphrase"],
-    ["both ways", (key: string) => `{ recipients: [${key}], passphrase: "long enough" }`, "invalid-job"],
-  ])("is refused before anything is stored with %s", async (_, encryption, code) => {
-    await using database = await createDatabase(18, SHOP);
-    const { recipient } = await createKey();
-    await createKey("other.key");
-    const job = await writeJob(database, encryption(recipient));
+  test("is refused before the database is asked when its keys do not belong together", async () => {
+    const { recipient } = await createPair();
+    await createPair("other.key");
+    const job = await writeJob(
+      { url: "postgres://me@127.0.0.1:1/shop" },
+      `{ recipients: [${recipient}], identity: "file:other.key" }`,
+    );
 
     const result = await cli("run", job, "--json");
 
     expect(result).toMatchObject({ exitCode: 2 });
-    expect(result.last()).toMatchObject({ code });
+    expect(result.last()).toMatchObject({ code: "key-mismatch" });
     expect(await readdir(join(folder, "backups")).catch(() => [])).toEqual([]);
   });
 
   test("shows the secret key nowhere, even where the job file holds it in clear", async () => {
     await using database = await createDatabase(18, SHOP);
-    const { recipient, secret } = await createKey();
+    const { recipient, identity: secret } = await createPair();
     const job = await writeJob(database, `{ recipients: [${recipient}], identity: ${secret} }`);
-    const results = [];
-    for (const args of [
-      ["run"],
-      ["list"],
-      ["verify"],
-      ["show", "latest"],
-      ["restore", "--plan"],
-      ["history"],
-      ["job show"],
-    ]) {
-      const [command = "", ...more] = args;
-      results.push(
-        await cli(...command.split(" "), job, ...more),
-        await cli(...command.split(" "), job, ...more, "--json"),
-      );
-    }
+    const results = [await cli("run", job, "-v")];
+    results.push(
+      ...(await Promise.all([
+        cli("run", job, "--json"),
+        cli("show", job, "latest", "--json"),
+        cli("restore", job, "--plan", "-v"),
+        cli("job", "show", job),
+        cli("job", "show", job, "--json"),
+      ])),
+    );
+    results.push(await cli("history", job, "--json"));
     const swapped = await writeJob(database, `{ recipients: [${secret}] }`);
-    results.push(await cli("run", swapped), await cli("run", swapped, "--json"), await cli("job", "validate", swapped));
+    results.push(
+      ...(await Promise.all([cli("run", swapped), cli("run", swapped, "--json"), cli("job", "show", swapped)])),
+    );
 
     expect(results.map(({ stdout, stderr }) => stdout + stderr).join("\n")).not.toContain(secret.slice(20));
     const found = execFileSync("grep", ["-rlaF", secret, folder], { encoding: "utf8" }).trim().split("\n").toSorted();
-    expect(found).toEqual([join(folder, "mine.key"), join(folder, "mine.key.kit.txt"), job].toSorted());
+    expect(found).toEqual([join(folder, "mine.key"), job].toSorted());
   });
 
   test("warns before it restores a snapshot that is not encrypted", async () => {
     await using database = await createDatabase(18, SHOP);
-    const { recipient } = await createKey();
+    const { recipient } = await createPair();
     const job = await writeJob(database, `{ recipients: [${recipient}] }`);
     const text = await readFile(job, "utf8");
     await writeFile(job, text.replace(/^encryption.*\n/m, ""));
