@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import type { Identity } from "age-encryption";
 import { archiveError } from "./archive-error.ts";
 import { decryptPayload, type FileSeal, headerLengthOf } from "./chunk-encryption.ts";
@@ -35,6 +36,14 @@ export async function generateKeyPair(): Promise<KeyPair> {
 export async function recipientOf(identity: string): Promise<string | undefined> {
   const { identityToRecipient } = await import("age-encryption");
   return identityToRecipient(identity).catch(() => undefined);
+}
+
+/**
+ * Names a public key without giving it away: 16 hex digits of its SHA-256. A public key is not written to a destination:
+ * whoever reads it there could write snapshots that look like the job's own.
+ */
+export function keyIdOf(recipient: string): string {
+  return hash("sha256", recipient).slice(0, 16);
 }
 
 /** Says whether something can be encrypted to this public key: `age1…`, `age1pq1…`, `age1tag1…`. */

@@ -18,8 +18,8 @@ export interface Envelope {
   readonly format: "rowkeep-envelope";
   readonly version: 1;
   readonly id: string;
-  /** Public keys; empty with a passphrase. */
-  readonly recipients: readonly string[];
+  /** Ids of the keys that open it, see `keyIdOf`; empty with a passphrase. */
+  readonly keyIds: readonly string[];
   readonly passphrase: boolean;
   /** `key.age` as it is stored. */
   readonly key: StoredWhole;
@@ -38,7 +38,7 @@ const envelopeShape = record({
   format: oneOf("rowkeep-envelope"),
   version: oneOf(1),
   id: text(64),
-  recipients: list(text(4096, /^age1[0-9a-z]+$/), 1000),
+  keyIds: list(text(16, /^[0-9a-f]{16}$/), 1000),
   passphrase: boolean,
   key: whole,
   manifest: whole,

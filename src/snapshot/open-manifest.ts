@@ -16,6 +16,8 @@ export interface SnapshotPlace {
   readonly prefix: string;
   readonly id: string;
   readonly keys?: KeyRing | undefined;
+  /** Which manifest is there, for who has just listed the folder; undefined: it is asked. */
+  readonly isEncrypted?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -31,7 +33,7 @@ export interface OpenedManifest {
  */
 export async function openManifest(place: SnapshotPlace): Promise<OpenedManifest> {
   // The encrypted one counts where both are: a plain one, which anybody could have put there, must not replace it.
-  const isEncrypted = (await statObject(place, ENCRYPTED_MANIFEST_NAME)) !== undefined;
+  const isEncrypted = place.isEncrypted ?? (await statObject(place, ENCRYPTED_MANIFEST_NAME)) !== undefined;
   const decrypt = isEncrypted ? await openKey(place) : undefined;
   const name = nameOf(place, isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME);
   const bytes = await readObject(place, isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME, MAX_MANIFEST_BYTES);
@@ -104,9 +106,8 @@ async function openKey(place: SnapshotPlace): Promise<OpenFile> {
 
 function describeLock(envelope: Envelope | undefined): string {
   if (envelope?.passphrase) return "the passphrase";
-  const [first, ...more] = envelope?.recipients ?? [];
-  if (first === undefined) return "the secret key or the passphrase that it was encrypted to";
-  return `the secret key of ${[first, ...more].join(" or ")}`;
+  if (!envelope || envelope.keyIds.length === 0) return "the secret key or the passphrase that it was encrypted to";
+  return `the secret key with the id ${envelope.keyIds.join(" or ")}`;
 }
 
 async function decryptManifest(bytes: Buffer, decrypt: OpenFile, name: string): Promise<Buffer> {

@@ -1,4 +1,4 @@
-import type { Lock } from "../archive/age-keys.ts";
+import { keyIdOf, type Lock } from "../archive/age-keys.ts";
 import type { Codec } from "../archive/chunk-codec.ts";
 import { extensionOf } from "../archive/entry-name.ts";
 
@@ -81,9 +81,8 @@ function renderDecryption(lock: Lock): string {
   const passphrase = "passphrase" in lock;
   const whose = passphrase
     ? "age asks for the passphrase of the job."
-    : `\`identity.txt\` is the file with your secret key, the one whose public key is one of these:
-
-${lock.recipients.map((recipient) => `- ${recipient}`).join("\n")}`;
+    : `\`identity.txt\` is the file with your secret key. Its id, which the key file and the
+recovery kit name, is ${lock.recipients.map(keyIdOf).join(" or ")}.`;
   return `
 ### Decrypt
 

@@ -126,7 +126,7 @@ class ObjectRepository implements Repository {
     const key = `${this.destination.name}/${info.key}`;
     const known = await this.#options.cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf(await this.readManifest(id, options));
+    const summary = summaryOf((await this.#open(id, options, info.key.endsWith(".age"))).manifest);
     await this.#options.cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
@@ -135,10 +135,14 @@ class ObjectRepository implements Repository {
     return (await this.open(id, options)).manifest;
   }
 
-  async open(id: string, { signal }: Waiting): Promise<OpenedManifest> {
+  open(id: string, options: Waiting): Promise<OpenedManifest> {
+    return this.#open(id, options);
+  }
+
+  async #open(id: string, { signal }: Waiting, isEncrypted?: boolean): Promise<OpenedManifest> {
     assertId(id);
     const { destination, prefix } = this;
-    return openManifest({ destination, prefix, id, keys: this.#options.keys, signal });
+    return openManifest({ destination, prefix, id, keys: this.#options.keys, isEncrypted, signal });
   }
 
   async find(choice: SnapshotChoice, options: Waiting): Promise<string> {

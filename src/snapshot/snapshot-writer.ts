@@ -1,4 +1,5 @@
 import { hash } from "node:crypto";
+import { keyIdOf } from "../archive/age-keys.ts";
 import { type Compression, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
 import { ChunkCompressor } from "../archive/chunk-compressor.ts";
 import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
@@ -159,7 +160,7 @@ class VolumeSnapshotWriter implements SnapshotWriter {
       format: "rowkeep-envelope",
       version: 1,
       id: this.#id,
-      recipients: "recipients" in key.lock ? key.lock.recipients : [],
+      keyIds: "recipients" in key.lock ? key.lock.recipients.map(keyIdOf) : [],
       passphrase: "passphrase" in key.lock,
       key: whole(key.file),
       manifest: whole(encrypted),

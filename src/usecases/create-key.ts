@@ -1,5 +1,5 @@
 import { rm } from "node:fs/promises";
-import { generateKeyPair, type KeyPair } from "../archive/age-keys.ts";
+import { generateKeyPair, keyIdOf, type KeyPair } from "../archive/age-keys.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import { writeWhole } from "../job/write-job.ts";
 
@@ -14,6 +14,8 @@ export interface CreateKeyOptions {
 export interface CreatedKey {
   /** The public key, for `encryption.recipients`. */
   readonly recipient: string;
+  /** How messages and snapshots call it. */
+  readonly keyId: string;
   readonly file: string;
   readonly kit?: string | undefined;
 }
@@ -24,8 +26,10 @@ export interface CreatedKey {
  */
 export async function createKey({ path, kitPath, now }: CreateKeyOptions): Promise<CreatedKey> {
   const pair = await generateKeyPair();
+  const { recipient } = pair;
+  const keyId = keyIdOf(recipient);
   await writeNew(path, renderIdentityFile(pair, now));
-  if (kitPath === undefined) return { recipient: pair.recipient, file: path };
+  if (kitPath === undefined) return { recipient, keyId, file: path };
   try {
     await writeNew(kitPath, renderKit(pair, now));
   } catch (error) {
@@ -33,7 +37,7 @@ export async function createKey({ path, kitPath, now }: CreateKeyOptions): Promi
     await rm(path, { force: true });
     throw error;
   }
-  return { recipient: pair.recipient, file: path, kit: kitPath };
+  return { recipient, keyId, file: path, kit: kitPath };
 }
 
 async function writeNew(path: string, text: string): Promise<void> {
@@ -51,7 +55,7 @@ async function writeNew(path: string, text: string): Promise<void> {
 
 /** As age's own key generator writes it, so that `age -d -i <file>` reads it. */
 function renderIdentityFile({ identity, recipient }: KeyPair, now: Date): string {
-  return `# created: ${now.toISOString()}\n# public key: ${recipient}\n${identity}\n`;
+  return `# created: ${now.toISOString()}\n# public key: ${recipient}\n# key id: ${keyIdOf(recipient)}\n${identity}\n`;
 }
 
 function renderKit({ identity, recipient }: KeyPair, now: Date): string {
@@ -65,6 +69,8 @@ the backups, then delete the file. Without the secret key nobody can restore
 the snapshots: not you, and not the makers of rowkeep.
 
 Created      ${now.toISOString()}
+
+Key id       ${keyIdOf(recipient)}
 
 Public key   ${recipient}
 

@@ -11,6 +11,7 @@ export const keyCreate: CommandAction = async (context, { args, options }) => {
   context.output.result({ ...created }, () => {
     const { output } = context;
     output.line(`public key: ${created.recipient}`);
+    output.line(`key id:     ${created.keyId}`);
     output.line(`secret key: ${created.file}`);
     if (created.kit) output.line(`to print:   ${created.kit}`);
     output.line();

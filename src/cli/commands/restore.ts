@@ -38,11 +38,9 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const { manifest } = located;
   await using reader = openSnapshotReader({ ...located, prefix, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
-  if (job.encryption && manifest.encryption === undefined) {
-    context.output.warn(
-      `${manifest.id} is not encrypted, although the job encrypts: whoever can write there may have made it`,
-    );
-  }
+  const doubts = doubtsOf(job, manifest);
+  // Before the question, not only in the result.
+  for (const doubt of doubts) context.output.warn(doubt);
   using progress = await openProgress(context);
   const base = {
     job: job.name,
@@ -90,13 +88,19 @@ export const restore: CommandAction = async (context, { args, options }) => {
   for (const warning of warnings) context.output.warn(warning);
   const tense = options.plan === true ? "planned" : "done";
   context.output.result(
-    { ...result, warnings, snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
+    { ...result, warnings: [...doubts, ...warnings], snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
     () => {
       printRestored(context.output, { ...result, tense, job: String(args[0]) });
     },
   );
-  return warnings.length > 0 && tense === "done" ? 3 : 0;
+  return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;
 };
+
+/** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */
+function doubtsOf(job: Job, manifest: Manifest): readonly string[] {
+  if (!job.encryption || manifest.encryption) return [];
+  return [`${manifest.id} is not encrypted, although the job encrypts: restore it only when you know who made it`];
+}
 
 /** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
 async function create(
