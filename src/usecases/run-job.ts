@@ -5,7 +5,7 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
-import { lockOf } from "../job/encryption.ts";
+import { keyRingOf, lockOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
@@ -18,6 +18,7 @@ import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import { checkNewestKey } from "./check-newest-key.ts";
 import { type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 
@@ -135,6 +136,7 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   };
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
   const lock = await lockOf(job, surroundings);
+  const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
   await using places = await openDestinations(job, surroundings);
   const [first] = places.failed;
@@ -143,6 +145,10 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
+    const [nearest] = places.destinations;
+    const doubt =
+      keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
+    if (doubt) warn(doubt);
     try {
       const result = await backUpOne(options, { connection: { ...connection, database }, lock }, places);
       const fates = [

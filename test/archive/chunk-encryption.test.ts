@@ -1,5 +1,6 @@
 import { hkdfSync } from "node:crypto";
 import { Decrypter, Encrypter } from "age-encryption";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   encryptTo,
@@ -104,6 +105,29 @@ describe("an encrypted chunk", () => {
     for (const [index, one] of bad.entries()) {
       expect(await codeOf(open(one)), `number ${index}`).toBe("archive damaged");
     }
+  });
+
+  test("of any bytes whatever is refused with an error of its own", async () => {
+    const good = encryptChunk(sample(500), await makeSeal(pair.recipient));
+    const header = headerLengthOf(good);
+
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(header + 40),
+        fc.nat(60),
+        fc.oneof(
+          fc.uint8Array({ maxLength: 200 }),
+          fc.constant(Buffer.from("-> X25519 a\n")),
+          fc.constant(Buffer.alloc(70_000, 97)),
+        ),
+        async (at, dropped, added) => {
+          const bad = Buffer.concat([good.subarray(0, at), added, good.subarray(at + dropped)]);
+          fc.pre(!bad.equals(good));
+          expect(["archive damaged", "archive wrong-key"]).toContain(await codeOf(open(bad)));
+        },
+      ),
+      { numRuns: 200 },
+    );
   });
 
   test("cannot have the payload of another chunk", async () => {

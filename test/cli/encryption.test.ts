@@ -233,6 +233,22 @@ describe("a job with encryption", () => {
     expect(found).toEqual([join(folder, "mine.key"), job].toSorted());
   });
 
+  test("warns when its keys do not open the newest snapshot", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const [old, fresh] = [await createPair("old.key"), await createPair("fresh.key")];
+    const first = await cli(
+      "run",
+      await writeJob(database, `{ recipients: [${old.recipient}], identity: "file:old.key" }`),
+    );
+    const job = await writeJob(database, `{ recipients: [${fresh.recipient}], identity: "file:fresh.key" }`);
+
+    const second = await cli("run", job, "--json");
+    const third = await cli("run", job, "--json");
+
+    expect([first.exitCode, second.exitCode, third.exitCode]).toEqual([0, 3, 0]);
+    expect(second.last()["warnings"]).toEqual([expect.stringContaining(keyIdOf(old.recipient))]);
+  });
+
   test("warns before it restores a snapshot that is not encrypted", async () => {
     await using database = await createDatabase(18, SHOP);
     const { recipient } = await createPair();

@@ -1,7 +1,8 @@
-import { readdir } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { parseIdentities } from "../../src/archive/age-keys.ts";
 import { OperationalError } from "../../src/base/errors.ts";
 import { type Destination, destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
@@ -10,6 +11,7 @@ import { renderManifest } from "../../src/snapshot/manifest-text.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { parseManifest } from "../../src/snapshot/parse-manifest.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
+import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import {
   collect,
   commitSample,
@@ -47,6 +49,20 @@ test("still reads an archive of version 1", async () => {
   await using reader = openSnapshotReader({ destinations: [destination], prefix: PREFIX, manifest, signal: never });
 
   const rows = await collect(reader.chunks(manifest.tables[0]?.segments[1]?.chunks ?? [], { signal: never }));
+
+  expect(rows.equals(Buffer.concat([sampleRows(1, 2, 1).raw, sampleRows(1, 2, 2).raw]))).toBe(true);
+});
+
+test("still reads an encrypted archive of version 1", async () => {
+  const folder = join(import.meta.dirname, "../fixtures/archives/v1-encrypted");
+  await using destination = await openLocalDestination({ type: "local", path: folder }, { signal: never });
+  const parsed = await parseIdentities(await readFile(join(folder, "identity.txt"), "utf8"));
+  if (typeof parsed === "string") throw new Error(parsed);
+  const repository = openRepository(destination, PREFIX, { keys: createKeyRing(parsed) });
+  const opened = await repository.open(ID, { signal: never });
+  await using reader = openSnapshotReader({ ...opened, destinations: [destination], prefix: PREFIX, signal: never });
+
+  const rows = await collect(reader.chunks(opened.manifest.tables[0]?.segments[1]?.chunks ?? [], { signal: never }));
 
   expect(rows.equals(Buffer.concat([sampleRows(1, 2, 1).raw, sampleRows(1, 2, 2).raw]))).toBe(true);
 });
