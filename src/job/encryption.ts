@@ -10,9 +10,8 @@ const MIN_PASSPHRASE_LENGTH = 8;
 type EncryptedJob = Pick<Job, "name" | "encryption">;
 
 /**
- * Gives what a job's snapshots are encrypted to, once it is proved that it works: every recipient is a public key, and the
- * identity, where the job names one, opens what is encrypted to them. Undefined for a job without encryption.
- * Fails with kind `job`: `bad-recipient`, `bad-identity`, `key-mismatch`, `weak-passphrase`, `secret`.
+ * Gives what a job's snapshots are encrypted to; every recipient is a public key then. Undefined for a job without encryption.
+ * Fails with kind `job`: `bad-recipient`, `weak-passphrase`, `secret`.
  */
 export async function lockOf(job: EncryptedJob, surroundings: SecretSurroundings): Promise<Lock | undefined> {
   const { encryption } = job;
@@ -24,14 +23,23 @@ export async function lockOf(job: EncryptedJob, surroundings: SecretSurroundings
   for (const [index, recipient] of encryption.recipients.entries()) {
     if (!(await isRecipient(recipient))) throw badRecipient(job, index, recipient);
   }
-  const lock = { recipients: encryption.recipients };
-  const identities = await identitiesOf(job, surroundings);
-  if (identities.length > 0) await tryKeys(job, lock, identities);
+  return { recipients: encryption.recipients };
+}
+
+/**
+ * Gives the lock of a job once it is proved, too, that the identity, where the job names one, opens what is encrypted to
+ * its recipients. Fails like `lockOf`, and with `bad-identity` and `key-mismatch`.
+ */
+export async function checkedLockOf(job: EncryptedJob, surroundings: SecretSurroundings): Promise<Lock | undefined> {
+  const lock = await lockOf(job, surroundings);
+  const identities = lock && "recipients" in lock ? await identitiesOf(job, surroundings) : [];
+  if (lock && identities.length > 0) await tryKeys(job, lock, identities);
   return lock;
 }
 
 /**
- * Gives the keys that a job names for reading; undefined when it names none. A key in the file at `identityFile` is added.
+ * Gives the keys that a job names for reading; undefined when it names none. With `identityFile` its keys come first, and those
+ * of the job are left out when they are not at hand: on the day of the restore they may be what was lost.
  * Fails with kind `job`: `bad-identity`, `weak-passphrase`, `secret`.
  */
 export async function keyRingOf(
@@ -41,9 +49,14 @@ export async function keyRingOf(
 ): Promise<KeyRing | undefined> {
   const given =
     identityFile === undefined ? [] : await readIdentities(`file:${identityFile}`, "--identity", surroundings);
-  const own = await identitiesOf(job, surroundings);
-  const passphrase = await passphraseOf(job, surroundings);
-  const identities = [...given, ...own];
+  const forgive = (error: unknown) => {
+    if (given.length === 0 || !(error instanceof OperationalError)) throw error;
+    surroundings.warn?.(error.message);
+    return undefined;
+  };
+  const own = await identitiesOf(job, surroundings).catch(forgive);
+  const passphrase = await passphraseOf(job, surroundings).catch(forgive);
+  const identities = [...given, ...(own ?? [])];
   if (identities.length === 0 && passphrase === undefined) return undefined;
   return createKeyRing({ identities, passphrases: passphrase === undefined ? [] : [passphrase] });
 }

@@ -5,7 +5,7 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
-import { keyRingOf, lockOf } from "../job/encryption.ts";
+import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
@@ -135,7 +135,7 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
     report({ type: "warning", message });
   };
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
-  const lock = await lockOf(job, surroundings);
+  const lock = await checkedLockOf(job, surroundings);
   const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
   await using places = await openDestinations(job, surroundings);

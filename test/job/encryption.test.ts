@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { encryptTo, generateKeyPair } from "../../src/archive/age-keys.ts";
-import { keyRingOf, lockOf } from "../../src/job/encryption.ts";
+import { checkedLockOf, keyRingOf, lockOf } from "../../src/job/encryption.ts";
 import { redactSecrets, type SecretSurroundings } from "../../src/job/secrets.ts";
 import type { Job } from "../../src/job/read-job.ts";
 import { createSnapshotKey } from "../../src/snapshot/snapshot-key.ts";
@@ -35,7 +35,7 @@ describe("the lock of a job", () => {
     ],
     ["a passphrase", { passphrase: "${env:PHRASE}" }, { passphrase: "correct horse battery" }],
   ])("is made of %s", async (_, encryption, lock) => {
-    expect(await lockOf(jobWith(encryption), surroundings)).toEqual(lock);
+    expect(await checkedLockOf(jobWith(encryption), surroundings)).toEqual(lock);
   });
 
   test.each([
@@ -47,7 +47,7 @@ describe("the lock of a job", () => {
     ["an identity that is public", { recipients: [mine.recipient], identity: mine.recipient }, "bad-identity"],
     ["a short passphrase", { passphrase: "canary" }, "weak-passphrase"],
   ])("is refused with %s, without a word of the key", async (_, encryption, code) => {
-    const failure = await lockOf(jobWith(encryption), surroundings).catch((error: unknown) => error);
+    const failure = await checkedLockOf(jobWith(encryption), surroundings).catch((error: unknown) => error);
 
     expect(failure).toMatchObject({ exitCode: 2, code });
     expect(String(failure)).not.toContain(mine.identity.slice(20, 40));
@@ -69,6 +69,19 @@ describe("the keys of a job", () => {
 
     expect(open).toBeDefined();
     expect(redactSecrets(`${mine.identity} ${theirs.identity}`)).toBe("*** ***");
+  });
+
+  test("are the one that was named when the job's own is lost", async () => {
+    const { file } = await createSnapshotKey({ recipients: [mine.recipient] });
+    const job = jobWith({ recipients: [mine.recipient], identity: "file:lost.key" });
+    const warnings: string[] = [];
+
+    const keys = await keyRingOf(job, { ...surroundings, warn: (message) => warnings.push(message) }, "mine.key");
+
+    expect(await keys?.unlock(file)).toBeDefined();
+    expect(warnings).toEqual([expect.stringContaining("lost.key does not exist")]);
+    expect(await lockOf(job, surroundings)).toEqual({ recipients: [mine.recipient] });
+    await expect(keyRingOf(job, surroundings)).rejects.toMatchObject({ code: "secret" });
   });
 
   test("open nothing that is no key of a snapshot", async () => {

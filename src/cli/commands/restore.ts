@@ -47,7 +47,6 @@ export const restore: CommandAction = async (context, { args, options }) => {
     prefix,
     destinations,
     restoredSnapshot: manifest.id,
-    lock: await lockFor(context, job),
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
   };
@@ -72,8 +71,11 @@ export const restore: CommandAction = async (context, { args, options }) => {
           takeSafetySnapshot:
             options.safety === false
               ? undefined
-              : (tables, target) =>
-                  takeSafetySnapshot({ ...base, connection, spoolFolder, report: progress.report }, tables, target),
+              : async (tables, target) => {
+                  const lock = await lockFor(context, job);
+                  const safety = { ...base, connection, lock, spoolFolder, report: progress.report };
+                  return takeSafetySnapshot(safety, tables, target);
+                },
           allowConversion: options.allowConversion === true,
           ignoreMissing: options.ignoreMissing === true,
         });
