@@ -162,10 +162,15 @@ export const jobSchema = z
       .optional(),
     encryption: z
       .strictObject({
-        recipients: z.array(text("age1…")).min(1).optional(),
-        identity: secret("Secret key for restores.").optional(),
+        recipients: z
+          .array(text("Public key: age1…"))
+          .min(1)
+          .describe("Any of their secret keys opens the snapshots.")
+          .optional(),
+        identity: secret("Secret key for restores; the machine that backs up does not need it.").optional(),
         passphrase: secret("Instead of recipients.").optional(),
       })
+      .describe("Snapshots are encrypted in the age format: to public keys, or with a passphrase.")
       .optional(),
     dr: z
       .strictObject({

@@ -101,7 +101,7 @@ const file = record({
   chunks: list(chunk),
 } satisfies Fields<StoredFile>);
 
-const volume = record({
+export const volumeShape = record({
   name: text(40, /^volume-\d{4,9}\.tar$/),
   size: integer(1024),
   sha256: hash,
@@ -122,7 +122,8 @@ export const manifestShape = record({
   consistency: oneOf("snapshot", "per-table", "none"),
   settings: dictionary(/^[a-z_][a-z0-9_.]{0,99}$/i, phrase, 1000),
   compression: record({ codec: oneOf("zstd", "gzip", "none"), level: integer(-200, 200) }),
-  volumes: list(volume),
+  encryption: optional(record({ format: oneOf("age") })),
+  volumes: list(volumeShape),
   definitions: list(definition),
   notCaptured: list(phrase),
   tables: list(table),

@@ -3,13 +3,15 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
-import { MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "./manifest-text.ts";
 import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, renderMarks } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
-import { parseManifest } from "./parse-manifest.ts";
+import { type OpenedManifest, openManifest } from "./open-manifest.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
+import type { KeyRing } from "./snapshot-key.ts";
 import {
   type DamagedSnapshot,
+  type LockedSnapshot,
   type Marks,
   type SnapshotList,
   type SnapshotSummary,
@@ -39,8 +41,10 @@ export interface Repository {
   readonly prefix: string;
   /** A damaged or foreign manifest is reported as such and hides no other. Fails with kind `destination`. */
   list(options: Waiting): Promise<SnapshotList>;
-  /** Fails with kind `archive`: `not-found`, `future-version`, `invalid-manifest`; or `destination`. */
+  /** Reads the manifest; see open-manifest.ts for how it fails. */
   readManifest(id: string, options: Waiting): Promise<Manifest>;
+  /** Reads the manifest, with what decrypts the chunks. */
+  open(id: string, options: Waiting): Promise<OpenedManifest>;
   /** Gives the id of the chosen snapshot; see find-snapshot.ts. */
   find(choice: SnapshotChoice, options: Waiting): Promise<string>;
   /** Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. */
@@ -55,6 +59,8 @@ export interface Repository {
 
 export interface RepositoryOptions {
   readonly cache?: SummaryCache | undefined;
+  /** Opens encrypted snapshots; without it they are listed as locked. */
+  readonly keys?: KeyRing | undefined;
 }
 
 /** Opens the snapshots below `prefix` (`<job>/<database>`); touches nothing yet. */
@@ -62,85 +68,81 @@ export function openRepository(destination: Destination, prefix: string, options
   // An empty prefix would be the whole bucket.
   if (prefix.split("/").some((segment) => segment === ""))
     throw new RangeError(`not a prefix of snapshots: "${prefix}"`);
-  return new ObjectRepository(destination, prefix, options.cache);
+  return new ObjectRepository(destination, prefix, options);
 }
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
-const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json)$/;
+const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json)$/;
+
+/** With one of them a folder is a snapshot. */
+const MANIFEST_NAMES: readonly string[] = [MANIFEST_NAME, ENCRYPTED_MANIFEST_NAME];
 
 const MANIFESTS_AT_ONCE = 8;
 
 class ObjectRepository implements Repository {
   readonly destination: Destination;
   readonly prefix: string;
-  readonly #cache: SummaryCache | undefined;
+  readonly #options: RepositoryOptions;
 
-  constructor(destination: Destination, prefix: string, cache: SummaryCache | undefined) {
+  constructor(destination: Destination, prefix: string, options: RepositoryOptions) {
     this.destination = destination;
     this.prefix = prefix;
-    this.#cache = cache;
+    this.#options = options;
   }
 
   async list(options: Waiting): Promise<SnapshotList> {
-    const byId = new Map<string, { id: string; manifest?: ObjectInfo; marks?: ObjectInfo }>();
+    const byId = new Map<string, { id: string; bytes: number; manifest?: ObjectInfo; marks?: ObjectInfo }>();
     for await (const { id, name, info } of this.#objects("", options)) {
-      if (name !== MANIFEST_NAME && name !== MARKS_NAME) continue;
-      const entry = byId.get(id) ?? { id };
+      const entry = byId.get(id) ?? { id, bytes: 0 };
       byId.set(id, entry);
-      if (name === MANIFEST_NAME) entry.manifest = info;
-      else entry.marks = info;
+      if (name === MARKS_NAME) entry.marks = info;
+      else if (name === ENCRYPTED_MANIFEST_NAME) entry.manifest = info;
+      else if (name === MANIFEST_NAME) entry.manifest ??= info;
+      else if (name.startsWith("volume-")) entry.bytes += info.size;
     }
     const snapshots: SnapshotSummary[] = [];
     const damaged: DamagedSnapshot[] = [];
+    const locked: LockedSnapshot[] = [];
     const queue = [...byId.values()];
     const read = async () => {
       for (let next = queue.pop(); next; next = queue.pop()) {
         if (next.manifest === undefined) continue;
+        const marks = next.marks ? await this.#readMarks(next.id, options) : {};
         try {
-          const summary = await this.#summary(next.id, next.manifest, options);
-          snapshots.push({ ...summary, ...(next.marks ? await this.#readMarks(next.id, options) : {}) });
+          snapshots.push({ ...(await this.#summary(next.id, next.manifest, options)), ...marks });
         } catch (error) {
           if (!isDamage(error)) throw error;
+          if (isLocked(error)) locked.push({ id: next.id, storedBytes: next.bytes, error, ...marks });
           // Removed between the listing and now.
-          if (error.code !== "not-found") damaged.push({ id: next.id, error });
+          else if (error.code !== "not-found") damaged.push({ id: next.id, error });
         }
       }
     };
     await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
-    return { snapshots: snapshots.sort(byTime), damaged: damaged.sort(byTime) };
+    return { snapshots: snapshots.sort(byTime), damaged: damaged.sort(byTime), locked: locked.sort(byTime) };
   }
 
   async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
     const key = `${this.destination.name}/${info.key}`;
-    const known = await this.#cache?.get(key, info.size, info.modifiedAt);
+    const known = await this.#options.cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf(await this.readManifest(id, options));
-    await this.#cache?.put(key, info.size, info.modifiedAt, summary);
+    const summary = summaryOf((await this.#open(id, options, info.key.endsWith(".age"))).manifest);
+    await this.#options.cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
 
-  async readManifest(id: string, { signal }: Waiting): Promise<Manifest> {
-    const key = this.#key(id, MANIFEST_NAME);
-    const place = `${this.destination.name}/${key}`;
-    let bytes: Buffer;
-    try {
-      bytes = await collectBytes(this.destination.get(key, { signal }), MAX_MANIFEST_BYTES, place);
-    } catch (error) {
-      if (codeOf(error) !== "not-found") throw error;
-      throw archiveError(
-        `cannot find the snapshot ${id} at ${this.destination.name}: it has no manifest`,
-        "not-found",
-        {
-          hint: "List the snapshots of this job.",
-          cause: error,
-        },
-      );
-    }
-    const manifest = parseManifest(bytes, place);
-    if (manifest.id !== id) {
-      throw archiveError(`cannot read ${place}: it is the manifest of another snapshot`, "invalid-manifest");
-    }
-    return manifest;
+  async readManifest(id: string, options: Waiting): Promise<Manifest> {
+    return (await this.open(id, options)).manifest;
+  }
+
+  open(id: string, options: Waiting): Promise<OpenedManifest> {
+    return this.#open(id, options);
+  }
+
+  async #open(id: string, { signal }: Waiting, isEncrypted?: boolean): Promise<OpenedManifest> {
+    assertId(id);
+    const { destination, prefix } = this;
+    return openManifest({ destination, prefix, id, keys: this.#options.keys, isEncrypted, signal });
   }
 
   async find(choice: SnapshotChoice, options: Waiting): Promise<string> {
@@ -148,7 +150,7 @@ class ObjectRepository implements Repository {
   }
 
   async remove(id: string, options: Waiting): Promise<void> {
-    await this.destination.remove(this.#key(id, MANIFEST_NAME), options);
+    for (const name of MANIFEST_NAMES) await this.destination.remove(this.#key(id, name), options);
     const keys: string[] = [];
     for await (const { info } of this.#objects(`${id}/`, options)) keys.push(info.key);
     for (const key of keys) await this.destination.remove(key, options);
@@ -178,7 +180,7 @@ class ObjectRepository implements Repository {
     for await (const { id, name, info } of this.#objects("", options)) {
       const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
       folders.set(id, folder);
-      folder.complete ||= name === MANIFEST_NAME;
+      folder.complete ||= MANIFEST_NAMES.includes(name);
       folder.keys.push(info.key);
       folder.bytes += info.size;
       folder.newest = Math.max(folder.newest, info.modifiedAt.getTime());
@@ -192,11 +194,16 @@ class ObjectRepository implements Repository {
     let freed = 0;
     for (const { id, keys, bytes } of garbage) {
       // A listing may be older than the truth; a manifest asked for by name is not.
-      if (await this.destination.stat(this.#key(id, MANIFEST_NAME), options)) continue;
+      if (await this.#hasManifest(id, options)) continue;
       for (const key of keys) await this.destination.remove(key, options);
       freed += bytes;
     }
     return freed;
+  }
+
+  async #hasManifest(id: string, options: Waiting): Promise<boolean> {
+    for (const name of MANIFEST_NAMES) if (await this.destination.stat(this.#key(id, name), options)) return true;
+    return false;
   }
 
   /** Gives what rowkeep itself wrote below the prefix, and nothing else that lies there. */
@@ -210,13 +217,21 @@ class ObjectRepository implements Repository {
   }
 
   #key(id: string, name: string): string {
-    if (!parseSnapshotId(id)) {
-      throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
-        hint: "List the snapshots of this job.",
-      });
-    }
+    assertId(id);
     return `${this.prefix}/${id}/${name}`;
   }
+}
+
+function assertId(id: string): void {
+  if (parseSnapshotId(id)) return;
+  throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
+    hint: "List the snapshots of this job.",
+  });
+}
+
+/** Tells a snapshot that is good as far as one can see, but closed. */
+function isLocked(error: OperationalError): boolean {
+  return error.code === "key-needed" || error.code === "wrong-key";
 }
 
 /** Tells a snapshot that cannot be used from a destination that cannot be read: the latter hides everything. */

@@ -12,11 +12,21 @@ export interface Marks {
 export interface SnapshotSummary
   extends Pick<Manifest, "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "source" | "safetyOf">,
     Marks {
+  readonly encrypted: boolean;
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
   /** Bytes of all volumes. */
   readonly storedBytes: number;
+}
+
+/** A snapshot that is encrypted to a key that nobody gave: what can be known without it. */
+export interface LockedSnapshot extends Marks {
+  readonly id: string;
+  /** Bytes of the volumes that are there. */
+  readonly storedBytes: number;
+  /** Why it is not open: `key-needed` or `wrong-key`. */
+  readonly error: OperationalError;
 }
 
 /** A folder with a manifest that cannot be used, and why. */
@@ -29,6 +39,7 @@ export interface DamagedSnapshot {
 export interface SnapshotList {
   readonly snapshots: readonly SnapshotSummary[];
   readonly damaged: readonly DamagedSnapshot[];
+  readonly locked: readonly LockedSnapshot[];
 }
 
 export function summaryOf(manifest: Manifest): SnapshotSummary {
@@ -41,6 +52,7 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     createdAt,
     consistency,
     source,
+    encrypted: manifest.encryption !== undefined,
     ...(safetyOf ? { safetyOf } : {}),
     tables: tables.length,
     rows: tables.reduce((sum, table) => sum + table.rows, 0),

@@ -1,10 +1,10 @@
 import { createHash, hash } from "node:crypto";
-import { decompressChunk } from "../archive/chunk-codec.ts";
+import type { OpenFile } from "../archive/age-keys.ts";
 import { TarWalk } from "../archive/tar-walk.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChunkPlace } from "./chunk-places.ts";
 import type { Manifest, Volume } from "./manifest.ts";
-import { readRange, type StoredObject } from "./open-snapshot-reader.ts";
+import { readChunk, readRange, type StoredObject } from "./open-snapshot-reader.ts";
 
 /** One thing that is wrong. */
 export interface Problem {
@@ -17,6 +17,8 @@ export interface Problem {
 
 export interface VolumeCheck {
   readonly manifest: Manifest;
+  /** Decrypts the chunks of an encrypted snapshot. */
+  readonly decrypt?: OpenFile | undefined;
   readonly volume: Volume;
   readonly object: StoredObject;
   /** The chunks to check, in the order of their offsets. */
@@ -42,7 +44,7 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
       if (size > volume.size) break;
       whole.update(part);
       tar.push(part);
-      capture.push(part);
+      await capture.push(part);
     }
   } catch (error) {
     signal.throwIfAborted();
@@ -60,6 +62,34 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
     }
   }
   return [...problems, ...capture.finish()];
+}
+
+/** Reads a whole object once and checks its size and SHA-256, whatever is in it. Problems are given, not thrown. */
+export async function verifyObject(
+  check: Pick<VolumeCheck, "volume" | "object" | "signal">,
+): Promise<readonly Problem[]> {
+  const { volume, object, signal } = check;
+  const whole = createHash("sha256");
+  let size = 0;
+  try {
+    for await (const part of object.destination.get(object.key, { signal })) {
+      size += part.length;
+      if (size > volume.size) break;
+      whole.update(part);
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof OperationalError)) throw error;
+    const problem = codeOf(error) === "not-found" ? "it is missing" : messageOf(error);
+    return [{ volume: volume.name, chunk: "", problem }];
+  }
+  const problem =
+    size !== volume.size
+      ? `it has ${size > volume.size ? "more" : size} bytes, not ${volume.size}`
+      : whole.digest("hex") === volume.sha256
+        ? undefined
+        : "its SHA-256 is not the one recorded";
+  return problem === undefined ? [] : [{ volume: volume.name, chunk: "", problem }];
 }
 
 /** Reads the given chunks only, each by its range, and the size of the volume. */
@@ -85,18 +115,22 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
   for (const chunk of check.chunks) {
     await attempt(chunk.label, async () => {
       const { offset, size } = chunk.ref;
-      return checkChunk(check.manifest, chunk, await readRange(object, offset, offset + size, signal));
+      return checkChunk(check, chunk, await readRange(object, offset, offset + size, signal));
     });
   }
   return problems;
 }
 
 /** Says what is wrong with the stored bytes of a chunk. */
-function checkChunk(manifest: Manifest, { ref, countsLines }: ChunkPlace, stored: Buffer): string | undefined {
+async function checkChunk(
+  content: Pick<VolumeCheck, "manifest" | "decrypt">,
+  { ref, countsLines }: ChunkPlace,
+  stored: Buffer,
+): Promise<string | undefined> {
   if (hash("sha256", stored) !== ref.sha256) return "its SHA-256 is not the one recorded";
   let raw: Buffer;
   try {
-    raw = decompressChunk(stored, ref.rawSize, manifest.compression.codec);
+    raw = await readChunk(content, stored, ref.rawSize);
   } catch (error) {
     return messageOf(error);
   }
@@ -122,7 +156,7 @@ class ChunkCapture {
     this.#check = check;
   }
 
-  push(part: Uint8Array): void {
+  async push(part: Uint8Array): Promise<void> {
     const end = this.#position + part.length;
     for (let chunk = this.#check.chunks[this.#next]; chunk; chunk = this.#check.chunks[this.#next]) {
       const { offset, size } = chunk.ref;
@@ -132,7 +166,7 @@ class ChunkCapture {
       const to = Math.min(offset + size, end);
       if (to > from) this.#buffer.set(part.subarray(from - this.#position, to - this.#position), from - offset);
       if (offset + size > end) break;
-      this.#finishChunk(chunk, this.#buffer);
+      await this.#finishChunk(chunk, this.#buffer);
     }
     this.#position = end;
   }
@@ -142,8 +176,8 @@ class ChunkCapture {
     return this.#problems;
   }
 
-  #finishChunk(chunk: ChunkPlace, stored: Buffer): void {
-    const problem = checkChunk(this.#check.manifest, chunk, stored);
+  async #finishChunk(chunk: ChunkPlace, stored: Buffer): Promise<void> {
+    const problem = await checkChunk(this.#check, chunk, stored);
     if (problem !== undefined) this.#say(chunk, problem);
     this.#next++;
     this.#buffer = undefined;

@@ -79,7 +79,7 @@ export async function findPrefixes(
     try {
       for await (const { key } of destination.list(`${jobFolder(job)}/`, { signal })) {
         const [folder, database, , object] = key.split("/");
-        if (object === "manifest.json") prefixes.add(`${folder}/${database}`);
+        if (object === "manifest.json" || object === "manifest.json.age") prefixes.add(`${folder}/${database}`);
       }
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;

@@ -5,6 +5,7 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
+import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
@@ -16,7 +17,8 @@ import type { Manifest } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
-import { type BackUpResult, backUp } from "./back-up.ts";
+import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import { checkNewestKey } from "./check-newest-key.ts";
 import { type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 
@@ -133,6 +135,8 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
     report({ type: "warning", message });
   };
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
+  const lock = await checkedLockOf(job, surroundings);
+  const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
   await using places = await openDestinations(job, surroundings);
   const [first] = places.failed;
@@ -141,8 +145,12 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
+    const [nearest] = places.destinations;
+    const doubt =
+      keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
+    if (doubt) warn(doubt);
     try {
-      const result = await backUpOne(options, { ...connection, database }, places);
+      const result = await backUpOne(options, { connection: { ...connection, database }, lock }, places);
       const fates = [
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
@@ -161,13 +169,14 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
 
 async function backUpOne(
   options: RunJobOptions,
-  connection: Connection,
+  { connection, lock }: Pick<BackUpOptions, "connection" | "lock">,
   places: OpenedDestinations,
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
   const spoolFolder = await spoolOf(options);
   return backUp({
     connection,
+    lock,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,
     stallTimeoutMs: options.stallTimeoutMs,

@@ -7,14 +7,18 @@ import { printSnapshots } from "../render/snapshots.ts";
 
 /** Shows the snapshots of a job; exit code 3 when one is damaged or a destination could not be read. */
 export const list: CommandAction = async (context, { args, options }) => {
-  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using job = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const snapshots: ListedSnapshot[] = [];
   const warnings: string[] = [];
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
-      const { destinations } = job;
-      const part = await listSnapshots({ destinations, prefix, signal: context.signal, report: progress.report });
+      const { destinations, keys } = job;
+      const part = await listSnapshots({ destinations, prefix, keys, signal: context.signal, report: progress.report });
       snapshots.push(...part.snapshots);
       warnings.push(...part.warnings);
     }

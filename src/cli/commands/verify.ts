@@ -16,14 +16,27 @@ export const verify: CommandAction = async (context, { args, options }) => {
   if (options.all && args[1] !== undefined) throw bothChosen();
   const sample = readShare(options.sample, "--sample");
   const id = options.all ? undefined : String(args[1] ?? "latest");
-  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using job = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const snapshots: VerifiedSnapshot[] = [];
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
-      const { destinations } = job;
+      const { destinations, keys } = job;
       const { signal, now } = context;
-      const result = await verifySnapshot({ destinations, prefix, id, sample, now, signal, report: progress.report });
+      const result = await verifySnapshot({
+        destinations,
+        prefix,
+        keys,
+        id,
+        sample,
+        now,
+        signal,
+        report: progress.report,
+      });
       snapshots.push(...result.snapshots);
     }
   }
@@ -33,9 +46,13 @@ export const verify: CommandAction = async (context, { args, options }) => {
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
   if (snapshots.length === 0) output.line("no snapshots yet");
-  for (const { id, destination, ok, chunks, bytes, sample, problems } of snapshots) {
+  for (const { id, destination, ok, chunks, bytes, sample, locked, problems } of snapshots) {
     const verdict = ok ? output.paint.green("good:") : output.paint.red("damaged:");
-    const part = sample < 1 ? `, a sample of ${Math.round(sample * 1000) / 10} %` : "";
+    const part = locked
+      ? ", closed: its chunks were not read"
+      : sample < 1
+        ? `, a sample of ${Math.round(sample * 1000) / 10} %`
+        : "";
     output.line(
       `${verdict} ${plain(id)} at ${plain(destination)}: ${formatPlural(chunks, "chunk")}, ${formatBytes(bytes)}${part}`,
     );
