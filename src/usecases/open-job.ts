@@ -1,6 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { openDestination } from "../destinations/open-destination.ts";
+import { openResilientDestination } from "../destinations/open-resilient-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
@@ -27,7 +27,7 @@ export async function openDestinations(
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        return stack.use(await openDestination({ ...settings, name }, { signal: surroundings.signal }));
+        return stack.use(await openResilientDestination({ ...settings, name }, { signal: surroundings.signal }));
       } catch (error) {
         if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
         failed.push({ name, error });
