@@ -39,8 +39,8 @@ export interface Repository {
   readonly prefix: string;
   /** A damaged or foreign manifest is reported as such and hides no other. Fails with kind `destination`. */
   list(options: Waiting): Promise<SnapshotList>;
-  /** Fails with kind `archive`: `not-found`, `future-version`, `invalid-manifest`; or `destination`. */
-  readManifest(id: string, options: Waiting): Promise<Manifest>;
+  /** `size` of the object where it is known. Fails with kind `archive`: `not-found`, `future-version`, `invalid-manifest`; or `destination`. */
+  readManifest(id: string, options: Waiting & { readonly size?: number }): Promise<Manifest>;
   /** Gives the id of the chosen snapshot; see find-snapshot.ts. */
   find(choice: SnapshotChoice, options: Waiting): Promise<string>;
   /** Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. */
@@ -114,17 +114,17 @@ class ObjectRepository implements Repository {
     const key = `${this.destination.name}/${info.key}`;
     const known = await this.#cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf(await this.readManifest(id, options));
+    const summary = summaryOf(await this.readManifest(id, { ...options, size: info.size }));
     await this.#cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
 
-  async readManifest(id: string, { signal }: Waiting): Promise<Manifest> {
+  async readManifest(id: string, { size, signal }: Waiting & { readonly size?: number }): Promise<Manifest> {
     const key = this.#key(id, MANIFEST_NAME);
     const place = `${this.destination.name}/${key}`;
     let bytes: Buffer;
     try {
-      bytes = await collectBytes(this.destination.get(key, { signal }), MAX_MANIFEST_BYTES, place);
+      bytes = await collectBytes(this.destination.get(key, { size, signal }), MAX_MANIFEST_BYTES, place);
     } catch (error) {
       if (codeOf(error) !== "not-found") throw error;
       throw archiveError(

@@ -37,7 +37,7 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
   const say = (problem: string) => problems.push({ volume: volume.name, chunk: "", problem });
   let size = 0;
   try {
-    for await (const part of object.destination.get(object.key, { signal })) {
+    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
       size += part.length;
       if (size > volume.size) break;
       whole.update(part);

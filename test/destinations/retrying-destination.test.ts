@@ -8,7 +8,7 @@ import { destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import type { RetryClock, RetryLimits } from "../../src/destinations/retry-attempts.ts";
 import { RetryingDestination } from "../../src/destinations/retrying-destination.ts";
-import { type Fault, FaultDestination, type Schedule, scripted } from "../support/fault-destination.ts";
+import { altered, type Fault, FaultDestination, type Schedule, scripted } from "../support/fault-destination.ts";
 import {
   describeDestination,
   expectReason,
@@ -328,7 +328,7 @@ describe("a get that is cut", () => {
     const large = randomBytes(12 * 1024 * 1024);
     const inner = await localAt(join(base, fresh()));
     await inner.put("key", sliced(large, 1024 * 1024), { size: large.length, signal });
-    const cutting: Destination = Object.assign(Object.create(inner), {
+    const cutting = altered(inner, {
       stat: inner.stat.bind(inner),
       async *get(key: string, options: GetOptions) {
         const start = options.range?.start ?? 0;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Destination, destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { WatchdogDestination, type WatchdogLimits } from "../../src/destinations/watchdog-destination.ts";
-import { FaultDestination, type Operation, scripted } from "../support/fault-destination.ts";
+import { altered, FaultDestination, type Operation, scripted } from "../support/fault-destination.ts";
 import { describeDestination, expectReason, failureOf, fresh, listKeys, put, readAll, sliced } from "./contract.ts";
 
 const signal = new AbortController().signal;
@@ -116,7 +116,7 @@ describe("a watchdog", () => {
   test("does not bark at a slow destination that moves on", async () => {
     const { real } = await stuckIn("stat", "stall");
     const bytes = randomBytes(600_000);
-    const slow: Destination = Object.assign(Object.create(real), {
+    const slow = altered(real, {
       put: (key: string, open: () => AsyncIterable<Uint8Array>, options: Parameters<Destination["put"]>[2]) =>
         real.put(
           key,
@@ -140,7 +140,7 @@ describe("a watchdog", () => {
   test("lets a put that was given up remove what it left before it says so", async () => {
     const { real } = await stuckIn("stat", "stall");
     let tidied = false;
-    const tidy: Destination = Object.assign(Object.create(real), {
+    const tidy = altered(real, {
       async put(_key: string, _open: unknown, options: { signal: AbortSignal }) {
         await new Promise((resolve) => options.signal.addEventListener("abort", resolve));
         await pause(LIMITS.graceMs / 4);
@@ -157,7 +157,7 @@ describe("a watchdog", () => {
 
   test("takes a put for stored that ends well at the last moment", async () => {
     const { real } = await stuckIn("stat", "stall");
-    const late: Destination = Object.assign(Object.create(real), {
+    const late = altered(real, {
       async put(...[key, open, options]: Parameters<Destination["put"]>) {
         await new Promise((resolve) => options.signal.addEventListener("abort", resolve));
         await real.put(key, open, { ...options, signal });

@@ -55,10 +55,28 @@ export function scripted(...lines: readonly ScriptLine[]): Schedule {
   };
 }
 
-/** Draws a fault with probability `rate` for each call, the same ones for the same seed. */
-export function seeded(seed: number, rate: number, faults: readonly Fault[]): Schedule {
+const ERRORS = (["unreachable", "busy", "failed", "denied", "full"] as const).map((code) => ({
+  kind: "error" as const,
+  code,
+}));
+
+const POSSIBLE: Readonly<Record<Operation, readonly Fault["kind"][]>> = {
+  put: ["stall", "deaf", "short", "flip", "lost", "twice"],
+  get: ["stall", "deaf", "short", "flip", "lost"],
+  stat: ["stall", "deaf"],
+  list: ["stall", "deaf", "omit", "duplicate", "stale"],
+  remove: ["stall", "deaf", "lost", "twice"],
+};
+
+/** Draws one of all possible faults with probability `rate` for each call, the same ones for the same seed. */
+export function seeded(seed: number, rate: number): Schedule {
   const random = randomOf(seed);
-  return () => (random() < rate ? faults[Math.floor(random() * faults.length)] : undefined);
+  return ({ operation }) => {
+    const lies = POSSIBLE[operation].map((kind) => ({ kind }) as Fault);
+    const faults = random() < 0.5 ? lies : ERRORS;
+    const fault = faults[Math.floor(random() * faults.length)];
+    return random() < rate ? fault : undefined;
+  };
 }
 
 /** Answers `busy` to `length` calls in a row, again and again after `calm` calls. */
@@ -249,6 +267,20 @@ export class FaultDestination implements Destination {
   #error(verb: string, key: string, code: DestinationReason): Error {
     return destinationError(`cannot ${verb} ${this.name}/${key}: it was made to fail`, code);
   }
+}
+
+/** A destination that does some things in another way. */
+export function altered(inner: Destination, changes: Partial<Destination>): Destination {
+  return {
+    name: inner.name,
+    put: (key, open, options) => inner.put(key, open, options),
+    get: (key, options) => inner.get(key, options),
+    stat: (key, options) => inner.stat(key, options),
+    list: (prefix, options) => inner.list(prefix, options),
+    remove: (key, options) => inner.remove(key, options),
+    [Symbol.asyncDispose]: () => inner[Symbol.asyncDispose]() as Promise<void>,
+    ...changes,
+  };
 }
 
 /** Rejects when the signal is aborted; without one it never settles. */
