@@ -26,7 +26,8 @@ export interface VolumeCheck {
 
 /**
  * Reads a whole volume once and checks its size, its SHA-256, its tar structure and all its chunks.
- * Problems are given, not thrown; only an abort and a mistake in the program are thrown.
+ * Problems are given, not thrown; only an abort, a mistake in the program and a destination that does not answer are
+ * thrown: that says nothing about the bytes.
  */
 export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem[]> {
   const { volume, object, signal } = check;
@@ -46,7 +47,7 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
     }
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof OperationalError)) throw error;
+    if (!isVerdict(error)) throw error;
     say(codeOf(error) === "not-found" ? "it is missing" : messageOf(error));
     return problems;
   }
@@ -72,7 +73,7 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
       if (problem !== undefined) problems.push({ volume: volume.name, chunk, problem });
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
+      if (!isVerdict(error)) throw error;
       problems.push({ volume: volume.name, chunk, problem: error.message });
     }
   };
@@ -89,6 +90,11 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
     });
   }
   return problems;
+}
+
+/** Tells an error that says something about the stored bytes from one that only says that they could not be asked for. */
+function isVerdict(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && error.code !== "unreachable" && error.code !== "busy";
 }
 
 /** Says what is wrong with the stored bytes of a chunk. */

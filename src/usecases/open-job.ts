@@ -67,7 +67,10 @@ function noSuchDestination(job: Job, name: string): OperationalError {
   });
 }
 
-/** Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations. */
+/**
+ * Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations.
+ * Fails with kind `destination` when none is found and not every destination could be asked.
+ */
 export async function findPrefixes(
   job: string,
   destinations: readonly Destination[],
@@ -86,6 +89,7 @@ export async function findPrefixes(
       errors.push(error);
     }
   }
-  if (errors.length > 0 && errors.length === destinations.length) throw errors[0];
+  // Those that answered have none: nobody knows what the others have.
+  if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();
 }
