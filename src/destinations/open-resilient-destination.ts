@@ -3,7 +3,7 @@ import type { DestinationSettings } from "./destination-settings.ts";
 import { openDestination, type OpenDestinationOptions } from "./open-destination.ts";
 import { Attempts, knownError, type RetryClock, type RetryLimits, SYSTEM_CLOCK } from "./retry-attempts.ts";
 import { RetryingDestination } from "./retrying-destination.ts";
-import { ThrottledDestination } from "./throttled-destination.ts";
+import { sliceBytesOf, ThrottledDestination } from "./throttled-destination.ts";
 import { WatchdogDestination, type WatchdogLimits } from "./watchdog-destination.ts";
 
 /** About a minute in all, two at most: a server that starts anew is waited for, one that is gone does not hold up a night. */
@@ -53,6 +53,9 @@ export async function openResilientDestination(
  */
 export function makeResilient(real: Destination, options: ResilienceOptions = {}): Destination {
   const { retry = RETRY_LIMITS, watchdog = WATCHDOG_LIMITS, bandwidth, clock } = options;
-  const line = bandwidth === undefined ? real : new ThrottledDestination(real, bandwidth, clock);
-  return new RetryingDestination(new WatchdogDestination(line, watchdog), retry, clock ? { clock } : {});
+  const isLimited = bandwidth !== undefined;
+  const line = isLimited ? new ThrottledDestination(real, bandwidth, clock) : real;
+  // A put must be seen to move on a slow line too.
+  const watched = new WatchdogDestination(line, watchdog, isLimited ? sliceBytesOf(bandwidth) : undefined);
+  return new RetryingDestination(watched, retry, { clock });
 }

@@ -23,6 +23,12 @@ const REMEMBERED_KEYS = 100_000;
 /** A transfer that came so much further since it last failed may fail as often again. */
 const PROGRESS_BYTES = 1024 * 1024;
 
+export interface RetryingOptions {
+  readonly clock?: RetryClock | undefined;
+  /** Keys of one listing that are kept, so that it can be started anew. */
+  readonly rememberedKeys?: number | undefined;
+}
+
 interface Waiting {
   readonly signal: AbortSignal;
 }
@@ -50,7 +56,7 @@ export class RetryingDestination implements Destination {
   constructor(
     inner: Destination,
     limits: RetryLimits,
-    { clock = SYSTEM_CLOCK, rememberedKeys = REMEMBERED_KEYS }: { clock?: RetryClock; rememberedKeys?: number } = {},
+    { clock = SYSTEM_CLOCK, rememberedKeys = REMEMBERED_KEYS }: RetryingOptions = {},
   ) {
     this.name = inner.name;
     this.#inner = inner;

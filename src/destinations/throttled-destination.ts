@@ -49,9 +49,15 @@ export class ThrottledDestination implements Destination {
   }
 }
 
-const MOST_SLICE_BYTES = 64 * 1024;
+const MOST_SLICE_BYTES = 1024 * 1024;
 const LEAST_SLICE_BYTES = 1024;
-const SLICES_PER_SECOND = 20;
+const SLICES_PER_SECOND = 4;
+
+/** How much passes at once: protocols that wait for each piece want large ones, a smooth line wants several per second. */
+export function sliceBytesOf(bytesPerSecond: number): number {
+  return Math.max(LEAST_SLICE_BYTES, Math.min(MOST_SLICE_BYTES, Math.floor(bytesPerSecond / SLICES_PER_SECOND)));
+}
+
 /** Timers are late: what was missed by no more than this is made up for. */
 const CREDIT_MS = 100;
 /** A shorter wait is put off until it is worth a timer. */
@@ -60,7 +66,6 @@ const LEAST_WAIT_MS = 4;
 /** Hands out the time of a line to its users, in the order in which they ask. */
 class Bandwidth {
   readonly #bytesPerSecond: number;
-  readonly #sliceBytes: number;
   readonly #clock: Clock;
   /** When everything that was handed out will have gone through. */
   #freeAt: number | undefined;
@@ -69,25 +74,26 @@ class Bandwidth {
     if (!(bytesPerSecond > 0)) throw new RangeError(`not a bandwidth: ${bytesPerSecond}`);
     this.#bytesPerSecond = bytesPerSecond;
     this.#clock = clock;
-    const fair = Math.floor(bytesPerSecond / SLICES_PER_SECOND);
-    this.#sliceBytes = Math.max(LEAST_SLICE_BYTES, Math.min(MOST_SLICE_BYTES, fair));
   }
 
   /** Passes bytes on as fast as the line allows. */
   async *slow(bytes: AsyncIterable<Uint8Array>, { signal }: Waiting): AsyncIterable<Uint8Array> {
+    const sliceBytes = sliceBytesOf(this.#bytesPerSecond);
     for await (const part of bytes) {
-      for (const slice of slicesOf(part, this.#sliceBytes)) {
+      for (const slice of slicesOf(part, sliceBytes)) {
         await this.#take(slice.length, signal);
         yield slice;
       }
     }
   }
 
+  /** Waits until these bytes, and all that were handed out before, would have gone through. */
   async #take(bytes: number, signal: AbortSignal): Promise<void> {
     const now = this.#clock.now();
     const start = Math.max(this.#freeAt ?? now, now - CREDIT_MS);
-    this.#freeAt = start + (bytes * 1000) / this.#bytesPerSecond;
-    if (start - now >= LEAST_WAIT_MS) await this.#clock.wait(start - now, { signal });
+    const end = start + (bytes * 1000) / this.#bytesPerSecond;
+    this.#freeAt = end;
+    if (end - now >= LEAST_WAIT_MS) await this.#clock.wait(end - now, { signal });
   }
 }
 

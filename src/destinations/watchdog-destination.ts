@@ -23,8 +23,8 @@ interface Waiting {
   readonly signal: AbortSignal;
 }
 
-/** So often a put must move on: small enough for the slowest line that is worth using. */
-const SLICE_BYTES = 64 * 1024;
+/** What a put must move within `stallMs`, unless its line is known to be slower. */
+const SLICE_BYTES = 1024 * 1024;
 
 /**
  * Gives up what stands still and reports it as `unreachable`, whether the destination heeds its signal or not.
@@ -35,11 +35,13 @@ export class WatchdogDestination implements Destination {
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
   readonly #inner: Destination;
   readonly #limits: WatchdogLimits;
+  readonly #sliceBytes: number;
 
-  constructor(inner: Destination, limits: WatchdogLimits) {
+  constructor(inner: Destination, limits: WatchdogLimits, sliceBytes = SLICE_BYTES) {
     this.name = inner.name;
     this.#inner = inner;
     this.#limits = limits;
+    this.#sliceBytes = sliceBytes;
     if (inner.removeUnfinished) {
       this.removeUnfinished = (prefix, options) =>
         this.#answer(
@@ -52,12 +54,13 @@ export class WatchdogDestination implements Destination {
 
   async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
     const { stallMs, answerMs, graceMs } = this.#limits;
+    const sliceBytes = this.#sliceBytes;
     options.signal.throwIfAborted();
     using watch = new Watch(`write ${this.name}/${key}`, options.signal);
     async function* watched() {
       watch.stop();
       for await (const part of open()) {
-        for (const slice of slicesOf(part, SLICE_BYTES)) {
+        for (const slice of slicesOf(part, sliceBytes)) {
           watch.start(stallMs);
           yield slice;
           watch.stop();

@@ -68,12 +68,16 @@ describe("a destination of a job", () => {
   });
 
   test("does not take a throttled transfer for a stalled one", async () => {
-    const there = makeResilient(await localAt(join(base, fresh())), { ...QUICK, bandwidth: 60_000 });
-    const bytes = randomBytes(60_000);
+    // A piece every 250 ms, and four transfers that share the line.
+    const patient = { ...QUICK, watchdog: { stallMs: 2000, answerMs: 2000, graceMs: 100 } };
+    const there = makeResilient(await localAt(join(base, fresh())), { ...patient, bandwidth: 60_000 });
+    const bytes = randomBytes(30_000);
 
-    await there.put("key", sliced(bytes, 4_000), { size: bytes.length, signal });
+    const keys = ["a", "b", "c", "d"];
 
-    expect((await readAll(there, "key")).equals(bytes)).toBe(true);
+    await Promise.all(keys.map((key) => there.put(key, sliced(bytes, 60_000), { size: bytes.length, signal })));
+
+    expect((await readAll(there, "a")).equals(bytes)).toBe(true);
   });
 
   test("is tried a few times when it refuses the connection", async () => {

@@ -131,7 +131,10 @@ describe("a watchdog", () => {
     });
     const startedAt = performance.now();
 
-    await new WatchdogDestination(slow, LIMITS).put("key", sliced(bytes, 600_000), { size: bytes.length, signal });
+    await new WatchdogDestination(slow, LIMITS, 65_536).put("key", sliced(bytes, 600_000), {
+      size: bytes.length,
+      signal,
+    });
 
     expect(performance.now() - startedAt).toBeGreaterThan(LIMITS.answerMs);
     expect((await readAll(real, "key")).equals(bytes)).toBe(true);
