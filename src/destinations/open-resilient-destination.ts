@@ -6,14 +6,28 @@ import { RetryingDestination } from "./retrying-destination.ts";
 import { sliceBytesOf, ThrottledDestination } from "./throttled-destination.ts";
 import { WatchdogDestination, type WatchdogLimits } from "./watchdog-destination.ts";
 
-/** About a minute in all, two at most: a server that starts anew is waited for, one that is gone does not hold up a night. */
-const RETRY_LIMITS: RetryLimits = { attempts: 8, failedAttempts: 3, firstDelayMs: 1000, maxDelayMs: 60_000 };
+const MINUTE_MS = 60_000;
+
+/** About a minute in all, two at most: a server that starts anew is waited for, one that is gone does not hold up the rest. */
+const RETRY_LIMITS: RetryLimits = {
+  attempts: 8,
+  failedAttempts: 3,
+  firstDelayMs: 1000,
+  maxDelayMs: MINUTE_MS,
+  patienceMs: 10 * MINUTE_MS,
+};
 
 /** A destination that is not there when a command begins is given up soon: somebody may be waiting before the screen. */
-const OPEN_RETRY_LIMITS: RetryLimits = { attempts: 3, failedAttempts: 1, firstDelayMs: 1000, maxDelayMs: 2000 };
+const OPEN_RETRY_LIMITS: RetryLimits = {
+  attempts: 3,
+  failedAttempts: 1,
+  firstDelayMs: 1000,
+  maxDelayMs: 2000,
+  patienceMs: MINUTE_MS,
+};
 
 /** Object stores may need minutes to put together what was sent in parts. */
-const WATCHDOG_LIMITS: WatchdogLimits = { stallMs: 120_000, answerMs: 300_000, graceMs: 10_000 };
+const WATCHDOG_LIMITS: WatchdogLimits = { stallMs: 2 * MINUTE_MS, answerMs: 5 * MINUTE_MS, graceMs: 10_000 };
 
 export interface ResilienceOptions {
   readonly retry?: RetryLimits | undefined;

@@ -11,6 +11,8 @@ export interface RetryLimits {
   readonly firstDelayMs: number;
   /** Upper bound of every wait. */
   readonly maxDelayMs: number;
+  /** No try begins so long after the operation began or last got on: tries that stall are long. */
+  readonly patienceMs: number;
 }
 
 /** What retrying takes from the world around it. */
@@ -49,6 +51,7 @@ export class Attempts {
   readonly #clock: RetryClock;
   readonly #circuit: Circuit;
   readonly #startedAt: number;
+  #patientFrom: number;
   #total = 0;
   #inARow = 0;
   #failed = 0;
@@ -58,6 +61,7 @@ export class Attempts {
     this.#clock = clock;
     this.#circuit = circuit;
     this.#startedAt = clock.now();
+    this.#patientFrom = this.#startedAt;
   }
 
   /** The destination answered as it should. */
@@ -70,6 +74,7 @@ export class Attempts {
     this.succeed();
     this.#inARow = 0;
     this.#failed = 0;
+    this.#patientFrom = this.#clock.now();
   }
 
   /**
@@ -82,15 +87,20 @@ export class Attempts {
     this.#inARow++;
     if (!(error instanceof OperationalError) || error.kind !== "destination" || !PASSING.has(error.code)) throw error;
     if (error.code === "failed") this.#failed++;
-    const { attempts, failedAttempts, firstDelayMs, maxDelayMs } = this.#limits;
-    const isLast = this.#inARow >= attempts || this.#failed >= failedAttempts;
-    if (isLast || this.#circuit.isOpen) {
+    if (this.#isLast() || this.#circuit.isOpen) {
       if (error.code === "unreachable") this.#circuit.isOpen = true;
       throw this.#exhausted(error);
     }
+    const { firstDelayMs, maxDelayMs } = this.#limits;
     const bound = Math.min(maxDelayMs, firstDelayMs * 2 ** (this.#inARow - 1));
     await this.#clock.wait(Math.floor(this.#clock.random() * bound), { signal });
     signal.throwIfAborted();
+  }
+
+  #isLast(): boolean {
+    const { attempts, failedAttempts, patienceMs } = this.#limits;
+    if (this.#inARow >= attempts || this.#failed >= failedAttempts) return true;
+    return this.#clock.now() - this.#patientFrom >= patienceMs;
   }
 
   #exhausted(error: OperationalError): OperationalError {
@@ -114,8 +124,14 @@ export function knownError(error: unknown, action: string, signal: AbortSignal):
   signal.throwIfAborted();
   if (error instanceof OperationalError) return error;
   if (isAbort(error)) return destinationError(`cannot ${action}: it was cut off`, "unreachable", { cause: error });
+  if (isCutFetch(error)) return destinationError(`cannot ${action}: it was cut off`, "unreachable", { cause: error });
   if (!(error instanceof Error) || isMistake(error)) return error;
   return destinationError(`cannot ${action}: ${error.message}`, "failed", { cause: error });
+}
+
+/** Node's `fetch` reports a cut line as a TypeError. */
+function isCutFetch(error: unknown): boolean {
+  return error instanceof TypeError && (error.message === "fetch failed" || error.message === "terminated");
 }
 
 function isMistake(error: Error): boolean {

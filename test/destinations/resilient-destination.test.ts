@@ -15,7 +15,7 @@ import { describeDestination, expectReason, failureOf, fresh, put, readAll, slic
 
 const signal = new AbortController().signal;
 const QUICK: ResilienceOptions = {
-  retry: { attempts: 5, failedAttempts: 3, firstDelayMs: 2, maxDelayMs: 10 },
+  retry: { attempts: 5, failedAttempts: 3, firstDelayMs: 2, maxDelayMs: 10, patienceMs: 60_000 },
   watchdog: { stallMs: 150, answerMs: 300, graceMs: 100 },
 };
 
@@ -40,7 +40,10 @@ describeDestination("a destination of a job", async () => {
 
 describeDestination("a destination that is busy again and again", async () => {
   const path = await mkdtemp(join(tmpdir(), "rowkeep-resilient-"));
-  const patient = { ...QUICK, retry: { attempts: 20, failedAttempts: 3, firstDelayMs: 1, maxDelayMs: 5 } };
+  const patient = {
+    ...QUICK,
+    retry: { attempts: 20, failedAttempts: 3, firstDelayMs: 1, maxDelayMs: 5, patienceMs: 60_000 },
+  };
   const open = async () =>
     makeResilient(new FaultDestination(await localAt(path), { schedule: storms(3, 2) }), patient);
   return {

@@ -26,7 +26,7 @@ withPrograms(["sshd", "ssh-keygen"], () => {
         privateKey: server.privateKey,
         hostKey: server.hostKey,
       },
-      { retry: { attempts: 4, failedAttempts: 2, firstDelayMs: 20, maxDelayMs: 100 }, signal },
+      { retry: { attempts: 4, failedAttempts: 2, firstDelayMs: 20, maxDelayMs: 100, patienceMs: 60_000 }, signal },
     );
   });
   afterAll(async () => {

@@ -22,10 +22,10 @@ import {
 } from "./contract.ts";
 
 const signal = new AbortController().signal;
-const LIMITS: RetryLimits = { attempts: 4, failedAttempts: 2, firstDelayMs: 100, maxDelayMs: 250 };
+const LIMITS: RetryLimits = { attempts: 4, failedAttempts: 2, firstDelayMs: 100, maxDelayMs: 250, patienceMs: 60_000 };
 
 /** A clock that notes how long it was to wait, and goes on at once. */
-function quickClock(random = () => 0.5): RetryClock & { readonly waits: number[] } {
+function quickClock(random = () => 0.5): RetryClock & { readonly waits: number[]; random: () => number } {
   const waits: number[] = [];
   let now = 0;
   return {
@@ -131,6 +131,18 @@ describe("a retrying destination", () => {
     ]);
   });
 
+  test("begins no further try when its patience is at an end, unless it got on", async () => {
+    const { there, faults, clock } = await faulty(scripted({ operation: "stat", fault: error("busy"), times: 99 }));
+    clock.random = () => 0.99;
+    const impatient = new RetryingDestination(faults, { ...LIMITS, attempts: 99, patienceMs: 400 }, { clock });
+
+    const failure = await failureOf(impatient.stat("key", { signal }));
+
+    expect(there.name).toBe(impatient.name);
+    expect(failure.message).toMatch(/\(tried 4 times in 0\.5 s\)$/);
+    expect(clock.waits).toEqual([99, 198, 247]);
+  });
+
   test("gives up sooner what failed for an unknown reason", async () => {
     const { there, faults } = await faulty(scripted({ operation: "remove", fault: error("failed"), times: 99 }));
 
@@ -172,7 +184,12 @@ describe("a retrying destination", () => {
     const faults = new FaultDestination(await localAt(join(base, fresh())), {
       schedule: () => error("busy"),
     });
-    const there = new RetryingDestination(faults, { ...LIMITS, firstDelayMs: 1e6, maxDelayMs: 1e6 });
+    const there = new RetryingDestination(faults, {
+      ...LIMITS,
+      firstDelayMs: 1e6,
+      maxDelayMs: 1e6,
+      patienceMs: 60_000,
+    });
     const stop = new AbortController();
     const reason = new DOMException("enough", "AbortError");
     const startedAt = performance.now();
@@ -196,15 +213,19 @@ describe("a retrying destination", () => {
       });
 
     const outcomes = await Promise.allSettled(
-      [new Error("socket hang up"), new DOMException("cut", "AbortError"), new TypeError("x is not a function")].map(
-        (thrown) => throwing(thrown).stat("key", { signal }),
-      ),
+      [
+        new Error("socket hang up"),
+        new DOMException("cut", "AbortError"),
+        new TypeError("fetch failed"),
+        new TypeError("x is not a function"),
+      ].map((thrown) => throwing(thrown).stat("key", { signal })),
     );
 
     expect(outcomes.map((outcome) => (outcome as PromiseRejectedResult).reason)).toMatchObject([
       { kind: "destination", code: "failed" },
       { kind: "destination", code: "unreachable" },
-      { name: "TypeError" },
+      { kind: "destination", code: "unreachable" },
+      { name: "TypeError", message: "x is not a function" },
     ]);
   });
 });

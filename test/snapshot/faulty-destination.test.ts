@@ -15,7 +15,7 @@ import { untruthsOf } from "../support/truth.ts";
 import { createFolder, ID, never, PREFIX, type TestFolder, writeSample } from "./sample-snapshot.ts";
 
 const PATIENCE = {
-  retry: { attempts: 3, failedAttempts: 2, firstDelayMs: 1, maxDelayMs: 2 },
+  retry: { attempts: 3, failedAttempts: 2, firstDelayMs: 1, maxDelayMs: 2, patienceMs: 60_000 },
   watchdog: { stallMs: 100, answerMs: 150, graceMs: 50 },
 };
 /** For many rounds: what is given up too soon only adds to the faults. */

@@ -32,7 +32,7 @@ const PREFIX = "shop/shop";
 const VOLUME = /volume-0001\.tar$/;
 const MANIFEST = /manifest\.json$/;
 const PATIENCE = {
-  retry: { attempts: 3, failedAttempts: 2, firstDelayMs: 1, maxDelayMs: 2 },
+  retry: { attempts: 3, failedAttempts: 2, firstDelayMs: 1, maxDelayMs: 2, patienceMs: 60_000 },
   watchdog: { stallMs: 200, answerMs: 250, graceMs: 50 },
 };
 /** For many rounds: what is given up too soon only adds to the faults. */
