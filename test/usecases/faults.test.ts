@@ -96,6 +96,27 @@ const idsOf = async (destination: Destination) => {
   return listed.snapshots.map(({ id }) => id);
 };
 
+/** What a restore must bring back. */
+const digest = "select md5(string_agg(o::text, ',' order by id)) from orders o";
+
+async function restore(destinations: readonly Destination[]): Promise<RestoreResult> {
+  const where = { destinations, prefix: PREFIX, signal };
+  const located = await locateSnapshot({ ...where, choice: { name: "latest" } });
+  await using reader = openSnapshotReader({ ...where, ...located });
+  return await restoreSnapshot({
+    reader,
+    target: connectionOfUrl(database.url),
+    isNamed: false,
+    planOnly: false,
+    confirm: async () => true,
+    allowConversion: false,
+    ignoreMissing: false,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+  });
+}
+
 describe("a run", () => {
   test.each<[string, Fault]>([
     ["a cut line", error("unreachable")],
@@ -295,26 +316,6 @@ describe("verify", () => {
 });
 
 describe("a restore", () => {
-  const digest = "select md5(string_agg(o::text, ',' order by id)) from orders o";
-
-  async function restore(destinations: readonly Destination[]): Promise<RestoreResult> {
-    const where = { destinations, prefix: PREFIX, signal };
-    const located = await locateSnapshot({ ...where, choice: { name: "latest" } });
-    await using reader = openSnapshotReader({ ...where, ...located });
-    return await restoreSnapshot({
-      reader,
-      target: connectionOfUrl(database.url),
-      isNamed: false,
-      planOnly: false,
-      confirm: async () => true,
-      allowConversion: false,
-      ignoreMissing: false,
-      stallTimeoutMs: 60_000,
-      signal,
-      report: () => undefined,
-    });
-  }
-
   test.each<[string, Fault]>([
     ["a cut line", error("unreachable")],
     ["a busy server", error("busy")],
@@ -377,6 +378,18 @@ test("whatever goes wrong wherever, every command ends well or with its error, a
       expect(failure, `${name}, seed ${seed}`).toBeInstanceOf(OperationalError);
       outcomes.add(`${(failure as OperationalError).kind} ${(failure as OperationalError).code}`);
     }
+
+    const before = await database.query(digest);
+    await database.query("update orders set note = note || 'x' where id = 7");
+    const damaged = await database.query(digest);
+    const isRestored = await restore(destinations).then(
+      () => true,
+      (failure: unknown) => {
+        expect(failure, `restore, seed ${seed}`).toBeInstanceOf(OperationalError);
+        return false;
+      },
+    );
+    expect(await database.query(digest), `restore, seed ${seed}`).toEqual(isRestored ? before : damaged);
 
     for (const { real, faults } of [one, two]) {
       faults.schedule = undefined;
