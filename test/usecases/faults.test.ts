@@ -14,6 +14,7 @@ import { findPrefixes } from "../../src/usecases/open-job.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { showSnapshot } from "../../src/usecases/show-snapshot.ts";
+import { findSafetySnapshot, markUndone, takeSafetySnapshot } from "../../src/usecases/safety-snapshot.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import {
@@ -221,6 +222,40 @@ describe("list and show", () => {
     expect(both.warnings).toEqual([expect.stringContaining("is not in the list")]);
     expect(await failureOf(listSnapshots({ ...options, destinations: [bad.there] }))).toMatchObject({ exitCode: 6 });
   });
+});
+
+test("an undo that is done stays done when a destination cannot take its mark", async () => {
+  await using bad = await place();
+  await using good = await place();
+  const id = await takeSafetySnapshot(
+    {
+      connection: connectionOfUrl(database.url),
+      job: "shop",
+      prefix: PREFIX,
+      destinations: [bad.there, good.there],
+      spoolFolder: join(good.folder, "spool"),
+      restoredSnapshot: "20261121T020000Z-full",
+      stallTimeoutMs: 60_000,
+      signal,
+      report: () => undefined,
+    },
+    [{ schema: "public", name: "orders" }],
+    {
+      engine: "postgres",
+      version: "18.4",
+      database: database.name,
+      encoding: "UTF8",
+      user: "postgres",
+      isReplica: false,
+    },
+  );
+  const where = { job: "shop", destinations: [bad.there, good.there], prefix: PREFIX, signal };
+  bad.faults.schedule = always("put", error("denied"));
+
+  const warnings = await markUndone(await findSafetySnapshot(where), PREFIX, { now: new Date(), signal });
+
+  expect(warnings).toEqual([expect.stringContaining(`does not know that ${id} was put back`)]);
+  await expect(findSafetySnapshot(where)).rejects.toMatchObject({ code: "nothing-to-undo" });
 });
 
 test("nobody is told that there is no snapshot while a destination that may have one does not answer", async () => {
