@@ -15,6 +15,8 @@ export interface OpenedJob extends AsyncDisposable {
   readonly databases: readonly JobDatabase[];
   /** In the order of the job file; only the one of `--from` when that was given. */
   readonly destinations: readonly Destination[];
+  /** Those that could not be opened; people were warned. */
+  readonly unopened: readonly { readonly name: string; readonly error: OperationalError }[];
 }
 
 export interface OpenJobOptions {
@@ -38,6 +40,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     name: job.name,
     databases: prefixes.map((prefix) => ({ name: prefix.slice(prefix.indexOf("/") + 1), prefix })),
     destinations: opened.destinations,
+    unopened: opened.failed,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }

@@ -18,7 +18,10 @@ export const verify: CommandAction = async (context, { args, options }) => {
   const id = options.all ? undefined : String(args[1] ?? "latest");
   await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
   const snapshots: VerifiedSnapshot[] = [];
-  const unread: VerifyResult["unread"][number][] = [];
+  const unread: VerifyResult["unread"][number][] = job.unopened.map(({ name, error }) => ({
+    destination: name,
+    error,
+  }));
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
