@@ -140,6 +140,20 @@ describe("a watchdog", () => {
     expect((await readAll(real, "key")).equals(bytes)).toBe(true);
   });
 
+  test.each([0, 5])("ends a put of %i bytes that took them all and is never acknowledged", async (size) => {
+    const { real } = await stuckIn("stat", "stall");
+    const mute = altered(real, {
+      async put(_key, open) {
+        await Array.fromAsync(open()); // five bytes
+        await new Promise(() => undefined);
+      },
+    });
+
+    const failure = await failureOf(put(new WatchdogDestination(mute, LIMITS), "key", "x".repeat(size)));
+
+    expectReason(failure, "unreachable");
+  });
+
   test("lets a put that was given up remove what it left before it says so", async () => {
     const { real } = await stuckIn("stat", "stall");
     let tidied = false;
