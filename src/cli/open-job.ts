@@ -21,6 +21,8 @@ export interface OpenedJob extends AsyncDisposable {
   readonly destinations: readonly Destination[];
   /** What opens encrypted snapshots, as far as the job or `--identity` names it. */
   readonly keys: KeyRing | undefined;
+  /** Those that could not be opened; people were warned. */
+  readonly unopened: readonly { readonly name: string; readonly error: OperationalError }[];
 }
 
 export interface OpenJobOptions {
@@ -48,6 +50,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     databases: prefixes.map((prefix) => ({ name: prefix.slice(prefix.indexOf("/") + 1), prefix })),
     destinations: opened.destinations,
     keys,
+    unopened: opened.failed,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }

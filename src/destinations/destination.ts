@@ -26,6 +26,8 @@ export interface PutOptions {
 export interface GetOptions {
   /** Bytes from `start` (inclusive) to `end` (exclusive), both within the object. */
   readonly range?: { readonly start: number; readonly end: number } | undefined;
+  /** Size of the whole object where the caller knows it: a read that is taken up again belongs to an object of this size. */
+  readonly size?: number | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseByteSize } from "../base/byte-size.ts";
 
 // Every field is described for the people who see it in an editor: the JSON Schema is generated from this file.
 
@@ -28,14 +29,26 @@ const source = z
   })
   .describe("The database that is backed up.");
 
-const name = text("How the destination is called in --from and in results.").optional();
+/** Below this a transfer could not be told from one that stands still. */
+const LEAST_BANDWIDTH = 10_000;
+
+/** What every destination has. */
+const common = {
+  name: text("How the destination is called in --from and in results.").optional(),
+  bandwidth: z
+    .string()
+    .regex(/^\d{1,9}(\.\d{1,6})? ?([KMG]i?)?B$/i, 'must be a size with a unit: "10MB", "800kB", "2MiB"')
+    .refine((text) => (parseByteSize(text) ?? LEAST_BANDWIDTH) >= LEAST_BANDWIDTH, "must be at least 10kB")
+    .describe("Bytes per second that all transfers together may move, to and from it: 10MB. Left out: no limit.")
+    .optional(),
+};
 
 const destination = z
   .discriminatedUnion("type", [
-    z.strictObject({ type: z.literal("local"), name, path: text("Folder; relative to the job file.") }),
+    z.strictObject({ type: z.literal("local"), ...common, path: text("Folder; relative to the job file.") }),
     z.strictObject({
       type: z.literal("s3"),
-      name,
+      ...common,
       bucket: text("Bucket."),
       prefix: text("Key prefix in the bucket.").optional(),
       region: text("Region.").optional(),
@@ -49,7 +62,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("azure"),
-      name,
+      ...common,
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
@@ -59,7 +72,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("gcs"),
-      name,
+      ...common,
       bucket: text("Bucket."),
       prefix: text("Name prefix in the bucket.").optional(),
       keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
@@ -68,7 +81,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("ftp"),
-      name,
+      ...common,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),
@@ -79,7 +92,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("sftp"),
-      name,
+      ...common,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),

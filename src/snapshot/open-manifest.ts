@@ -18,6 +18,8 @@ export interface SnapshotPlace {
   readonly keys?: KeyRing | undefined;
   /** Which manifest is there, for who has just listed the folder; undefined: it is asked. */
   readonly isEncrypted?: boolean | undefined;
+  /** Bytes of the manifest's object, where they are known. */
+  readonly size?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -35,8 +37,9 @@ export async function openManifest(place: SnapshotPlace): Promise<OpenedManifest
   // The encrypted one counts where both are: a plain one, which anybody could have put there, must not replace it.
   const isEncrypted = place.isEncrypted ?? (await statObject(place, ENCRYPTED_MANIFEST_NAME)) !== undefined;
   const decrypt = isEncrypted ? await openKey(place) : undefined;
-  const name = nameOf(place, isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME);
-  const bytes = await readObject(place, isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME, MAX_MANIFEST_BYTES);
+  const object = isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME;
+  const name = nameOf(place, object);
+  const bytes = await readObject(place, object, { maxBytes: MAX_MANIFEST_BYTES, size: place.size });
   if (bytes === undefined) {
     throw archiveError(
       `cannot find the snapshot ${place.id} at ${place.destination.name}: it has no manifest`,
@@ -57,7 +60,7 @@ export async function openManifest(place: SnapshotPlace): Promise<OpenedManifest
 /** Reads what is known without the key; undefined when that is missing or damaged, since nothing depends on it. */
 export async function readEnvelope(place: SnapshotPlace): Promise<Envelope | undefined> {
   try {
-    const bytes = await readObject(place, ENVELOPE_NAME, MAX_ENVELOPE_BYTES);
+    const bytes = await readObject(place, ENVELOPE_NAME, { maxBytes: MAX_ENVELOPE_BYTES });
     const envelope = bytes && parseEnvelope(bytes, nameOf(place, ENVELOPE_NAME));
     return envelope?.id === place.id ? envelope : undefined;
   } catch (error) {
@@ -69,7 +72,7 @@ export async function readEnvelope(place: SnapshotPlace): Promise<Envelope | und
 async function openKey(place: SnapshotPlace): Promise<OpenFile> {
   const envelope = await readEnvelope(place);
   const subject = `cannot open the snapshot ${place.id} at ${place.destination.name}`;
-  const file = await readObject(place, KEY_NAME, MAX_KEY_BYTES);
+  const file = await readObject(place, KEY_NAME, { maxBytes: MAX_KEY_BYTES });
   if (file === undefined) {
     throw archiveError(`${subject}: its ${KEY_NAME} is missing`, "damaged", {
       hint: `Copy ${KEY_NAME} there from another destination, or out of ${envelope?.volumes[0]?.name ?? "volume-0001.tar"}.`,
@@ -122,9 +125,13 @@ async function decryptManifest(bytes: Buffer, decrypt: OpenFile, name: string): 
   }
 }
 
-async function readObject(place: SnapshotPlace, name: string, maxBytes: number): Promise<Buffer | undefined> {
+async function readObject(
+  place: SnapshotPlace,
+  name: string,
+  { maxBytes, size }: { readonly maxBytes: number; readonly size?: number | undefined },
+): Promise<Buffer | undefined> {
   try {
-    const bytes = place.destination.get(keyOf(place, name), { signal: place.signal });
+    const bytes = place.destination.get(keyOf(place, name), { size, signal: place.signal });
     return await collectBytes(bytes, maxBytes, nameOf(place, name));
   } catch (error) {
     if (codeOf(error) === "not-found") return undefined;

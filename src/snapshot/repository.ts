@@ -126,7 +126,7 @@ class ObjectRepository implements Repository {
     const key = `${this.destination.name}/${info.key}`;
     const known = await this.#options.cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf((await this.#open(id, options, info.key.endsWith(".age"))).manifest);
+    const summary = summaryOf((await this.#open(id, options, info)).manifest);
     await this.#options.cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
@@ -139,10 +139,11 @@ class ObjectRepository implements Repository {
     return this.#open(id, options);
   }
 
-  async #open(id: string, { signal }: Waiting, isEncrypted?: boolean): Promise<OpenedManifest> {
+  async #open(id: string, { signal }: Waiting, info?: ObjectInfo): Promise<OpenedManifest> {
     assertId(id);
     const { destination, prefix } = this;
-    return openManifest({ destination, prefix, id, keys: this.#options.keys, isEncrypted, signal });
+    const known = info ? { isEncrypted: info.key.endsWith(".age"), size: info.size } : {};
+    return openManifest({ destination, prefix, id, keys: this.#options.keys, ...known, signal });
   }
 
   async find(choice: SnapshotChoice, options: Waiting): Promise<string> {

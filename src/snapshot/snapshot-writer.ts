@@ -3,8 +3,9 @@ import { keyIdOf } from "../archive/age-keys.ts";
 import { type Compression, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
 import { ChunkCompressor } from "../archive/chunk-compressor.ts";
 import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
+import type { Lane } from "../archive/volume-fanout.ts";
 import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts";
-import type { OperationalError } from "../base/errors.ts";
+import { codeOf, type OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import { ENVELOPE_NAME, type Envelope, renderEnvelope } from "./envelope-text.ts";
 import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
@@ -93,6 +94,8 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   readonly #compression: Compression;
   readonly #key: SnapshotKey | undefined;
   readonly #compressor: ChunkCompressor;
+  /** Where the manifest may be, or may still come to be, although it was not acknowledged. */
+  readonly #unsettled = new Set<Destination>();
   #storedBytes = 0;
   #committed = false;
 
@@ -173,33 +176,63 @@ class VolumeSnapshotWriter implements SnapshotWriter {
 
   async #store(name: string, bytes: Buffer): Promise<void> {
     const key = `${this.#folder}/${name}`;
-    await this.#volumes.fanout.each(key, async ({ destination }, signal) =>
-      storeAndCompare(destination, key, bytes, signal),
-    );
+    await this.#volumes.fanout.each(key, async ({ destination }, signal) => {
+      await this.#put(destination, key, bytes, signal);
+      await assertReadsBack(destination, key, bytes, signal);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#compressor[Symbol.asyncDispose]();
     await this.#volumes[Symbol.asyncDispose]();
     const abandoned = this.#volumes.lanes.filter((lane) => !this.#committed || lane.error);
-    // The newest key first: without its manifest the rest is garbage, never a snapshot with holes.
-    await Promise.all(abandoned.map((lane) => removeAll(lane.destination, lane.keys.toReversed())));
+    await Promise.all(abandoned.map((lane) => this.#removeFrom(lane)));
+  }
+
+  async #put(destination: Destination, key: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+    if (isManifest(key)) this.#unsettled.add(destination);
+    try {
+      await destination.put(key, () => bytesOf(bytes), {
+        size: bytes.length,
+        sha256: hash("sha256", bytes),
+        exclusive: true,
+        signal,
+      });
+      this.#unsettled.delete(destination);
+    } catch (error) {
+      if (REFUSED.has(codeOf(error) ?? "")) this.#unsettled.delete(destination);
+      throw error;
+    }
+  }
+
+  /**
+   * Removes what was stored, as far as possible: the rest is garbage, which no command uses and a later run removes. The
+   * manifest goes first. Where it cannot be removed, or may still arrive, the volumes stay: never a snapshot with holes.
+   */
+  async #removeFrom({ destination, keys }: Lane): Promise<void> {
+    const signal = AbortSignal.timeout(CLEAN_UP_MS);
+    const manifest = keys.find(isManifest);
+    if (manifest !== undefined && !(await tryRemove(destination, manifest, signal))) return;
+    if (this.#unsettled.has(destination)) return;
+    for (const key of keys.toReversed()) if (key !== manifest) await tryRemove(destination, key, signal);
   }
 }
 
-async function storeAndCompare(
+function isManifest(key: string): boolean {
+  return key.endsWith(`/${MANIFEST_NAME}`) || key.endsWith(`/${ENCRYPTED_MANIFEST_NAME}`);
+}
+
+/** With these answers to a put nothing was stored, and nothing will be. */
+const REFUSED: ReadonlySet<string> = new Set(["denied", "full", "unsupported", "invalid-key", "not-found"]);
+
+async function assertReadsBack(
   destination: Destination,
   key: string,
   bytes: Buffer,
   signal: AbortSignal,
 ): Promise<void> {
-  await destination.put(key, () => bytesOf(bytes), {
-    size: bytes.length,
-    sha256: hash("sha256", bytes),
-    exclusive: true,
-    signal,
-  });
-  const back = await collectBytes(destination.get(key, { signal }), bytes.length, `${destination.name}/${key}`);
+  const size = bytes.length;
+  const back = await collectBytes(destination.get(key, { size, signal }), size, `${destination.name}/${key}`);
   if (!back.equals(bytes)) {
     throw destinationError(`cannot store ${destination.name}/${key}: it reads back differently`, "failed", {
       hint: "Check the disk or the service of this destination; nothing there can be trusted.",
@@ -207,15 +240,12 @@ async function storeAndCompare(
   }
 }
 
-/** Best effort: what cannot be removed is garbage, which no command uses and a later run removes. */
-async function removeAll(destination: Destination, keys: readonly string[]): Promise<void> {
-  const signal = AbortSignal.timeout(CLEAN_UP_MS);
-  for (const key of keys) {
-    try {
-      await destination.remove(key, { signal });
-    } catch {
-      return;
-    }
+async function tryRemove(destination: Destination, key: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await destination.remove(key, { signal });
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -28,7 +28,8 @@ export interface VolumeCheck {
 
 /**
  * Reads a whole volume once and checks its size, its SHA-256, its tar structure and all its chunks.
- * Problems are given, not thrown; only an abort and a mistake in the program are thrown.
+ * Problems are given, not thrown; only an abort, a mistake in the program and a destination that does not answer are
+ * thrown: that says nothing about the bytes.
  */
 export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem[]> {
   const { volume, object, signal } = check;
@@ -39,7 +40,7 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
   const say = (problem: string) => problems.push({ volume: volume.name, chunk: "", problem });
   let size = 0;
   try {
-    for await (const part of object.destination.get(object.key, { signal })) {
+    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
       size += part.length;
       if (size > volume.size) break;
       whole.update(part);
@@ -48,7 +49,7 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
     }
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof OperationalError)) throw error;
+    if (!isVerdict(error)) throw error;
     say(codeOf(error) === "not-found" ? "it is missing" : messageOf(error));
     return problems;
   }
@@ -72,14 +73,14 @@ export async function verifyObject(
   const whole = createHash("sha256");
   let size = 0;
   try {
-    for await (const part of object.destination.get(object.key, { signal })) {
+    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
       size += part.length;
       if (size > volume.size) break;
       whole.update(part);
     }
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof OperationalError)) throw error;
+    if (!isVerdict(error)) throw error;
     const problem = codeOf(error) === "not-found" ? "it is missing" : messageOf(error);
     return [{ volume: volume.name, chunk: "", problem }];
   }
@@ -102,7 +103,7 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
       if (problem !== undefined) problems.push({ volume: volume.name, chunk, problem });
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
+      if (!isVerdict(error)) throw error;
       problems.push({ volume: volume.name, chunk, problem: error.message });
     }
   };
@@ -119,6 +120,11 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
     });
   }
   return problems;
+}
+
+/** Tells an error that says something about the stored bytes from one that only says that they could not be asked for. */
+function isVerdict(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && !["unreachable", "busy", "archived"].includes(error.code);
 }
 
 /** Says what is wrong with the stored bytes of a chunk. */

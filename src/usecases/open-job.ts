@@ -1,6 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { openDestination } from "../destinations/open-destination.ts";
+import { openResilientDestination } from "../destinations/open-resilient-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
@@ -27,7 +27,7 @@ export async function openDestinations(
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        return stack.use(await openDestination({ ...settings, name }, { signal: surroundings.signal }));
+        return stack.use(await openResilientDestination({ ...settings, name }, { signal: surroundings.signal }));
       } catch (error) {
         if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
         failed.push({ name, error });
@@ -67,7 +67,10 @@ function noSuchDestination(job: Job, name: string): OperationalError {
   });
 }
 
-/** Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations. */
+/**
+ * Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations.
+ * Fails with kind `destination` when none is found and not every destination could be asked.
+ */
 export async function findPrefixes(
   job: string,
   destinations: readonly Destination[],
@@ -86,6 +89,7 @@ export async function findPrefixes(
       errors.push(error);
     }
   }
-  if (errors.length > 0 && errors.length === destinations.length) throw errors[0];
+  // Those that answered have none: nobody knows what the others have.
+  if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();
 }

@@ -67,13 +67,27 @@ export async function findSafetySnapshot(options: FindSafetyOptions): Promise<Pl
   });
 }
 
-/** Remembers at every destination that this safety snapshot was put back. */
+/**
+ * Remembers at every destination that this safety snapshot was put back. The rows are back by then: a destination that
+ * cannot take the mark is a warning, one sentence each.
+ */
 export async function markUndone(
   snapshot: PlacedSnapshot,
   prefix: string,
   options: { readonly now: Date; readonly signal: AbortSignal },
-): Promise<void> {
-  for (const destination of snapshot.destinations) {
-    await openRepository(destination, prefix).mark(snapshot.id, { undoneAt: options.now.toISOString() }, options);
-  }
+): Promise<readonly string[]> {
+  const marks = { undoneAt: options.now.toISOString() };
+  const warnings = await Promise.all(
+    snapshot.destinations.map(async (destination) => {
+      try {
+        await openRepository(destination, prefix).mark(snapshot.id, marks, options);
+        return [];
+      } catch (error) {
+        options.signal.throwIfAborted();
+        if (!(error instanceof OperationalError)) throw error;
+        return [`${destination.name} does not know that ${snapshot.id} was put back: ${error.message}`];
+      }
+    }),
+  );
+  return warnings.flat();
 }

@@ -36,10 +36,13 @@ export const undo: CommandAction = async (context, { args, options }) => {
     signal,
     report: progress.report,
   });
-  if (options.plan !== true) await markUndone(safety, prefix, { now: context.now(), signal });
+  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, { now: context.now(), signal });
   progress[Symbol.dispose]();
-  for (const warning of result.warnings) context.output.warn(warning);
+  const warnings = [...result.warnings, ...unmarked];
+  for (const warning of warnings) context.output.warn(warning);
   const tense = options.plan === true ? "planned" : "done";
-  context.output.result({ ...result, snapshot: safety.id }, () => printRestored(context.output, { ...result, tense }));
-  return result.warnings.length > 0 && tense === "done" ? 3 : 0;
+  context.output.result({ ...result, warnings, snapshot: safety.id }, () =>
+    printRestored(context.output, { ...result, tense }),
+  );
+  return warnings.length > 0 && tense === "done" ? 3 : 0;
 };

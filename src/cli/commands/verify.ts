@@ -1,5 +1,5 @@
 import { OperationalError } from "../../base/errors.ts";
-import { type VerifiedSnapshot, verifySnapshot } from "../../usecases/verify-snapshot.ts";
+import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
 import { openJob } from "../open-job.ts";
@@ -10,7 +10,7 @@ import { plain } from "../text-table.ts";
 
 const MOST_PROBLEMS = 20;
 
-/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged. */
+/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged, 6 when a destination did not answer. */
 export const verify: CommandAction = async (context, { args, options }) => {
   refuseUnavailable(options, { drill: "--drill" });
   if (options.all && args[1] !== undefined) throw bothChosen();
@@ -22,6 +22,10 @@ export const verify: CommandAction = async (context, { args, options }) => {
     identity: readText(options.identity),
   });
   const snapshots: VerifiedSnapshot[] = [];
+  const unread: VerifyResult["unread"][number][] = job.unopened.map(({ name, error }) => ({
+    destination: name,
+    error,
+  }));
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
@@ -38,10 +42,15 @@ export const verify: CommandAction = async (context, { args, options }) => {
         report: progress.report,
       });
       snapshots.push(...result.snapshots);
+      unread.push(...result.unread);
     }
   }
-  context.output.result({ ok: snapshots.every(({ ok }) => ok), snapshots }, () => print(context.output, snapshots));
-  return snapshots.every(({ ok }) => ok) ? 0 : 7;
+  const isGood = snapshots.every(({ ok }) => ok);
+  const missed = unread.map(({ destination, error }) => ({ destination, error: error.message }));
+  context.output.result({ ok: isGood && unread.length === 0, snapshots, unread: missed }, () =>
+    print(context.output, snapshots),
+  );
+  return isGood ? (unread[0]?.error.exitCode ?? 0) : 7;
 };
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
