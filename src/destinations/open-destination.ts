@@ -31,7 +31,10 @@ export async function openDestination(
       const { openAzureDestination } = await import("./azure-destination.ts");
       return openAzureDestination(settings, options);
     }
-    case "ftp":
+    case "ftp": {
+      const { openFtpDestination } = await import("./ftp-destination.ts");
+      return openFtpDestination(settings, options);
+    }
     case "gcs":
       throw notAvailable(settings.type);
   }
@@ -41,6 +44,6 @@ function notAvailable(type: string): Error {
   return destinationError(
     `cannot open the destination: the type ${type} is not available yet in this version`,
     "unsupported",
-    { hint: "Use a destination of type local, sftp, s3 or azure." },
+    { hint: "Use a destination of type local, sftp, ftp, s3 or azure." },
   );
 }

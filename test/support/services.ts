@@ -298,3 +298,81 @@ export async function startAzureServer(): Promise<AzureServer> {
   const account = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key}`;
   return { ...service, connection: `${account};BlobEndpoint=http://127.0.0.1:${port}/devstoreaccount1;` };
 }
+
+export interface FtpServer extends Service {
+  readonly user: string;
+  readonly password: string;
+  /** PEM of the certificate of the server: its own authority. */
+  readonly ca: string;
+}
+
+/**
+ * Starts proftpd with one user whose home is `data` in its folder. `off` speaks no TLS, `explicit` demands AUTH TLS and
+ * resumed sessions on data connections, `implicit` begins with TLS. `directives` are more lines of its settings.
+ */
+export async function startFtpServer(
+  tls: "off" | "explicit" | "implicit",
+  directives: readonly string[] = [],
+): Promise<FtpServer> {
+  const proftpd = programOf("proftpd");
+  const openssl = programOf("openssl");
+  const folder = await makeServiceFolder("proftpd", "data", "run");
+  const [user, password] = [serviceUser(), "canary-ftp-password"];
+  const hash = execFileSync(openssl.path, ["passwd", "-6", password], { env: openssl.env, encoding: "utf8" }).trim();
+  const [uid, gid] = isRoot ? [DAEMON, DAEMON] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  await writeServiceFile(join(folder, "passwd"), `${user}:${hash}:${uid}:${gid}::${join(folder, "data")}:/bin/sh\n`);
+  await writeServiceFile(join(folder, "group"), `${user}:x:${gid}:${user}\n`);
+  const [key, certificate] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  execFileSync(
+    openssl.path,
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"].concat(
+      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
+      ["-keyout", key, "-out", certificate],
+    ),
+    { env: openssl.env, stdio: "ignore" },
+  );
+  if (isRoot) for (const path of [key, certificate]) chownSync(path, DAEMON, DAEMON);
+  const port = await freePort();
+  await writeServiceFile(
+    join(folder, "proftpd.conf"),
+    `ServerName rowkeep-test
+ServerType standalone
+DefaultAddress 127.0.0.1
+Port ${port}
+UseIPv6 off
+UseReverseDNS off
+User ${user}
+Group ${user}
+ModulePath ${proftpd.root}/usr/lib/proftpd
+PidFile ${folder}/run/proftpd.pid
+ScoreboardFile ${folder}/run/scoreboard
+DelayTable none
+SystemLog ${folder}/run/system.log
+TransferLog ${folder}/run/transfer.log
+WtmpLog off
+AuthOrder mod_auth_file.c
+AuthUserFile ${folder}/passwd
+AuthGroupFile ${folder}/group
+RequireValidShell off
+AllowOverwrite on
+AllowStoreRestart on
+AllowRetrieveRestart on
+UseSendfile off
+${tls === "off" ? "" : tlsDirectives(tls, folder)}
+${directives.join("\n")}
+`,
+  );
+  const args = ["--nodaemon", "--config", join(folder, "proftpd.conf")];
+  const service = await startServer(proftpd, args, { port, folder });
+  return { ...service, user, password, ca: await readFile(certificate, "utf8") };
+}
+
+function tlsDirectives(tls: "explicit" | "implicit", folder: string): string {
+  return `LoadModule mod_tls.c
+TLSEngine on
+TLSLog ${folder}/run/tls.log
+TLSECCertificateFile ${folder}/cert.pem
+TLSECCertificateKeyFile ${folder}/key.pem
+TLSRequired on
+${tls === "implicit" ? "TLSOptions UseImplicitSSL" : ""}`;
+}
