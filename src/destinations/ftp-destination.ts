@@ -1,8 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { posix } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { OperationalError } from "../base/errors.ts";
-import { exactBytes, rangeWithin } from "./checked-bytes.ts";
+import { exactBytes, rangeWithin, untilAborted } from "./checked-bytes.ts";
 import {
   assertKey,
   type Destination,
@@ -13,6 +11,7 @@ import {
   type PutOptions,
 } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
+import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
 import { FtpConnections, type FtpLease, type FtpSession } from "./ftp-connections.ts";
 import { ftpMeaning, replyCodeOf } from "./ftp-errors.ts";
 import {
@@ -25,13 +24,11 @@ import {
   removeFile,
   statEntry,
 } from "./ftp-files.ts";
+import { publish, publishExclusively } from "./ftp-publish.ts";
 import { downloadBytes, uploadBytes } from "./ftp-transfer.ts";
 import { remoteError } from "./network-errors.ts";
 
-const SUFFIX = ".in-progress";
 const TIDY_MS = 10_000;
-const LOCK_WAIT_MS = 20_000;
-const LOCK_POLL_MS = 100;
 
 interface Options {
   readonly signal: AbortSignal;
@@ -56,14 +53,8 @@ export async function openFtpDestination(settings: FtpSettings, { signal }: Opti
 
 /**
  * A folder of an FTP server. Files are written as `<name>.<random>.in-progress` beside their final place, their size is
- * checked, and they are renamed.
- *
- * The protocol has no rename that refuses a name that is taken, but making a folder is refused when it exists: whoever
- * makes `<name>.lock.in-progress` may publish an exclusive object. That decides between writers of rowkeep; a foreign
- * program, or a put that is not exclusive, can still come between the look at the name and the rename. A lock that a dead
- * process left makes `busy` of an exclusive put of the same key until `removeUnfinished` has taken it away.
- *
- * The protocol has no fsync either: what the server acknowledged, it may still lose when its machine loses power.
+ * checked, and they are renamed. The protocol has no fsync: what the server acknowledged, it may still lose when its
+ * machine loses power. A `get` that is not read to its end holds one of a few connections.
  */
 class FtpDestination implements Destination {
   readonly name: string;
@@ -97,13 +88,13 @@ class FtpDestination implements Destination {
     const { path, object } = this.#place(key);
     const { signal, exclusive = false } = options;
     signal.throwIfAborted();
-    const unfinished = `${path}.${randomBytes(6).toString("hex")}${SUFFIX}`;
+    const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
     try {
-      if (exclusive && (await this.#look(path, signal))) throw alreadyThere(object);
+      if (exclusive && (await this.#look(path, signal))) throw nameTaken(object);
       try {
         await this.#upload(key, unfinished, open, options);
-        if (exclusive) await this.#publishExclusively(unfinished, path, { object, signal });
-        else await this.#publish(unfinished, path, signal);
+        const names = { from: unfinished, to: path, object };
+        await (exclusive ? publishExclusively : publish)(this.#connections, names, { signal });
       } catch (error) {
         await this.#tidy(unfinished, key);
         throw error;
@@ -123,7 +114,8 @@ class FtpDestination implements Destination {
       const { start, end } = rangeWithin(range, entry.size, object);
       if (start === end) return;
       const bytes = downloadBytes(lease, path, { start, end, size: entry.size, signal });
-      yield* exactBytes(bytes, end - start, { object, verb: "read", signal });
+      if (range) yield* exactBytes(bytes, end - start, { object, verb: "read", signal });
+      else yield* this.#wholeBytes(bytes, entry.size, { lease, path, object, signal });
     } catch (error) {
       throw remoteError(error, `read ${object}`, ftpMeaning);
     }
@@ -142,7 +134,7 @@ class FtpDestination implements Destination {
   async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
     try {
       for await (const { key, entry } of this.#walk(prefix, signal)) {
-        if (entry.kind !== "file" || key.endsWith(SUFFIX)) continue;
+        if (entry.kind !== "file" || key.endsWith(UNFINISHED)) continue;
         const modifiedAt =
           entry.modifiedAt ?? (await this.#connections.use(signal, (session) => readTime(session, this.#path(key))));
         yield infoOf(key, { ...entry, modifiedAt });
@@ -174,7 +166,7 @@ class FtpDestination implements Destination {
     let now: number | undefined;
     try {
       for await (const { key, entry } of this.#walk(prefix, signal)) {
-        if (!key.endsWith(SUFFIX)) continue;
+        if (!key.endsWith(UNFINISHED)) continue;
         const isLock = entry.kind === "folder";
         const path = this.#path(key);
         await this.#connections.use(signal, async (session) => {
@@ -198,10 +190,7 @@ class FtpDestination implements Destination {
   }
 
   #place(key: string): { readonly path: string; readonly object: string } {
-    assertKey(key);
-    if (key.split("/").some((segment) => segment.endsWith(SUFFIX))) {
-      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
-    }
+    assertFolderKey(key);
     return { path: this.#path(key), object: `${this.name}/${key}` };
   }
 
@@ -211,6 +200,28 @@ class FtpDestination implements Destination {
 
   #look(path: string, signal: AbortSignal): Promise<FtpEntry | undefined> {
     return this.#connections.use(signal, (session) => statEntry(session, path));
+  }
+
+  /** An object that was replaced between the look at it and its first byte has another size, and that is right. */
+  async *#wholeBytes(
+    bytes: AsyncIterable<Uint8Array>,
+    size: number,
+    {
+      lease,
+      path,
+      object,
+      signal,
+    }: { readonly lease: FtpLease; readonly path: string; readonly object: string } & Options,
+  ): AsyncIterable<Uint8Array> {
+    let seen = 0;
+    for await (const part of untilAborted(bytes, signal)) {
+      seen += part.length;
+      yield part;
+    }
+    if (seen === size || (await lease.run(signal, (session) => statEntry(session, path)))?.size === seen) return;
+    throw destinationError(`cannot read ${object}: the answer has ${seen} bytes instead of ${size}`, "failed", {
+      hint: "Check whether something else changes or cuts this object.",
+    });
   }
 
   async #upload(key: string, unfinished: string, open: OpenBytes, { size, signal }: PutOptions): Promise<void> {
@@ -238,58 +249,6 @@ class FtpDestination implements Destination {
     }
   }
 
-  async #publish(from: string, to: string, signal: AbortSignal): Promise<void> {
-    await this.#connections.use(signal, async (session) => {
-      const { client } = session;
-      try {
-        await client.rename(from, to);
-      } catch (error) {
-        if (replyCodeOf(error) === undefined || (await statEntry(session, to))?.kind !== "file") throw error;
-        // This server renames only to a free name: the old object steps aside and comes back when that fails.
-        const aside = `${to}.${randomBytes(6).toString("hex")}${SUFFIX}`;
-        await client.rename(to, aside);
-        try {
-          await client.rename(from, to);
-        } catch (failure) {
-          await client.rename(aside, to);
-          throw failure;
-        }
-        await removeFile(session, aside);
-      }
-    });
-  }
-
-  async #publishExclusively(
-    from: string,
-    to: string,
-    { object, signal }: { readonly object: string } & Options,
-  ): Promise<void> {
-    const lock = `${to}.lock${SUFFIX}`;
-    await this.#lock(lock, to, { object, signal });
-    try {
-      await this.#connections.use(signal, async (session) => {
-        if (await statEntry(session, to)) throw alreadyThere(object);
-        await session.client.rename(from, to);
-      });
-    } finally {
-      const limit = AbortSignal.timeout(TIDY_MS);
-      await this.#connections.use(limit, ({ client }) => client.send(`RMD ${lock}`)).catch(() => undefined);
-    }
-  }
-
-  async #lock(lock: string, to: string, { object, signal }: { readonly object: string } & Options): Promise<void> {
-    for (const end = Date.now() + LOCK_WAIT_MS; Date.now() < end; await sleep(LOCK_POLL_MS, undefined, { signal })) {
-      const isOurs = await this.#connections.use(signal, async (session) => {
-        if (await statEntry(session, to)) throw alreadyThere(object);
-        return await makeFolder(session, lock);
-      });
-      if (isOurs) return;
-    }
-    throw destinationError(`cannot write ${object}: somebody else is about to write it`, "busy", {
-      hint: "Check whether another run writes the same snapshot; what a dead run left is removed by a later one.",
-    });
-  }
-
   /** Gives every file whose key starts with `prefix`, unfinished ones too, and the locks; one listing at a time. */
   async *#walk(prefix: string, signal: AbortSignal): AsyncIterable<{ readonly key: string; readonly entry: FtpEntry }> {
     const parent = prefix.includes("/") ? posix.dirname(`${prefix}x`) : "";
@@ -308,9 +267,9 @@ class FtpDestination implements Destination {
       });
       for (const entry of parseListing(listing.text, listing.parseList, `${this.name}/${folder}`)) {
         signal.throwIfAborted();
-        if (!/^(?!\.{1,2}$)[0-9A-Za-z._-]+$/.test(entry.name)) continue;
+        if (!isKeyName(entry.name)) continue;
         const key = folder === "" ? entry.name : `${folder}/${entry.name}`;
-        if (entry.kind === "folder" && !key.endsWith(SUFFIX)) {
+        if (entry.kind === "folder" && !key.endsWith(UNFINISHED)) {
           if (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`)) folders.push(key);
         } else if (key.startsWith(prefix)) {
           yield { key, entry };
@@ -325,13 +284,7 @@ class FtpDestination implements Destination {
       const found = await lookForFolder(session, this.#path(folder));
       if (found === "nothing") return false;
       if (found === "folder") continue;
-      throw destinationError(
-        `cannot use the folder ${this.name}/${folder}: something else stands in its place`,
-        "denied",
-        {
-          hint: "Remove it; rowkeep follows no symbolic link below the folder of a destination.",
-        },
-      );
+      throw notAFolder(`${this.name}/${folder}`);
     }
     return true;
   }
@@ -342,7 +295,7 @@ class FtpDestination implements Destination {
   }
 
   async #removeEmptyFolders({ client }: FtpSession, key: string): Promise<void> {
-    for (const folder of foldersOf(key).reverse()) {
+    for (const folder of foldersOf(key).toReversed()) {
       const { code } = await client.sendIgnoringError(`RMD ${this.#path(folder)}`);
       // The first folder that is not empty, or not ours to remove, ends the climb.
       if (code >= 400) return;
@@ -360,8 +313,8 @@ class FtpDestination implements Destination {
 
   /** The time that the server gives to a file of this moment. */
   async #serverTime(signal: AbortSignal): Promise<number> {
-    const path = this.#path(`clock.${randomBytes(6).toString("hex")}${SUFFIX}`);
-    using lease: FtpLease = await this.#connections.take(signal);
+    const path = this.#path(`clock.${randomBytes(6).toString("hex")}${UNFINISHED}`);
+    using lease = await this.#connections.take(signal);
     const bytes = exactBytes(
       lazily(() => oneByte()),
       1,
@@ -388,7 +341,7 @@ async function* oneByte(): AsyncIterable<Uint8Array> {
 
 function assertOneLine(name: string, { path, user, password = "" }: FtpSettings): void {
   // They would end the command and begin another one.
-  if (!/[\0-\x1f]/.test(`${path}${user}${password}`)) return;
+  if (![...`${path}${user}${password}`].some((character) => character < " ")) return;
   throw destinationError(
     `cannot open ${JSON.stringify(name)}: path, user or password has a control character`,
     "denied",
@@ -398,18 +351,7 @@ function assertOneLine(name: string, { path, user, password = "" }: FtpSettings)
   );
 }
 
-function foldersOf(key: string): string[] {
-  const parts = key.split("/");
-  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
-}
-
 /** A time that the server does not tell is now, so that nothing is taken for old. */
 function infoOf(key: string, { size, modifiedAt = new Date() }: FtpEntry): ObjectInfo {
   return { key, size, modifiedAt };
-}
-
-function alreadyThere(object: string): OperationalError {
-  return destinationError(`cannot write ${object}: it exists already`, "exists", {
-    hint: "Check whether another run writes the same snapshot.",
-  });
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe } from "vitest";
 import type { FtpSettings } from "../../src/destinations/destination-settings.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { type FtpServer, startFtpServer, withPrograms } from "../support/services.ts";
-import { describeDestination } from "./contract.ts";
+import { describeDestination, leaveFileIn } from "./contract.ts";
 
 const signal = new AbortController().signal;
 
@@ -42,7 +42,7 @@ withPrograms(["proftpd", "openssl"], () => {
           [Symbol.asyncDispose]: () => destination[Symbol.asyncDispose](),
         };
       },
-      { manyObjects: 300 },
+      { leaveFile: (name, ageMs) => leaveFileIn(folder(), name, ageMs) },
     );
   });
 });
