@@ -7,6 +7,7 @@ import { orAborted, remoteError } from "./network-errors.ts";
 
 /** Many servers allow one user no more. */
 const MAX_CONNECTIONS = 4;
+const CONNECT_MS = 20_000;
 const ANSWER_MS = 60_000;
 const KEEPALIVE_MS = 30_000;
 /** Idle for longer, a connection is asked for a sign of life before it is used. */
@@ -177,6 +178,7 @@ async function openSession(settings: FtpSettings, signal: AbortSignal): Promise<
   const { Client } = await import("basic-ftp");
   const client = new Client(ANSWER_MS, { allowSeparateTransferHost: false, maxListingBytes: MAX_LISTING_BYTES });
   const parseList = client.parseList;
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
   try {
     await orAborted(
       client.access({
@@ -187,12 +189,12 @@ async function openSession(settings: FtpSettings, signal: AbortSignal): Promise<
         secure: tls === "off" ? false : tls === "implicit" ? "implicit" : true,
         secureOptions: ca === undefined ? {} : { ca },
       }),
-      signal,
+      limit,
     );
     const hasFacts = client.availableListCommands.includes("MLSD");
     // The library would ask LIST when MLSD is refused, and a LIST of nothing looks like an empty folder.
     if (hasFacts) client.availableListCommands = ["MLSD"];
-    if (hasFacts) await orAborted(client.sendIgnoringError("OPTS MLST type;size;modify;"), signal);
+    if (hasFacts) await orAborted(client.sendIgnoringError("OPTS MLST type;size;modify;"), limit);
     // A long transfer leaves this connection silent, and routers forget silent ones.
     client.ftp.socket.setKeepAlive(true, KEEPALIVE_MS);
     return { client, parseList, hasFacts };
@@ -200,7 +202,10 @@ async function openSession(settings: FtpSettings, signal: AbortSignal): Promise<
     const isClosed = client.closed;
     client.close();
     signal.throwIfAborted();
-    throw lostConnection(error, isClosed);
+    throw lostConnection(
+      limit.aborted ? new Error("timed out while connecting", { cause: error }) : error,
+      isClosed || limit.aborted,
+    );
   }
 }
 

@@ -29,6 +29,7 @@ import { downloadBytes, uploadBytes } from "./ftp-transfer.ts";
 import { remoteError } from "./network-errors.ts";
 
 const TIDY_MS = 10_000;
+const PROBE_BYTES = 64 * 1024;
 
 interface Options {
   readonly signal: AbortSignal;
@@ -54,7 +55,8 @@ export async function openFtpDestination(settings: FtpSettings, { signal }: Opti
 /**
  * A folder of an FTP server. Files are written as `<name>.<random>.in-progress` beside their final place, their size is
  * checked, and they are renamed. The protocol has no fsync: what the server acknowledged, it may still lose when its
- * machine loses power. A `get` that is not read to its end holds one of a few connections.
+ * machine loses power. Symbolic links that stand on the server are not listed, but most servers follow them without
+ * telling when they are part of a key: keep others from writing in the folder. A `get` that is not read to its end holds one of a few connections.
  */
 class FtpDestination implements Destination {
   readonly name: string;
@@ -96,8 +98,9 @@ class FtpDestination implements Destination {
         const names = { from: unfinished, to: path, object };
         await (exclusive ? publishExclusively : publish)(this.#connections, names, { signal });
       } catch (error) {
+        const reason = await this.#reasonOf(error, unfinished);
         await this.#tidy(unfinished, key);
-        throw error;
+        throw reason;
       }
     } catch (error) {
       throw remoteError(error, `write ${object}`, ftpMeaning);
@@ -148,7 +151,6 @@ class FtpDestination implements Destination {
     const { path, object } = this.#place(key);
     try {
       await this.#connections.use(signal, async (session) => {
-        if (!(await this.#hasFolders(session, key))) return;
         await removeFile(session, path);
         await this.#removeEmptyFolders(session, key);
       });
@@ -278,19 +280,12 @@ class FtpDestination implements Destination {
     }
   }
 
-  /** Fails with `denied` when a symbolic link stands where a folder of ours should be; false when nothing does. */
-  async #hasFolders(session: FtpSession, key: string): Promise<boolean> {
-    for (const folder of foldersOf(key)) {
-      const found = await lookForFolder(session, this.#path(folder));
-      if (found === "nothing") return false;
-      if (found === "folder") continue;
-      throw notAFolder(`${this.name}/${folder}`);
-    }
-    return true;
-  }
-
   async #makeFolders(session: FtpSession, key: string): Promise<void> {
-    if (await this.#hasFolders(session, key)) return;
+    const parent = foldersOf(key).at(-1);
+    if (parent === undefined) return;
+    const found = await lookForFolder(session, this.#path(parent));
+    if (found === "other") throw notAFolder(`${this.name}/${parent}`);
+    if (found === "folder") return;
     for (const folder of foldersOf(key)) await makeFolder(session, this.#path(folder));
   }
 
@@ -299,6 +294,24 @@ class FtpDestination implements Destination {
       const { code } = await client.sendIgnoringError(`RMD ${this.#path(folder)}`);
       // The first folder that is not empty, or not ours to remove, ends the climb.
       if (code >= 400) return;
+    }
+  }
+
+  /** A server may call a full disk just a failed write; the next small file tells whether it was that. */
+  async #reasonOf(error: unknown, unfinished: string): Promise<unknown> {
+    const code = replyCodeOf(error);
+    if (code !== 451 && code !== 426) return error;
+    const probe = unfinished.replace(UNFINISHED, `.probe${UNFINISHED}`);
+    const limit = AbortSignal.timeout(TIDY_MS);
+    try {
+      using lease = await this.#connections.take(limit);
+      await uploadBytes(lease, probe, { bytes: oneChunk(PROBE_BYTES), signal: limit });
+      return error;
+    } catch (failure) {
+      return ftpMeaning(failure)?.code === "full" ? failure : error;
+    } finally {
+      const removing = this.#connections.use(limit, ({ client }) => client.sendIgnoringError(`DELE ${probe}`));
+      await removing.catch(() => undefined);
     }
   }
 
@@ -315,12 +328,7 @@ class FtpDestination implements Destination {
   async #serverTime(signal: AbortSignal): Promise<number> {
     const path = this.#path(`clock.${randomBytes(6).toString("hex")}${UNFINISHED}`);
     using lease = await this.#connections.take(signal);
-    const bytes = exactBytes(
-      lazily(() => oneByte()),
-      1,
-      { object: path, verb: "write", signal },
-    );
-    await uploadBytes(lease, path, { bytes, signal });
+    await uploadBytes(lease, path, { bytes: oneChunk(1), signal });
     return await lease.run(signal, async (session) => {
       const entry = await statEntry(session, path);
       await removeFile(session, path);
@@ -335,13 +343,13 @@ async function* lazily(open: OpenBytes): AsyncIterable<Uint8Array> {
   yield* open();
 }
 
-async function* oneByte(): AsyncIterable<Uint8Array> {
-  yield Buffer.of(0);
+async function* oneChunk(size: number): AsyncIterable<Uint8Array> {
+  yield Buffer.alloc(size);
 }
 
 function assertOneLine(name: string, { path, user, password = "" }: FtpSettings): void {
   // They would end the command and begin another one.
-  if (![...`${path}${user}${password}`].some((character) => character < " ")) return;
+  if (!/\p{Cc}/u.test(`${path}${user}${password}`)) return;
   throw destinationError(
     `cannot open ${JSON.stringify(name)}: path, user or password has a control character`,
     "denied",

@@ -71,6 +71,8 @@ function replyMeaning(error: unknown, code: number): ErrorMeaning {
       return { code: "unreachable", words: "no data connection can be opened", hint: PASSIVE_HINT };
     case 426:
       return { code: "unreachable", words: "the data connection was cut" };
+    case 451:
+      return { code: "failed", words: `the server says: ${says}`, hint: "Check the disk and the log of the server." };
     case 450:
       return { code: "busy", words: `the server says: ${says}` };
     case 530:

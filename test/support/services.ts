@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chownSync, existsSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -300,20 +300,20 @@ export async function startAzureServer(): Promise<AzureServer> {
 }
 
 export interface FtpServer extends Service {
+  readonly tls: "off" | "explicit" | "implicit";
   readonly user: string;
   readonly password: string;
   /** PEM of the certificate of the server: its own authority. */
   readonly ca: string;
+  /** Ends the server and every session at once, as a power cut would; its folder stays until disposal. */
+  kill(): Promise<void>;
 }
 
 /**
  * Starts proftpd with one user whose home is `data` in its folder. `off` speaks no TLS, `explicit` demands AUTH TLS and
  * resumed sessions on data connections, `implicit` begins with TLS. `directives` are more lines of its settings.
  */
-export async function startFtpServer(
-  tls: "off" | "explicit" | "implicit",
-  directives: readonly string[] = [],
-): Promise<FtpServer> {
+export async function startFtpServer(tls: FtpServer["tls"], directives: readonly string[] = []): Promise<FtpServer> {
   const proftpd = programOf("proftpd");
   const openssl = programOf("openssl");
   const folder = await makeServiceFolder("proftpd", "data", "run");
@@ -364,7 +364,23 @@ ${directives.join("\n")}
   );
   const args = ["--nodaemon", "--config", join(folder, "proftpd.conf")];
   const service = await startServer(proftpd, args, { port, folder });
-  return { ...service, user, password, ca: await readFile(certificate, "utf8") };
+  const kill = async () => {
+    const pid = Number(await readFile(join(folder, "run/proftpd.pid"), "utf8"));
+    for (const one of [pid, ...(await childrenOf(pid))]) process.kill(one, "SIGKILL");
+  };
+  return { ...service, tls, user, password, ca: await readFile(certificate, "utf8"), kill };
+}
+
+/** Finds the processes that a process of ours has started. */
+async function childrenOf(parent: number): Promise<readonly number[]> {
+  const pids = (await readdir("/proc")).map(Number).filter(Number.isInteger);
+  const parents = await Promise.all(
+    pids.map(async (pid) => {
+      const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+      return Number(/\) \S (\d+)/.exec(stat)?.[1]);
+    }),
+  );
+  return pids.filter((_, index) => parents[index] === parent);
 }
 
 function tlsDirectives(tls: "explicit" | "implicit", folder: string): string {
