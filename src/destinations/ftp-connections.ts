@@ -3,6 +3,7 @@ import { isAbort, OperationalError } from "../base/errors.ts";
 import { destinationError } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
 import { ftpConnectMeaning, lostConnection, replyCodeOf, saysTooMany } from "./ftp-errors.ts";
+import { hearReason } from "./ftp-reason.ts";
 import { orAborted, remoteError } from "./network-errors.ts";
 
 /** Many servers allow one user no more. */
@@ -153,7 +154,10 @@ export class FtpLease implements Disposable {
   async run<T>(signal: AbortSignal, request: (session: FtpSession) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     try {
-      return await orAborted(request(this.session), signal);
+      return await orAborted(
+        hearReason(this.session.client, () => request(this.session)),
+        signal,
+      );
     } catch (error) {
       const isClosed = this.session.client.closed;
       const isAnswer = replyCodeOf(error) !== undefined && replyCodeOf(error) !== 421;

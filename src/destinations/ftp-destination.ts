@@ -13,7 +13,7 @@ import {
 import type { FtpSettings } from "./destination-settings.ts";
 import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
 import { FtpConnections, type FtpLease, type FtpSession } from "./ftp-connections.ts";
-import { ftpMeaning, replyCodeOf } from "./ftp-errors.ts";
+import { ftpMeaning, replyCodeOf, saysMissing } from "./ftp-errors.ts";
 import {
   type FtpEntry,
   lookForFolder,
@@ -246,7 +246,7 @@ class FtpDestination implements Destination {
         });
       } catch (error) {
         // A put that failed beside us may have removed the folder while it was empty.
-        if (wasRead || replyCodeOf(error) === undefined || tries === 10) throw error;
+        if (wasRead || !(saysMissing(error) || replyCodeOf(error) === 553) || tries === 10) throw error;
       }
     }
   }

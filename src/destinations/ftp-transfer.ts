@@ -2,17 +2,13 @@ import { once } from "node:events";
 import { PassThrough, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
-import type { Client } from "basic-ftp";
-import { codeOf } from "../base/errors.ts";
 import type { FtpLease, FtpSession } from "./ftp-connections.ts";
-import { lostConnection, replyCodeOf } from "./ftp-errors.ts";
-import { networkMeaning, orAborted } from "./network-errors.ts";
+import { lostConnection } from "./ftp-errors.ts";
+import { hearReason } from "./ftp-reason.ts";
 
 const BUFFER_BYTES = 1024 * 1024;
 /** Gives the server time to finish the handshake before the data connection ends without a byte. */
 const EMPTY_PAUSE_MS = 50;
-/** How long the reason of a broken data connection may take. */
-const REASON_MS = 3_000;
 
 /**
  * Stores bytes in a new file. A failure of their source is what this rejects with; every failure closes the connection,
@@ -24,7 +20,6 @@ export async function uploadBytes(
   { bytes, signal }: { readonly bytes: AsyncIterable<Uint8Array>; readonly signal: AbortSignal },
 ): Promise<void> {
   let failure: { readonly error: unknown } | undefined;
-  let hasBegun = false;
   const watched = async function* () {
     try {
       yield* bytes;
@@ -34,7 +29,6 @@ export async function uploadBytes(
     }
   };
   const source = async function* () {
-    hasBegun = true;
     let isEmpty = true;
     // A stream that breaks throws into the generator that it reads: into this one, so that it is not taken for the
     // failure of the bytes.
@@ -47,13 +41,7 @@ export async function uploadBytes(
   const body = Readable.from(source(), { objectMode: false, highWaterMark: BUFFER_BYTES });
   body.on("error", () => undefined);
   try {
-    await lease.run(signal, async ({ client }) => {
-      await hearReason(
-        client,
-        () => client.uploadFrom(body, path),
-        () => hasBegun,
-      );
-    });
+    await lease.run(signal, ({ client }) => client.uploadFrom(body, path));
   } catch (error) {
     lease.discard();
     signal.throwIfAborted();
@@ -61,43 +49,6 @@ export async function uploadBytes(
   } finally {
     body.destroy();
   }
-}
-
-/**
- * A server that cannot store what it gets closes the data connection first and tells why on the other one (a full disk:
- * 452, 552). The library would close both at the first sign and never hear it.
- */
-async function hearReason(client: Client, upload: () => Promise<unknown>, hasBegun: () => boolean): Promise<void> {
-  const { ftp } = client;
-  const close = ftp.closeWithError.bind(ftp);
-  ftp.closeWithError = (error) => {
-    if (hasBegun() && /^(?!Timeout).*\(data socket\)$/s.test(error.message)) return;
-    close(error);
-  };
-  try {
-    await upload();
-  } catch (error) {
-    if (replyCodeOf(error) !== undefined || client.closed || !isBroken(error)) throw error;
-    throw await nextFailure(client, error);
-  } finally {
-    ftp.closeWithError = close;
-  }
-}
-
-function isBroken(error: unknown): boolean {
-  return networkMeaning(error) !== undefined || codeOf(error) === "ERR_STREAM_PREMATURE_CLOSE";
-}
-
-/** Waits a little for the server's next answer: the error that it is, or `otherwise`. */
-async function nextFailure({ ftp }: Client, otherwise: unknown): Promise<unknown> {
-  const answer = ftp.handle(undefined, (response, task) => {
-    if (response instanceof Error) task.reject(response);
-    else task.resolve(response);
-  });
-  return await orAborted(answer, AbortSignal.timeout(REASON_MS)).then(
-    () => otherwise,
-    (error: unknown) => (replyCodeOf(error) === undefined ? otherwise : error),
-  );
 }
 
 async function handshakeEnd({ client }: FtpSession): Promise<void> {
@@ -126,7 +77,7 @@ export async function* downloadBytes(
     bytes.destroy();
   };
   signal.addEventListener("abort", stop, { once: true });
-  const finished = client.downloadTo(bytes, path, start);
+  const finished = hearReason(client, () => client.downloadTo(bytes, path, start));
   finished.catch((error: unknown) => bytes.destroy(error as Error));
   let isDone = false;
   try {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -333,8 +333,22 @@ withPrograms(["proftpd", "openssl"], () => {
       expectReason(await failureOf(listKeys(there, "job/")), "unreachable");
     });
 
-    test("says access denied where the user may not write", async () => {
-      expectReason(await failureOf(openAt("/root/x", "off")), "denied");
+    test.each(["off", "explicit"] as const)("says access denied where the user may not write (%s)", async (tls) => {
+      const folder = join(serverOf(tls).folder, "data/closed");
+      await using there = await openAt("closed", tls);
+      await put(there, "object", "x");
+      await chmod(folder, 0o500);
+
+      const failures = [
+        await failureOf(put(there, "other", "x")),
+        await failureOf(put(there, "job/other", "x")),
+        await failureOf(there.remove("object", { signal })),
+        await failureOf(openAt("/root/x", tls)),
+      ];
+
+      expect(failures.map((failure) => failure.code)).toEqual(Array(4).fill("denied"));
+      expect(await readText(there, "object")).toBe("x");
+      await chmod(folder, 0o700);
     });
 
     // Needs the right to mount a file system of a few megabytes.
