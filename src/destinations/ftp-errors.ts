@@ -1,4 +1,4 @@
-import { messageOf } from "../base/errors.ts";
+import { codeOf, messageOf } from "../base/errors.ts";
 import { type ErrorMeaning, networkMeaning } from "./network-errors.ts";
 
 const DENIED = /denied|permission|permitted|not allowed|read-?only|forbidden/i;
@@ -110,7 +110,7 @@ export function lostConnection(error: unknown, isClosed: boolean): unknown {
   const says = error.message;
   if (/WRONG_VERSION_NUMBER|EPROTO/.test(`${String((error as { code?: unknown }).code)} ${says}`)) return error;
   const code = /timeout|timed out/i.test(says) ? "ETIMEDOUT" : "ECONNRESET";
-  const isData = /data connection|transfer strateg/i.test(says);
+  const isData = /data connection|data socket|transfer strateg/i.test(says) || codeOf(error)?.startsWith("ERR_STREAM_");
   if (!isClosed && !isData) return error;
   return Object.assign(new Error(isData ? says : "the connection was lost", { cause: error }), { code });
 }

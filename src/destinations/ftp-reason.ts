@@ -1,5 +1,5 @@
 import type { Client } from "basic-ftp";
-import { codeOf } from "../base/errors.ts";
+import { codeOf, messageOf } from "../base/errors.ts";
 import { replyCodeOf } from "./ftp-errors.ts";
 import { networkMeaning, orAborted } from "./network-errors.ts";
 
@@ -16,13 +16,13 @@ export async function hearReason<T>(client: Client, request: () => Promise<T>): 
   const close = ftp.closeWithError.bind(ftp);
   let late: NodeJS.Timeout | undefined;
   ftp.closeWithError = (error) => {
-    if (/^(?!Timeout).*\(data socket\)$/s.test(error.message)) late ??= setTimeout(() => close(error), REASON_MS);
+    if (isBrokenData(error)) late ??= setTimeout(() => close(error), REASON_MS);
     else close(error);
   };
   try {
     return await request();
   } catch (error) {
-    if (replyCodeOf(error) !== undefined || client.closed || !isBroken(error)) throw error;
+    if (replyCodeOf(error) !== undefined || client.closed || !isBrokenData(error)) throw error;
     throw await nextFailure(client, error);
   } finally {
     clearTimeout(late);
@@ -30,8 +30,12 @@ export async function hearReason<T>(client: Client, request: () => Promise<T>): 
   }
 }
 
-function isBroken(error: unknown): boolean {
-  return networkMeaning(error) !== undefined || codeOf(error) === "ERR_STREAM_PREMATURE_CLOSE";
+/** The library names the socket in the messages; a stream that broke because of the socket has a code of its own. */
+function isBrokenData(error: unknown): boolean {
+  const says = messageOf(error);
+  if (says.endsWith("(control socket)") || says.startsWith("Timeout")) return false;
+  const isStream = /^ERR_STREAM_(PREMATURE_CLOSE|DESTROYED|WRITE_AFTER_END)$/.test(codeOf(error) ?? "");
+  return isStream || says.endsWith("(data socket)") || networkMeaning(error)?.code === "unreachable";
 }
 
 /** Waits for the server's next answer: the error that it is, or `otherwise`. */

@@ -6,7 +6,9 @@ import type { FtpLease, FtpSession } from "./ftp-connections.ts";
 import { lostConnection } from "./ftp-errors.ts";
 import { hearReason } from "./ftp-reason.ts";
 
-const BUFFER_BYTES = 1024 * 1024;
+const UPLOAD_BUFFER_BYTES = 1024 * 1024;
+/** Small, since what is in it when a range ends was moved in vain. */
+const DOWNLOAD_BUFFER_BYTES = 256 * 1024;
 /** Gives the server time to finish the handshake before the data connection ends without a byte. */
 const EMPTY_PAUSE_MS = 50;
 
@@ -25,6 +27,7 @@ export async function uploadBytes(
       yield* bytes;
     } catch (error) {
       failure = { error };
+      lease.discard();
       throw error;
     }
   };
@@ -38,7 +41,7 @@ export async function uploadBytes(
     }
     if (isEmpty) await handshakeEnd(lease.session);
   };
-  const body = Readable.from(source(), { objectMode: false, highWaterMark: BUFFER_BYTES });
+  const body = Readable.from(source(), { objectMode: false, highWaterMark: UPLOAD_BUFFER_BYTES });
   body.on("error", () => undefined);
   try {
     await lease.run(signal, ({ client }) => client.uploadFrom(body, path));
@@ -70,7 +73,7 @@ export async function* downloadBytes(
 ): AsyncIterable<Uint8Array> {
   signal.throwIfAborted();
   const { client } = lease.session;
-  const bytes = new PassThrough({ highWaterMark: BUFFER_BYTES });
+  const bytes = new PassThrough({ highWaterMark: DOWNLOAD_BUFFER_BYTES });
   bytes.on("error", () => undefined);
   const stop = () => {
     lease.discard();
