@@ -1,8 +1,9 @@
-import { codeOf, messageOf } from "../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import { type ErrorMeaning, networkMeaning } from "./network-errors.ts";
 
 const DENIED = /denied|permission|permitted|not allowed|read-?only|forbidden/i;
 const FULL = /no space|disk full|quota|insufficient|allocation|storage/i;
+const NOT_UNDERSTOOD = "ERR_FTP_ANSWER";
 const PASSIVE_HINT = "Check that the firewall lets the server's passive ports through.";
 
 /** The three digits that the server answered with (RFC 959, section 4.2); undefined when it did not answer. */
@@ -92,6 +93,9 @@ function replyMeaning(error: unknown, code: number): ErrorMeaning {
 }
 
 function silentMeaning(error: unknown): ErrorMeaning | undefined {
+  if (codeOf(error) === NOT_UNDERSTOOD) {
+    return { code: "failed", words: `the server's answer is not understood (${messageOf(error)})` };
+  }
   const known = networkMeaning(error);
   if (known?.code === "denied") {
     const hint = "Give the authority that signed it as ca, or use the host name that it was made for.";
@@ -101,16 +105,21 @@ function silentMeaning(error: unknown): ErrorMeaning | undefined {
 }
 
 /**
- * Makes one of the network's errors of what the library reports when a connection ends. Anything else, such as an
- * answer that cannot be understood, stays what it is.
+ * Makes one of the network's errors of what the library reports when a connection ends, and marks what it reports when
+ * it cannot understand an answer. Answers, and errors of ours, stay what they are.
  */
 export function lostConnection(error: unknown, isClosed: boolean): unknown {
-  if (!(error instanceof Error) || replyCodeOf(error) !== undefined || networkMeaning(error) !== undefined)
+  if (
+    !(error instanceof Error) ||
+    error instanceof OperationalError ||
+    replyCodeOf(error) !== undefined ||
+    networkMeaning(error) !== undefined
+  )
     return error;
   const says = error.message;
   if (/WRONG_VERSION_NUMBER|EPROTO/.test(`${String((error as { code?: unknown }).code)} ${says}`)) return error;
   const code = /timeout|timed out/i.test(says) ? "ETIMEDOUT" : "ECONNRESET";
   const isData = /data connection|data socket|transfer strateg/i.test(says) || codeOf(error)?.startsWith("ERR_STREAM_");
-  if (!isClosed && !isData) return error;
+  if (!isClosed && !isData) return error.name === "Error" ? Object.assign(error, { code: NOT_UNDERSTOOD }) : error;
   return Object.assign(new Error(isData ? says : "the connection was lost", { cause: error }), { code });
 }

@@ -326,7 +326,7 @@ export async function startFtpServer(tls: FtpServer["tls"], directives: readonly
   execFileSync(
     openssl.path,
     ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"].concat(
-      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
+      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1"],
       ["-keyout", key, "-out", certificate],
     ),
     { env: openssl.env, stdio: "ignore" },
