@@ -110,7 +110,27 @@ export const commandTable: readonly CommandSpec[] = [
     ],
     load: async () => (await import("./commands/undo.ts")).undo,
   },
-  { name: "compare", summary: "find differing rows between two sites or snapshots" },
+  {
+    name: "compare",
+    summary: "find differing rows between two sites or snapshots",
+    arguments: [{ ...job, name: "[job]" }, optionalSnapshot],
+    options: [
+      { flags: "--with <snapshot>", description: "compare with this snapshot instead of the dr site" },
+      tables,
+      { flags: "--rows", description: "list the keys of differing rows" },
+      { flags: "--count", description: "only count the rows of each table" },
+      { flags: "--all", description: "every job that has a dr site" },
+      database,
+      from,
+      { flags: "--parallel <n>", description: "connections that read each site" },
+    ],
+    examples: [
+      "rowkeep compare shop",
+      "rowkeep compare shop --with latest --tables public.orders --rows",
+      "rowkeep compare shop 20261121T02 --with 20261122T02",
+    ],
+    load: async () => (await import("./commands/compare.ts")).compare,
+  },
   {
     name: "verify",
     summary: "re-read a snapshot and check every hash",

@@ -73,12 +73,12 @@ type Parts = ReadonlyMap<string, Part>;
 
 function partsOf(definitions: readonly Definition[], isCompared: (table: TableName | undefined) => boolean): Parts {
   const parts = new Map<string, Part>();
-  for (const definition of definitions) {
+  // Several definitions can have one name (overloaded functions): their order is no difference.
+  for (const definition of definitions.toSorted((one, other) => (one.sql < other.sql ? -1 : 1))) {
     if (NOT_COMPARED.has(definition.kind) || !isCompared(definition.table)) continue;
     for (const part of splitTable(definition)) {
       const key = JSON.stringify([part.schema, part.table, part.object, part.name]);
       const known = parts.get(key);
-      // Several definitions of one name: overloaded functions, what is altered later.
       parts.set(key, known ? { ...known, sql: `${known.sql}\n${part.sql}` } : part);
     }
   }

@@ -184,7 +184,7 @@ function hashText(hash: RowHasher): string {
 
 /** By characters, not by halves of them, as the server counts. */
 function shorten(text: string | null): string | null {
-  return text !== null && text.length > SHOWN_CHARACTERS ? [...text].slice(0, SHOWN_CHARACTERS).join("") : text;
+  return text !== null && text.length > SHOWN_CHARACTERS ? Array.from(text).slice(0, SHOWN_CHARACTERS).join("") : text;
 }
 
 function unreadable(table: TableName, cause: RangeError): Error {
