@@ -53,6 +53,7 @@ export function compareDefinitions(
 ): readonly SchemaDifference[] {
   const [one, other] = [left, right].map((definitions) => partsOf(definitions, isCompared)) as [Parts, Parts];
   return [...new Set([...one.keys(), ...other.keys()])]
+    .sort()
     .map((key) => {
       const [here, there] = [one.get(key), other.get(key)];
       const { sql: _, ...about } = (here ?? there) as Part;

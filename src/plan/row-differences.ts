@@ -50,9 +50,13 @@ export class RowDifferences {
       if (group) group.push(row);
       else groups.set(name, [row]);
     }
-    const differences = [...groups.values()].flatMap(differencesOf);
-    return differences.sort((one, other) => compareKeys(one.key, other.key) || compareText(one.hash, other.hash));
+    return [...groups.values()].flatMap(differencesOf).sort(compareDifferences);
   }
+}
+
+/** Orders differences by their keys: whole numbers by value, everything else by code units, the same everywhere. */
+export function compareDifferences(one: RowDifference, other: RowDifference): number {
+  return compareKeys(one.key, other.key) || compareText(one.hash, other.hash);
 }
 
 function differencesOf(group: readonly Unmatched[]): readonly RowDifference[] {
@@ -70,7 +74,6 @@ function differencesOf(group: readonly Unmatched[]): readonly RowDifference[] {
   }));
 }
 
-/** Numbers by value, everything else by code units: an order for people, the same everywhere. */
 function compareKeys(one: readonly string[], other: readonly string[]): number {
   for (const [index, text] of one.entries()) {
     const there = other[index] ?? "";

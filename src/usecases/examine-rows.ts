@@ -2,7 +2,7 @@ import type { TableName } from "../drivers/driver.ts";
 import type { FoundRow } from "../drivers/fingerprints.ts";
 import type { RowForm } from "../drivers/row-form.ts";
 import type { CompareUnit } from "../plan/plan-compare.ts";
-import type { DifferenceKind, RowDifference } from "../plan/row-differences.ts";
+import { compareDifferences, type DifferenceKind, type RowDifference } from "../plan/row-differences.ts";
 import type { CompareSide, SideTable } from "./compare-sides.ts";
 
 type Unit = CompareUnit<SideTable, SideTable>;
@@ -74,6 +74,10 @@ export async function examineRows(findings: readonly Finding[], options: Examine
   return results;
 }
 
+interface ExaminedDifference extends RowDifference {
+  readonly columns?: readonly string[];
+}
+
 interface KeyOptions extends ExamineOptions {
   readonly again: readonly [CompareSide, CompareSide] | undefined;
 }
@@ -84,7 +88,7 @@ async function examineKeys(finding: Finding, options: KeyOptions): Promise<Findi
   const isLater = later !== undefined;
   const { left, right } = later ?? finding.unit;
   const atOnce = options.left.isLive && options.right.isLive ? KEYS_AT_ONCE : KEYS_A_SCAN;
-  const examined: (RowDifference & { readonly columns?: readonly string[] })[] = [];
+  const examined: ExaminedDifference[] = [];
   const columns = new Set<string>();
   let inMotion = 0;
   // Without a later look only changed rows have more to tell, unless rows of other buckets are missing from the list.
@@ -102,8 +106,11 @@ async function examineKeys(finding: Finding, options: KeyOptions): Promise<Findi
       for (const name of verdict?.columns ?? []) columns.add(name);
     }
   }
-  const rest = [...open.slice(MOST_EXAMINED), ...finding.differences.filter((difference) => !isOpen(difference))];
-  const differences = [...examined, ...rest];
+  const rest: readonly ExaminedDifference[] = [
+    ...open.slice(MOST_EXAMINED),
+    ...finding.differences.filter((difference) => !isOpen(difference)),
+  ];
+  const differences = [...examined, ...rest].sort(compareDifferences);
   const shown = options.rows
     ? differences.slice(0, MOST_SHOWN).map((difference) => keyed(form, difference))
     : undefined;
@@ -140,7 +147,7 @@ function judge(
   left: ReadonlyMap<string, FoundRow>,
   right: ReadonlyMap<string, FoundRow>,
   isLater: boolean,
-): (RowDifference & { readonly columns?: readonly string[] }) | undefined {
+): ExaminedDifference | undefined {
   const name = JSON.stringify(difference.key);
   const [here, there] = [left.get(name), right.get(name)];
   if (!here && !there) return isLater ? undefined : difference;
@@ -172,7 +179,7 @@ async function showContents(finding: Finding, { signal }: ExamineOptions): Promi
   return { ...finding, shown, leftOut: finding.differences.length - shown.length };
 }
 
-function keyed(form: RowForm, difference: RowDifference & { readonly columns?: readonly string[] }): ShownDifference {
+function keyed(form: RowForm, difference: ExaminedDifference): ShownDifference {
   const key = Object.fromEntries(form.key.map((name, index) => [name, difference.key[index] ?? null]));
   return { key, ...kindOf(difference), ...(difference.columns ? { columns: difference.columns } : {}) };
 }
