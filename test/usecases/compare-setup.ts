@@ -65,18 +65,32 @@ export interface Pair {
   readonly pairing: Pairing;
 }
 
-/** Makes two databases by SQL and compares them. */
-export async function comparePair(
-  { left, right, pairing }: Pair,
-  sql: { readonly both?: string; readonly left?: string; readonly right?: string },
-  options: Partial<CompareOptions> = {},
-): Promise<CompareResult> {
-  const { both = "select", left: leftSql = "select", right: rightSql = "select" } = sql;
-  await using one = await createDatabase(left, `${both}; ${leftSql}`);
-  await using other = await createDatabase(right, `${both}; ${rightSql}`);
-  await using here = await (pairing === "snapshot with snapshot" ? snapshotSide(one.url) : liveSide(one.url));
-  await using there = await (pairing === "live with live" ? liveSide(other.url) : snapshotSide(other.url));
-  return await compareOpen(here, there, options);
+/** Two databases that are emptied and compared again and again: making them anew takes longer than comparing them. */
+export interface ComparedPair extends AsyncDisposable {
+  compare(
+    sql: { readonly both?: string; readonly left?: string; readonly right?: string },
+    options?: Partial<CompareOptions>,
+  ): Promise<CompareResult>;
+}
+
+const EMPTY =
+  "select lo_unlink(oid) from pg_largeobject_metadata; drop schema public cascade; create schema public; set search_path = public";
+
+export async function openPair({ left, right, pairing }: Pair): Promise<ComparedPair> {
+  await using stack = new AsyncDisposableStack();
+  const one = stack.use(await createDatabase(left));
+  const other = stack.use(await createDatabase(right));
+  const kept = stack.move();
+  return {
+    async compare(sql, options) {
+      const { both = "select", left: leftSql = "select", right: rightSql = "select" } = sql;
+      await Promise.all([one.query(`${EMPTY}; ${both}; ${leftSql}`), other.query(`${EMPTY}; ${both}; ${rightSql}`)]);
+      await using here = await (pairing === "snapshot with snapshot" ? snapshotSide(one.url) : liveSide(one.url));
+      await using there = await (pairing === "live with live" ? liveSide(other.url) : snapshotSide(other.url));
+      return await compareOpen(here, there, options);
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
 }
 
 /** What differs, in short: `kind key [columns] times`. */
