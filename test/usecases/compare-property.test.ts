@@ -18,13 +18,33 @@ const COLUMNS = 4;
 
 /** Values on which framing, escaping and marks could fail. */
 const value = fc.oneof(
-  fc.constantFrom("", "\\N", "~1", "~0", ".", "|", "||", "\t", "\n", "\\", "\\\\t", "a", "b", "é", "😀", "'", '"'),
+  fc.constantFrom(
+    "",
+    "\\N",
+    "~1",
+    "~0",
+    ".",
+    "|",
+    "||",
+    "|",
+    "a|",
+    "\t",
+    "\n",
+    "\\",
+    "\\\\t",
+    "a",
+    "b",
+    "é",
+    "😀",
+    "'",
+    '"',
+  ),
   fc.string({ maxLength: 4 }).map((text) => text.replaceAll("\u0000", "")),
 );
 const nullable = fc.option(value, { freq: 4 });
 
 const edit = fc.record({
-  kind: fc.constantFrom("change", "delete", "insert", "swap-rows", "swap-columns", "duplicate", "null"),
+  kind: fc.constantFrom("change", "delete", "insert", "swap-rows", "swap-columns", "duplicate", "null", "shift"),
   row: fc.nat(50),
   other: fc.nat(50),
   column: fc.nat(COLUMNS - 1),
@@ -53,6 +73,8 @@ const anyCase = fc
       if (kind === "change" && !isKey) one[column] = text;
       if (kind === "null" && !isKey) one[column] = null;
       if (kind === "swap-rows" && !isKey) [one[column], two[column]] = [two[column] ?? null, one[column] ?? null];
+      // The same letters, cut elsewhere.
+      if (kind === "shift") [one[2], one[3]] = [(one[2] ?? "").slice(0, -1), (one[2] ?? "").slice(-1) + (one[3] ?? "")];
       if (kind === "swap-columns") [one[2], one[3]] = [one[3] ?? null, one[2] ?? null];
     }
     return { keyColumns, isInteger, left, right: keyed(right, keyColumns) };
