@@ -6,6 +6,11 @@ export interface FormColumn {
   readonly mayBeNull: boolean;
   /** Whether `IS NULL` means that there is no value; for a composite it can mean one made of NULLs. */
   readonly isComposite: boolean;
+  /**
+   * Written as the bytes that this function of the server gives, in hexadecimal, instead of its text: a third of the time,
+   * as exact, but only servers can do it.
+   */
+  readonly sentBy?: string | undefined;
 }
 
 /**
@@ -62,6 +67,12 @@ const PLAIN: ReadonlySet<string> = new Set([
   "bit varying",
 ]);
 
+/** Types whose text takes longer than all the rest, and what gives their eight bytes, the same in every version. */
+const SENT_BY: Readonly<Record<string, string>> = {
+  "timestamp without time zone": "timestamp_send",
+  "timestamp with time zone": "timestamptz_send",
+};
+
 /** Types that are no composites, though they can hold anything. */
 const SCALAR_TEXT: ReadonlySet<string> = new Set([
   "text",
@@ -86,6 +97,8 @@ export interface FormOptions {
   readonly rows: number;
   /** NOT NULL can be there without being true of old rows (PostgreSQL 18's NOT VALID). */
   readonly trustNotNull: boolean;
+  /** Only servers write these rows down, no snapshot is among the sides. */
+  readonly isLive: boolean;
 }
 
 /** Makes the form in which tables (of both sides, several where one is partitioned) are compared. */
@@ -95,8 +108,13 @@ export function makeRowForm(tables: readonly FormTable[], options: FormOptions):
   const typesOf = (name: string) => tables.map((table) => baseType(columnOf(table, name).type));
   const isFree = (name: string) => !typesOf(name).every((type) => PLAIN.has(type));
   const ordered = [...names.filter((name) => !isFree(name)).sort(), ...names.filter(isFree).sort()];
+  const sentBy = (name: string) => {
+    const [type = "", ...others] = typesOf(name);
+    return options.isLive && others.every((other) => other === type) ? SENT_BY[type] : undefined;
+  };
   const columns = ordered.map((name) => ({
     name,
+    sentBy: sentBy(name),
     mayBeNull: !key.includes(name) && !(options.trustNotNull && tables.every((table) => columnOf(table, name).notNull)),
     isComposite: !typesOf(name).every((type) => PLAIN.has(type) || SCALAR_TEXT.has(type) || type.endsWith("[]")),
   }));

@@ -26,6 +26,7 @@ export class RowEncoder {
 
   /** `stored` are the names of the columns in the order of the stored rows. */
   constructor(form: RowForm, stored: readonly string[]) {
+    if (form.columns.some(({ sentBy }) => sentBy)) throw new TypeError("only a server can write this form");
     this.#form = form;
     this.#separator = Buffer.from(form.separator);
     this.#positions = form.columns.map(({ name }) => stored.indexOf(name));

@@ -143,6 +143,7 @@ async function compareUnit(unit: Unit, options: UnitOptions): Promise<Finding> {
     hash: options.hash,
     rows: Math.max(estimate(unit.left), estimate(unit.right)),
     trustNotNull: options.trustNotNull,
+    isLive: options.left.isLive && options.right.isLive,
   });
   const sumsOf = async (parts: readonly SideTable[]) =>
     addSums(await Promise.all(parts.map((part) => part.sums({ form, signal }))));

@@ -62,7 +62,7 @@ const anyCase = fc
     const typed = (row: Row, index: number): Row =>
       isInteger ? [String((index - 7) * 1_000_003), ...row.slice(1)] : row;
     const left = keyed(rows.map(typed), keyColumns);
-    const right = [...left.map((row) => [...row])];
+    const right = left.map((row) => [...row]);
     for (const { kind, row, other, column, value: text } of edits) {
       const [one, two] = [right[row % (right.length || 1)], right[other % (right.length || 1)]];
       if (!one || !two) continue;

@@ -32,6 +32,8 @@ const NEARLY_EQUAL: readonly (readonly [string, string, string, string])[] = [
   ["composed and decomposed letters", "text", "U&'\\00e9'", "U&'e\\0301'"],
   ["a day and 24 hours", "interval", "'1 day'", "'24 hours'"],
   ["microseconds", "timestamptz", "'2024-01-01 00:00:00.000001Z'", "'2024-01-01 00:00:00.000002Z'"],
+  ["timestamps 2^32 microseconds apart", "timestamp", "'2024-01-01 00:00:00'", "'2024-01-01 01:11:34.967296'"],
+  ["infinite and finite timestamps", "timestamptz", "'infinity'", "'294276-01-01'"],
   ["integers 2^32 apart", "bigint", "1", "4294967297"],
   ["padding of bytes", "bytea", "'\\x00'", "'\\x0000'"],
   ["an address with and without its mask", "inet", "'10.0.0.1'", "'10.0.0.1/31'"],

@@ -125,7 +125,10 @@ function lineOf(form: RowForm): string {
   const joined = (parts: readonly string[]) =>
     `pg_catalog.concat_ws(${[quoteLiteral(form.separator), ...parts].join(", ")})`;
   const values = groupsOf(
-    form.columns.map(({ name }) => `t.${quoteIdentifier(name)}`),
+    form.columns.map(({ name, sentBy }) => {
+      const column = `t.${quoteIdentifier(name)}`;
+      return sentBy ? `pg_catalog.${sentBy}(${column})` : column;
+    }),
     GROUP_COLUMNS,
   );
   const head = headOf(form, joined);
