@@ -2,7 +2,10 @@ import type { Segment, SourceTable } from "./driver.ts";
 import type { RowForm } from "./row-form.ts";
 import type { RowHash } from "./row-hash.ts";
 
-/** What is known of the rows of one bucket: two tables with other rows have, but for a chance of 2^-128, another one. */
+/**
+ * What is known of the rows of one bucket. A changed row leaves it as it was with a chance of 2^-128 (2^-64 where records
+ * are summed up).
+ */
 export interface BucketSum {
   readonly rows: number;
   /** Sums of the signed 64-bit hashes, exact: equal rows never cancel each other. */

@@ -11,6 +11,8 @@ export interface FormColumn {
    * as exact, but only servers can do it.
    */
   readonly sentBy?: string | undefined;
+  /** How it stands in a record that is hashed as such: see `RowForm.sumBy`. */
+  readonly recordAs?: string | undefined;
 }
 
 /**
@@ -32,6 +34,13 @@ export interface RowForm {
   readonly key: readonly string[];
   /** What chooses the bucket of a row: the lowest bits of its key, an integer, or those of its first hash. */
   readonly bucketBy: "integer-key" | "hash";
+  /**
+   * What is summed up. `line`: both hashes of the line. `record`: the server's hash of the row as a record, seeded by the key
+   * (that hash is linear: without the seed, values that change places between rows would cancel out), and a hash of that
+   * hash. A third faster; only for integer keys, columns whose hash is one of all their bits, and two servers of one version.
+   * Buckets whose sums differ are listed by lines in either case, so `record` never decides that rows differ.
+   */
+  readonly sumBy: "line" | "record";
   /** A power of two, at most `MOST_BUCKETS`. */
   readonly buckets: number;
 }
@@ -73,6 +82,29 @@ const SENT_BY: Readonly<Record<string, string>> = {
   "timestamp with time zone": "timestamptz_send",
 };
 
+/**
+ * Types that can be hashed in a record: as they are, under the collation C, or as the bytes that a function gives. The hash
+ * of a type folds int8 and times to 32 bits, and is blind to what `=` is blind to (1.0 and 1.00, 0 and -0).
+ */
+const RECORD_AS: Readonly<Record<string, string>> = {
+  ...SENT_BY,
+  smallint: "value",
+  integer: "value",
+  bigint: "int8send",
+  oid: "value",
+  boolean: "value",
+  date: "value",
+  uuid: "value",
+  bytea: "value",
+  numeric: "numeric_send",
+  real: "float4send",
+  "double precision": "float8send",
+  text: "C",
+  "character varying": "C",
+};
+const FIRST_VERSION_WITH_RECORD_HASH = 14;
+const FIRST_VERSION_WITH_NOT_VALID_NOT_NULL = 18;
+
 /** Types that are no composites, though they can hold anything. */
 const SCALAR_TEXT: ReadonlySet<string> = new Set([
   "text",
@@ -95,33 +127,44 @@ export interface FormOptions {
   readonly hash: RowHash;
   /** About how many rows there are, for the number of buckets. */
   readonly rows: number;
-  /** NOT NULL can be there without being true of old rows (PostgreSQL 18's NOT VALID). */
-  readonly trustNotNull: boolean;
+  /** Versions of both servers. */
+  readonly majors: readonly [number, number];
   /** Only servers write these rows down, no snapshot is among the sides. */
   readonly isLive: boolean;
 }
 
 /** Makes the form in which tables (of both sides, several where one is partitioned) are compared. */
 export function makeRowForm(tables: readonly FormTable[], options: FormOptions): RowForm {
+  // NOT NULL can be there without being true of old rows (NOT VALID).
+  const trustNotNull = options.majors.every((major) => major < FIRST_VERSION_WITH_NOT_VALID_NOT_NULL);
   const key = commonKey(tables);
   const names = storedNames(tables[0]).filter((name) => tables.every((table) => storedNames(table).includes(name)));
   const typesOf = (name: string) => tables.map((table) => baseType(columnOf(table, name).type));
   const isFree = (name: string) => !typesOf(name).every((type) => PLAIN.has(type));
   const ordered = [...names.filter((name) => !isFree(name)).sort(), ...names.filter(isFree).sort()];
-  const sentBy = (name: string) => {
+  const commonType = (name: string) => {
     const [type = "", ...others] = typesOf(name);
-    return options.isLive && others.every((other) => other === type) ? SENT_BY[type] : undefined;
+    return options.isLive && others.every((other) => other === type) ? type : "";
   };
   const columns = ordered.map((name) => ({
     name,
-    sentBy: sentBy(name),
-    mayBeNull: !key.includes(name) && !(options.trustNotNull && tables.every((table) => columnOf(table, name).notNull)),
+    sentBy: SENT_BY[commonType(name)],
+    recordAs: RECORD_AS[commonType(name)],
+    mayBeNull: !key.includes(name) && !(trustNotNull && tables.every((table) => columnOf(table, name).notNull)),
     isComposite: !typesOf(name).every((type) => PLAIN.has(type) || SCALAR_TEXT.has(type) || type.endsWith("[]")),
   }));
   const [only, ...more] = key;
   const hasIntegerKey = only !== undefined && more.length === 0 && typesOf(only).every((type) => INTEGERS.has(type));
+  const [left, right] = options.majors;
+  const isRecord =
+    hasIntegerKey &&
+    options.hash.method === "lookup3" &&
+    left === right &&
+    left >= FIRST_VERSION_WITH_RECORD_HASH &&
+    columns.every(({ recordAs }) => recordAs !== undefined);
   return {
     columns,
+    sumBy: isRecord ? "record" : "line",
     separator: ordered.filter(isFree).length > 1 ? `|${options.hash.salt}|` : "|",
     hash: options.hash,
     key,

@@ -81,7 +81,6 @@ export async function compareSites(options: CompareOptions): Promise<CompareResu
   const units = pairTables(left.tables, right.tables, options.tables);
   const schema = options.countOnly ? [] : compareSchemas(options, units);
   const hash = await chooseHash([left, right], { signal });
-  const trustNotNull = left.majorVersion < 18 && right.majorVersion < 18;
   const bySize = units.toSorted((one, other) => sizeOf(other) - sizeOf(one));
   report({
     type: "plan",
@@ -90,7 +89,7 @@ export async function compareSites(options: CompareOptions): Promise<CompareResu
   const found = new Map<Unit, Finding>();
   await runAll(bySize, options, async (unit, taskSignal) => {
     report({ type: "table-start", table: labelOf(unit) });
-    const finding = await compareUnit(unit, { ...options, signal: taskSignal, hash, trustNotNull });
+    const finding = await compareUnit(unit, { ...options, signal: taskSignal, hash });
     found.set(unit, finding);
     report({ type: "table-done", table: labelOf(unit), rows: Math.max(finding.left, finding.right) });
   });
@@ -124,7 +123,6 @@ function compareSchemas({ left, right, tables }: CompareOptions, units: readonly
 
 interface UnitOptions extends CompareOptions {
   readonly hash: RowHash;
-  readonly trustNotNull: boolean;
 }
 
 /** Compares the rows of one table as they are at the instants of the two sides. */
@@ -142,7 +140,7 @@ async function compareUnit(unit: Unit, options: UnitOptions): Promise<Finding> {
   const form = makeRowForm([...unit.left, ...unit.right], {
     hash: options.hash,
     rows: Math.max(estimate(unit.left), estimate(unit.right)),
-    trustNotNull: options.trustNotNull,
+    majors: [options.left.majorVersion, options.right.majorVersion],
     isLive: options.left.isLive && options.right.isLive,
   });
   const sumsOf = async (parts: readonly SideTable[]) =>

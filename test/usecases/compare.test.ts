@@ -12,6 +12,7 @@ import {
 
 const PAIRS: readonly Pair[] = [
   { left: 15, right: 18, pairing: "live with live" },
+  { left: 18, right: 18, pairing: "live with live" },
   { left: 18, right: 15, pairing: "live with snapshot" },
 ];
 

@@ -14,10 +14,24 @@ const OWN_EQUALITY =
 
 /** Selects `bucket, rows, sum of first, sum of second`. */
 export function sumsQuery(table: SourceTable, segment: Segment, form: RowForm): string {
+  if (form.sumBy === "record") return recordSumsQuery(table, segment, form);
   const { first, second } = hashesOf(form.hash, "l");
   // OFFSET 0 keeps the line from being written twice, once for each hash.
   return `select ${bucketOf(form)}, pg_catalog.count(*), pg_catalog.sum(${first}), pg_catalog.sum(${second})
     from (select ${selectedKey(form)}${digestOf(form)} as l from ${fromOf(table, segment)} offset 0) x group by 1`;
+}
+
+function recordSumsQuery(table: SourceTable, segment: Segment, form: RowForm): string {
+  const [seed, secondSeed] = form.hash.seeds;
+  const values = form.columns.map(({ name, recordAs }) => {
+    const column = `t.${quoteIdentifier(name)}`;
+    if (recordAs === "value") return column;
+    return recordAs === "C" ? `${column} collate pg_catalog."C"` : `pg_catalog.${recordAs}(${column})`;
+  });
+  const key = `t.${quoteIdentifier(form.key[0] ?? "")}::bigint`;
+  return `select b, pg_catalog.count(*), pg_catalog.sum(h), pg_catalog.sum(pg_catalog.hashint8extended(h, '${secondSeed}'::bigint))
+    from (select ${selectedKey(form)}pg_catalog.hash_record_extended(row(${values.join(", ")}), ${key} # '${seed}'::bigint) as h
+            from ${fromOf(table, segment)} offset 0) x group by 1`;
 }
 
 /** Selects the key columns, both hashes and the count of the rows in these buckets. */
