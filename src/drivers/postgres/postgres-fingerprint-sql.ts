@@ -75,11 +75,14 @@ export function findQuery(table: SourceTable, form: RowForm): string {
 /** Selects both hashes and the beginning of each value of the rows with these first hashes. */
 export function showQuery(table: SourceTable, form: RowForm, firsts: readonly string[]): string {
   const { first, second } = hashesOf(form.hash, "l");
-  const values = form.columns.map(
-    (column, index) =>
-      `case when not ${isNull(column)} then pg_catalog.left(${textOf(column.name)}, ${SHOWN_CHARACTERS}) end as v${index}`,
-  );
-  const shown = form.columns.map((_, index) => `pg_catalog.min(v${index} collate pg_catalog."C")`);
+  // Only the few rows that are wanted have their values written down once more.
+  const shown = form.columns.map(({ isComposite }, index) => {
+    const value = `v${index}`;
+    const isNull = isComposite ? `pg_catalog.num_nulls(${value}) = 1` : `${value} is null`;
+    const text = `pg_catalog.left(pg_catalog.concat(${value}), ${SHOWN_CHARACTERS})`;
+    return `pg_catalog.min(case when ${isNull} then null else ${text} end collate pg_catalog."C")`;
+  });
+  const values = form.columns.map(({ name }, index) => `t.${quoteIdentifier(name)} as v${index}`);
   const inner = [...values, `${digestOf(form)} as l`].join(", ");
   return `select ${[first, second, ...shown].join(", ")} from (select ${inner} from ${fromOf(table, {})} offset 0) x
    where ${first} = any ('{${firsts.join(",")}}'::bigint[]) group by 1, 2`;
