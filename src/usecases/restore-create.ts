@@ -5,14 +5,14 @@ import { openCreator } from "../drivers/open-driver.ts";
 import { chooseContent } from "../plan/choose-content.ts";
 import { type OwnerPlan, otherOwners, planOwners, renderOwnerFailures } from "../plan/plan-owners.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
-import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
+import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
-import type { Report } from "./progress.ts";
-import type { RestorePlan, RestoreResult } from "./restore-snapshot.ts";
+import { neededChunks, type RestorePlan, type RestoreResult } from "./restore-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
+import { findArchived, requestThaw, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
-export interface CreateOptions {
+export interface CreateOptions extends ThawOptions {
   readonly reader: SnapshotReader;
   readonly target: Connection;
   readonly targetDb?: string | undefined;
@@ -26,9 +26,9 @@ export interface CreateOptions {
   readonly grants: boolean;
   /** Give objects to the owners that they had, where the target has them and lets it. */
   readonly owners: boolean;
+  /** Chunks that the caller reads afterwards: they must be readable too. */
+  readonly alsoNeeded?: readonly ChunkRef[] | undefined;
   readonly stallTimeoutMs: number;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 /**
@@ -39,18 +39,22 @@ export interface CreateOptions {
 export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResult> {
   const { options, leftOut } = choose(all);
   const { manifest } = options.reader;
-  await using creator = await openCreator(options.target, options);
-  guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
-  const owners = await readOwnerPlan(options, creator);
-  const plan = makePlan(options, creator.identity, { owners, leftOut });
+  // Nothing is held open while a person thinks, or an archive thaws for hours.
+  const looked = await lookAt(options, leftOut);
+  const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(all, manifest.tables));
+  const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
   const { target, tables, notes } = plan;
-  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings };
+  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
+  const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
       code: "not-confirmed",
     });
   }
+  await waitForThaw(options, thawing);
+  await using creator = await openTarget(options);
+  const owners = await readOwnerPlan(options, creator);
   await creator.clearInterrupted();
   await refuseContent(options, creator);
   try {
@@ -58,6 +62,26 @@ export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResul
     return { target, tables, notes, warnings: [...plan.warnings, ...warnings] };
   } catch (error) {
     await creator.abandon();
+    throw error;
+  }
+}
+
+async function lookAt(options: CreateOptions, leftOut: readonly string[]): Promise<RestorePlan> {
+  await using creator = await openTarget(options);
+  // What was interrupted is cleared only when the person has said yes.
+  if (!options.planOnly && !(await creator.isInterrupted())) await refuseContent(options, creator);
+  const owners = await readOwnerPlan(options, creator);
+  return makePlan(options, creator.identity, { owners, leftOut });
+}
+
+async function openTarget(options: CreateOptions): Promise<Creator> {
+  const creator = await openCreator(options.target, options);
+  try {
+    const { manifest } = options.reader;
+    guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
+    return creator;
+  } catch (error) {
+    await creator[Symbol.asyncDispose]();
     throw error;
   }
 }
@@ -70,6 +94,7 @@ function choose(options: CreateOptions): { readonly options: CreateOptions; read
   const narrowed: SnapshotReader = {
     manifest,
     chunks: (refs, how) => reader.chunks(refs, how),
+    readStates: (refs, how) => reader.readStates(refs, how),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
   return { options: { ...options, reader: narrowed }, leftOut: warnings };
