@@ -7,6 +7,7 @@ import { matchTables } from "../plan/table-patterns.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
+import type { SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
 import { findArchived, requestThaw, type ThawNeed, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
@@ -22,8 +23,10 @@ export interface RestoreOptions extends ThawOptions {
   readonly planOnly: boolean;
   /** Asked once, with the plan; false stops before anything is changed. */
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
-  /** Takes a snapshot of what is about to be replaced, and gives its id. Undefined: none is taken. */
-  readonly takeSafetySnapshot?: ((tables: readonly TableName[], target: ServerIdentity) => Promise<string>) | undefined;
+  /** Takes a snapshot of what is about to be replaced. Undefined: none is taken. */
+  readonly takeSafetySnapshot?:
+    | ((tables: readonly TableName[], target: ServerIdentity) => Promise<SafetySnapshot>)
+    | undefined;
   readonly allowConversion: boolean;
   readonly ignoreMissing: boolean;
   /** Chunks that the caller reads afterwards: they must be readable too. */
@@ -88,13 +91,13 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     });
   }
   await waitForThaw(options, thawing);
-  const safetySnapshot = await takeSafety(options, plan);
+  const safety = await takeSafety(options, plan);
   const { tables, warnings } = await replaceAll(options, units);
   return {
     target: plan.target,
     tables,
-    ...(safetySnapshot ? { safetySnapshot } : {}),
-    warnings: [...plan.warnings, ...warnings],
+    ...(safety ? { safetySnapshot: safety.id } : {}),
+    warnings: [...plan.warnings, ...(safety?.warnings ?? []), ...warnings],
   };
 }
 
@@ -175,7 +178,7 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<string | undefined> {
+async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<SafetySnapshot | undefined> {
   const full = plan.tables.filter(({ deleted }) => deleted > 0);
   if (!options.takeSafetySnapshot || full.length === 0) return undefined;
   options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });

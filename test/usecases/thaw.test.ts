@@ -109,7 +109,7 @@ describe("a restore of what lies in an archive", () => {
     const failure = await restoreSnapshot({
       ...optionsOf(database.url, manifest, [vault]),
       confirm: async () => (confirmed = true),
-      takeSafetySnapshot: async () => "never",
+      takeSafetySnapshot: async () => ({ id: "never", warnings: [] }),
     }).catch((error: unknown) => error);
 
     expect(failure).toMatchObject({ kind: "refused", code: "archived", exitCode: 9 });
