@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { openResilientDestination } from "../../src/destinations/open-resilient-destination.ts";
@@ -335,6 +336,20 @@ describe("the volumes of a snapshot in an archive", () => {
     expect(warnings).toEqual([`${ID} at vault: 1 volume archived, not verified`]);
     expect(snapshots[0]?.verifiedAt).toBeUndefined();
     expect((await verify(0.9)).snapshots).toMatchObject([{ ok: true, archived }]);
+  });
+
+  test("are said to be archived without the key too", async () => {
+    await using vault = await openVault();
+    const { recipient } = await generateKeyPair();
+    const lock = { recipients: [recipient] };
+    await writeSample({ destinations: [vault], spoolFolder: join(folder, "spool"), lock });
+
+    const result = await verifySnapshot({ destinations: [vault], prefix: PREFIX, signal, report });
+
+    const archived = { volumes: ["volume-0001.tar"] };
+    expect(result).toMatchObject({ ok: false, snapshots: [{ ok: true, locked: true, problems: [], archived }] });
+    // The manifest is not archived: its hash was checked.
+    expect(result.snapshots[0]?.bytes).toBeGreaterThan(0);
   });
 
   test("are damaged all the same when one is missing or has another size", async () => {
