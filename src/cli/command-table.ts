@@ -10,6 +10,14 @@ const from: OptionSpec = { flags: "--from <destination>", description: "read fro
 const identity: OptionSpec = { flags: "--identity <file>", description: "secret key that opens encrypted snapshots" };
 const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
 const database: OptionSpec = { flags: "--database <name>", description: "which database of a job that has several" };
+const thaw: readonly OptionSpec[] = [
+  {
+    flags: "--thaw [days]",
+    description: "ask for volumes that lie in an archive, to be readable so long (default: 7)",
+  },
+  { flags: "--thaw-tier <tier>", description: "how fast: expedited, standard or bulk" },
+  { flags: "--wait", description: "wait for hours until they are thawed, then restore" },
+];
 const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
 
 /** Every command, in the order in which help shows them. Data only: nothing here loads a command's code. */
@@ -89,6 +97,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--grants", description: "restore rights too (with --create)" },
       from,
       identity,
+      ...thaw,
       { flags: "--files-to <folder>", description: "put the files of the snapshot below this folder" },
       { flags: "--files-in-place", description: "put the files of the snapshot where they were" },
       { flags: "--parallel <n>", description: "connections that write rows" },
@@ -109,6 +118,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--to <url>", description: "the database that was restored, when it was not the job's own" },
       database,
       identity,
+      ...thaw,
       { flags: "--plan", description: "show what would be done, change nothing" },
       yes,
     ],

@@ -47,6 +47,7 @@ interface Waiting {
 export class RetryingDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: RetryLimits;
   readonly #clock: RetryClock;
@@ -70,6 +71,10 @@ export class RetryingDestination implements Destination {
           async () => (await inner.removeUnfinished?.(prefix, options)) ?? 0,
           options,
         );
+    }
+    const thaw = inner.thaw?.bind(inner);
+    if (thaw) {
+      this.thaw = (key, options) => this.#retry(`thaw ${this.name}/${key}`, () => thaw(key, options), options);
     }
   }
 

@@ -85,6 +85,8 @@ class SftpDestination implements Destination {
         throw error;
       }
     } catch (error) {
+      // Nothing was looked for, so a missing folder means that all of it went away.
+      if (statusOf(error) === SftpStatus.missing) throw folderGone(`write ${object}`, error);
       throw await this.#failure(error, `write ${object}`, size);
     }
   }
@@ -240,7 +242,11 @@ class SftpDestination implements Destination {
       if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
       yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
     } catch (error) {
-      if (statusOf(error) === SftpStatus.missing && parent !== "") return;
+      if (statusOf(error) === SftpStatus.missing && parent === "") throw folderGone(`list ${this.name}`, error);
+      if (statusOf(error) === SftpStatus.missing) {
+        await this.#assertRoot(prefix, signal);
+        return;
+      }
       throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
     }
   }
@@ -263,6 +269,19 @@ class SftpDestination implements Destination {
       yield* this.#walk(folderKey, prefix, signal);
     } catch (error) {
       if (statusOf(error) !== SftpStatus.missing) throw error;
+      await this.#assertRoot(prefix, signal);
+    }
+  }
+
+  /** A lost mount must not look like an empty destination. */
+  async #assertRoot(prefix: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#files.ask(signal, (sftp, done) => sftp.stat(this.#root, done));
+    } catch (error) {
+      const action = `list ${this.name}/${prefix}`;
+      throw statusOf(error) === SftpStatus.missing
+        ? folderGone(action, error)
+        : remoteError(error, action, sftpMeaning);
     }
   }
 
@@ -302,6 +321,11 @@ class SftpDestination implements Destination {
 
 function infoOf(key: string, { size, mtime }: { readonly size: number; readonly mtime: number }): ObjectInfo {
   return { key, size, modifiedAt: new Date(mtime * 1000) };
+}
+
+function folderGone(action: string, cause: unknown): Error {
+  const hint = "Check whether the drive is mounted on the server.";
+  return destinationError(`cannot ${action}: its folder is gone`, "unreachable", { hint, cause });
 }
 
 function ignoreMissing(error: unknown): void {

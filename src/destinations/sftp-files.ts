@@ -68,8 +68,31 @@ export class SftpFiles {
       }
     });
     if (atomic) return;
-    await this.ask(signal, (sftp, done) => sftp.unlink(to, done), true);
-    await this.ask(signal, (sftp, done) => sftp.rename(from, to, done));
+    try {
+      await this.#rename(from, to, signal);
+    } catch (error) {
+      if (statusOf(error) !== SftpStatus.failure || !(await this.lstat(to, signal))?.isFile()) throw error;
+      await this.#replaceAside(from, to, signal);
+    }
+  }
+
+  /** This server renames only to a free name: the old file steps aside, and comes back when that fails. */
+  async #replaceAside(from: string, to: string, signal: AbortSignal): Promise<void> {
+    const aside = `${to}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
+    try {
+      await this.#rename(to, aside, signal);
+      await this.#rename(from, to, signal);
+    } catch (error) {
+      // Whatever was cut, and whether it was done: the name that is taken stays, the free one gets its old file back.
+      await this.#rename(aside, to, AbortSignal.timeout(TIDY_MS)).catch(() => undefined);
+      throw error;
+    }
+    // The new file is in its place: what cannot be tidied up now is removed as unfinished later.
+    await this.ask(signal, (sftp, done) => sftp.unlink(aside, done), true).catch(() => undefined);
+  }
+
+  #rename(from: string, to: string, signal: AbortSignal): Promise<void> {
+    return this.ask(signal, (sftp, done) => sftp.rename(from, to, done));
   }
 
   async *entries(folder: string, signal: AbortSignal): AsyncIterable<FileEntryWithStats> {

@@ -33,6 +33,7 @@ const SLICE_BYTES = 1024 * 1024;
 export class WatchdogDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: WatchdogLimits;
   readonly #sliceBytes: number;
@@ -49,6 +50,11 @@ export class WatchdogDestination implements Destination {
           async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
           options,
         );
+    }
+    const thaw = inner.thaw?.bind(inner);
+    if (thaw) {
+      this.thaw = (key, options) =>
+        this.#answer(`thaw ${this.name}/${key}`, (signal) => thaw(key, { ...options, signal }), options);
     }
   }
 

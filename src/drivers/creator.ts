@@ -34,8 +34,10 @@ export interface Finished {
  */
 export interface Creator extends AsyncDisposable {
   readonly identity: ServerIdentity;
-  /** Names what a user made there; empty for a new database. What an interrupted restore left is not counted. */
+  /** Names what a user made there; empty for a new database. */
   findContent(): Promise<readonly string[]>;
+  /** Whether a marker says that an earlier restore did not end: what it left counts as content until it is cleared. */
+  isInterrupted(): Promise<boolean>;
   /** Empties a database in which a marker says that an earlier restore did not end; false where there is none. */
   clearInterrupted(): Promise<boolean>;
   /**

@@ -58,7 +58,9 @@ const destination = z
       accessKeyId: secret("Access key.").optional(),
       secretAccessKey: secret("Secret key.").optional(),
       sessionToken: secret("Session token.").optional(),
-      storageClass: text("STANDARD_IA, GLACIER, DEEP_ARCHIVE …").optional(),
+      storageClass: text(
+        "Of volumes only, what else is stored stays readable at once: STANDARD_IA, GLACIER, DEEP_ARCHIVE …",
+      ).optional(),
     }),
     z.strictObject({
       type: z.literal("azure"),
@@ -66,9 +68,9 @@ const destination = z
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
-      account: text("Storage account, for a managed identity or a SAS.").optional(),
+      account: text("Storage account, with sas.").optional(),
       sas: secret("Shared access signature.").optional(),
-      tier: text("Hot, Cool, Cold or Archive.").optional(),
+      tier: text("Of volumes only, what else is stored stays readable at once: Hot, Cool, Cold or Archive.").optional(),
     }),
     z.strictObject({
       type: z.literal("gcs"),
@@ -77,7 +79,7 @@ const destination = z
       prefix: text("Name prefix in the bucket.").optional(),
       keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
       endpoint: text("Address of a compatible service.").optional(),
-      storageClass: text("NEARLINE, COLDLINE, ARCHIVE …").optional(),
+      storageClass: text("Of volumes only: NEARLINE, COLDLINE, ARCHIVE …").optional(),
     }),
     z.strictObject({
       type: z.literal("ftp"),

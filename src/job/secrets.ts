@@ -48,7 +48,8 @@ export async function resolveSecret(text: string, field: string, surroundings: S
   return value;
 }
 
-function looksSecret(field: string): boolean {
+/** Whether a field of this name, or the end of its path, holds a secret. */
+export function looksSecret(field: string): boolean {
   return /password|passphrase|secret|key|token|sas|connection/i.test(field) && !/hostKey|keyFile/.test(field);
 }
 

@@ -1,14 +1,15 @@
 import { archiveError } from "../archive/archive-error.ts";
-import { codeOf, OperationalError } from "../base/errors.ts";
+import { OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "./manifest-text.ts";
-import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, renderMarks } from "./marks-text.ts";
-import { bytesOf, collectBytes } from "./object-bytes.ts";
+import { MARKS_NAME, renderMarks } from "./marks-text.ts";
+import { bytesOf } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest } from "./open-manifest.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 import type { KeyRing } from "./snapshot-key.ts";
+import { type MarksPlace, readMarks, readMarksToReplace } from "./stored-marks.ts";
 import {
   type DamagedSnapshot,
   type LockedSnapshot,
@@ -49,7 +50,7 @@ export interface Repository {
   find(choice: SnapshotChoice, options: Waiting): Promise<string>;
   /** Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. */
   remove(id: string, options: Waiting): Promise<void>;
-  /** Adds to the marks of a snapshot. */
+  /** Adds to the marks of a snapshot; see stored-marks.ts for when it refuses to replace them. */
   mark(id: string, marks: Marks, options: Waiting): Promise<void>;
   /** Finds what runs left behind, once nothing was added for `leaseMs` by the destination's clock. */
   findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]>;
@@ -107,9 +108,9 @@ class ObjectRepository implements Repository {
     const read = async () => {
       for (let next = queue.pop(); next; next = queue.pop()) {
         if (next.manifest === undefined) continue;
-        const marks = next.marks ? await this.#readMarks(next.id, options) : {};
+        const marks = next.marks ? await readMarks(this.#marksOf(next.id, options)) : {};
         try {
-          snapshots.push({ ...(await this.#summary(next.id, next.manifest, options)), ...marks });
+          snapshots.push({ ...(await this.#summaryTwice(next.id, next.manifest, options)), ...marks });
         } catch (error) {
           if (!isDamage(error)) throw error;
           if (isLocked(error)) locked.push({ id: next.id, storedBytes: next.bytes, error, ...marks });
@@ -120,6 +121,16 @@ class ObjectRepository implements Repository {
     };
     await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
     return { snapshots: snapshots.sort(byTime), damaged: damaged.sort(byTime), locked: locked.sort(byTime) };
+  }
+
+  /** A bit that was flipped on the way is not damage: what cannot be used is read again before that is said. */
+  async #summaryTwice(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
+    try {
+      return await this.#summary(id, info, options);
+    } catch (error) {
+      if (!isDamage(error) || error.code === "not-found" || error.code === "key-needed") throw error;
+      return this.#summary(id, info, options);
+    }
   }
 
   async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
@@ -158,22 +169,16 @@ class ObjectRepository implements Repository {
   }
 
   async mark(id: string, marks: Marks, options: Waiting): Promise<void> {
-    const bytes = renderMarks({ ...(await this.#readMarks(id, options)), ...marks });
+    const known = await readMarksToReplace(this.#marksOf(id, options));
+    const bytes = renderMarks({ ...known, ...marks });
     await this.destination.put(this.#key(id, MARKS_NAME), () => bytesOf(bytes), {
       size: bytes.length,
       signal: options.signal,
     });
   }
 
-  /** Marks that are missing or unreadable are none: they are only ever good news. */
-  async #readMarks(id: string, { signal }: Waiting): Promise<Marks> {
-    try {
-      const key = this.#key(id, MARKS_NAME);
-      return parseMarks(await collectBytes(this.destination.get(key, { signal }), MAX_MARKS_BYTES, key));
-    } catch (error) {
-      if (isDamage(error) || codeOf(error) === "not-found") return {};
-      throw error;
-    }
+  #marksOf(id: string, { signal }: Waiting): MarksPlace {
+    return { destination: this.destination, key: this.#key(id, MARKS_NAME), signal };
   }
 
   async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {

@@ -4,13 +4,14 @@ import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
-import type { Manifest } from "../snapshot/manifest.ts";
+import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
-import type { Report } from "./progress.ts";
+import type { SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
+import { findArchived, requestThaw, type ThawNeed, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
-export interface RestoreOptions {
+export interface RestoreOptions extends ThawOptions {
   readonly reader: SnapshotReader;
   readonly target: Connection;
   /** The target was named by itself (`--to <url>`), so it may be another database than the snapshot's. */
@@ -22,13 +23,15 @@ export interface RestoreOptions {
   readonly planOnly: boolean;
   /** Asked once, with the plan; false stops before anything is changed. */
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
-  /** Takes a snapshot of what is about to be replaced, and gives its id. Undefined: none is taken. */
-  readonly takeSafetySnapshot?: ((tables: readonly TableName[], target: ServerIdentity) => Promise<string>) | undefined;
+  /** Takes a snapshot of what is about to be replaced. Undefined: none is taken. */
+  readonly takeSafetySnapshot?:
+    | ((tables: readonly TableName[], target: ServerIdentity) => Promise<SafetySnapshot>)
+    | undefined;
   readonly allowConversion: boolean;
   readonly ignoreMissing: boolean;
+  /** Chunks that the caller reads afterwards: they must be readable too. */
+  readonly alsoNeeded?: readonly ChunkRef[] | undefined;
   readonly stallTimeoutMs: number;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 export interface RestoredTable {
@@ -48,6 +51,8 @@ export interface RestorePlan {
   readonly warnings: readonly string[];
   /** What the person may want to know and did not ask for: nothing is wrong. */
   readonly notes?: readonly string[] | undefined;
+  /** What must be thawed first; left out when everything can be read. */
+  readonly thaw?: ThawNeed | undefined;
 }
 
 export interface RestoreResult {
@@ -56,12 +61,15 @@ export interface RestoreResult {
   readonly safetySnapshot?: string | undefined;
   readonly warnings: readonly string[];
   readonly notes?: readonly string[] | undefined;
+  /** Only of a plan. */
+  readonly thaw?: ThawNeed | undefined;
 }
 
 /**
  * Replaces the rows of existing tables with those of a snapshot, in one transaction: a failure, an abort or a kill leaves
  * the target as it was. Row counts are checked, and every byte's hash, before the commit.
- * Fails with kind `refused` (wrong target, drift, not confirmed), `usage`, `archive`, `database`.
+ * What lies in an archive is thawed first, when that is wished: asked for before the question, waited for after it.
+ * Fails with kind `refused` (wrong target, drift, archived, not confirmed), `usage`, `archive`, `database`.
  */
 export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreResult> {
   const { reader, report } = options;
@@ -69,22 +77,38 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const chosen = options.tables ? matchTables(options.tables, manifest.tables) : manifest.tables;
   const units = planUnits(chosen, manifest.tables);
   report({ type: "phase", text: `looking at ${options.target.database}` });
-  const plan = await lookAt(options, units);
-  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings };
+  const looked = await lookAt(options, units);
+  const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(options, chosen));
+  const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
+  if (options.planOnly) {
+    return { target: plan.target, tables: plan.tables, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
+  }
+  const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
       code: "not-confirmed",
     });
   }
-  const safetySnapshot = await takeSafety(options, plan);
+  await waitForThaw(options, thawing);
+  const safety = await takeSafety(options, plan);
   const { tables, warnings } = await replaceAll(options, units);
   return {
     target: plan.target,
     tables,
-    ...(safetySnapshot ? { safetySnapshot } : {}),
-    warnings: [...plan.warnings, ...warnings],
+    ...(safety ? { safetySnapshot: safety.id } : {}),
+    warnings: [...plan.warnings, ...(safety?.warnings ?? []), ...warnings],
   };
+}
+
+/** What the restore of these tables reads. */
+export function* neededChunks(
+  { reader, tables, alsoNeeded = [] }: Pick<RestoreOptions, "reader" | "tables" | "alsoNeeded">,
+  chosen: readonly StoredTable[],
+): Iterable<ChunkRef> {
+  for (const { segments } of chosen) for (const { chunks } of segments) yield* chunks;
+  if (tables === undefined) yield* reader.manifest.largeObjects.chunks;
+  yield* alsoNeeded;
 }
 
 /** Makes the plan, without locks and without changing anything. */
@@ -154,7 +178,7 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<string | undefined> {
+async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<SafetySnapshot | undefined> {
   const full = plan.tables.filter(({ deleted }) => deleted > 0);
   if (!options.takeSafetySnapshot || full.length === 0) return undefined;
   options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });

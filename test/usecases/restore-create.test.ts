@@ -186,6 +186,7 @@ function withChunks(
     async *chunks(refs, options) {
       for await (const bytes of reader.chunks(refs, options)) yield* change(bytes);
     },
+    readStates: (refs, options) => reader.readStates(refs, options),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
 }

@@ -24,5 +24,5 @@ export const list: CommandAction = async (context, { args, options }) => {
     }
   }
   context.output.result({ snapshots, warnings }, () => printSnapshots(context.output, snapshots));
-  return warnings.length > 0 ? 3 : 0;
+  return warnings.length > 0 || job.unopened.length > 0 ? 3 : 0;
 };

@@ -19,7 +19,7 @@ export const run: CommandAction = async (context, { args, options }) => {
   for (const name of names) {
     try {
       const result = await runOne(context, name);
-      for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
+      if (!context.json) for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
       snapshots.push(...result.snapshots);
       warnings.push(...result.warnings);
       failures.push(...result.failures.map(({ error }) => ({ job: name, error })));

@@ -5,14 +5,16 @@ import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.t
 import type { CommandAction } from "../command.ts";
 import { readJobFor } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
-import { readText } from "../option-values.ts";
+import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
-import { confirmPlan, targetOf } from "./restore.ts";
+import { confirmPlan, refuseUnattendedWait, targetOf } from "./restore.ts";
 
 /** Puts back what the last restore of a job replaced, from the safety snapshot that it took. */
 export const undo: CommandAction = async (context, { args, options }) => {
+  const thaw = readThaw(options);
+  refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
@@ -32,6 +34,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
     confirm: (plan) => confirmPlan(context, plan, options),
     allowConversion: false,
     ignoreMissing: false,
+    thaw,
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,

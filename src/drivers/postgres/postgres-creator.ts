@@ -41,9 +41,13 @@ class PostgresCreator implements Creator {
     return findContent(this.#leader);
   }
 
-  async clearInterrupted(): Promise<boolean> {
+  async isInterrupted(): Promise<boolean> {
     const [row] = await this.#leader.query("select pg_catalog.to_regnamespace($1)", [MARKER]);
-    if (!row?.[0]) return false;
+    return Boolean(row?.[0]);
+  }
+
+  async clearInterrupted(): Promise<boolean> {
+    if (!(await this.isInterrupted())) return false;
     await dropContent(this.#leader);
     return true;
   }
