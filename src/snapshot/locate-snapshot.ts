@@ -66,11 +66,17 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
 }
 
 function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<SnapshotSummary> {
-  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt") => {
+  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt" | "acknowledgedAt") => {
     const times = [left[name], right[name]].filter((time) => time !== undefined).sort();
     return times.length > 0 ? { [name]: times.at(-1) } : {};
   };
-  return { ...newest("verifiedAt"), ...newest("drilledAt"), ...newest("undoneAt") };
+  return {
+    ...newest("verifiedAt"),
+    ...newest("drilledAt"),
+    ...newest("undoneAt"),
+    ...newest("acknowledgedAt"),
+    ...(left.pinned || right.pinned ? { pinned: true } : {}),
+  };
 }
 
 export interface LocatedSnapshot {

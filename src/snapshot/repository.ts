@@ -4,7 +4,7 @@ import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
-import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, renderMarks } from "./marks-text.ts";
+import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { parseManifest } from "./parse-manifest.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
@@ -43,13 +43,24 @@ export interface Repository {
   readManifest(id: string, options: Waiting): Promise<Manifest>;
   /** Gives the id of the chosen snapshot; see find-snapshot.ts. */
   find(choice: SnapshotChoice, options: Waiting): Promise<string>;
-  /** Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. */
-  remove(id: string, options: Waiting): Promise<void>;
+  /** Gives the ids of all snapshots that have a manifest, the oldest first, without reading one. */
+  ids(options: Waiting): Promise<readonly string[]>;
+  /**
+   * Removes a snapshot, its manifest first: interrupted, it leaves garbage and never a snapshot with holes. Fails with
+   * kind `refused`, `pinned`, for a pinned one; with kind `destination` when the manifest, and so everything, is still
+   * there. Objects that could not be removed behind it are garbage: they are given, and hinder nothing.
+   */
+  remove(id: string, options: Waiting): Promise<readonly OperationalError[]>;
+  /** Pins a snapshot, or takes its pin away. */
+  setPinned(id: string, pinned: boolean, options: Waiting & { readonly now: Date }): Promise<void>;
   /** Adds to the marks of a snapshot. */
   mark(id: string, marks: Marks, options: Waiting): Promise<void>;
   /** Finds what runs left behind, once nothing was added for `leaseMs` by the destination's clock. */
   findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]>;
-  /** Removes garbage, unless a manifest came in the meantime. Gives the bytes that were freed. */
+  /**
+   * Removes garbage, unless a manifest came in the meantime. Gives the bytes that were freed; fails with the first error
+   * once everything else was tried.
+   */
   removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number>;
 }
 
@@ -66,7 +77,7 @@ export function openRepository(destination: Destination, prefix: string, options
 }
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
-const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json)$/;
+const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json|pinned\.json)$/;
 
 const MANIFESTS_AT_ONCE = 8;
 
@@ -82,13 +93,14 @@ class ObjectRepository implements Repository {
   }
 
   async list(options: Waiting): Promise<SnapshotList> {
-    const byId = new Map<string, { id: string; manifest?: ObjectInfo; marks?: ObjectInfo }>();
+    const byId = new Map<string, { id: string; manifest?: ObjectInfo; marks?: ObjectInfo; pinned?: boolean }>();
     for await (const { id, name, info } of this.#objects("", options)) {
-      if (name !== MANIFEST_NAME && name !== MARKS_NAME) continue;
+      if (name !== MANIFEST_NAME && name !== MARKS_NAME && name !== PIN_NAME) continue;
       const entry = byId.get(id) ?? { id };
       byId.set(id, entry);
       if (name === MANIFEST_NAME) entry.manifest = info;
-      else entry.marks = info;
+      else if (name === MARKS_NAME) entry.marks = info;
+      else entry.pinned = true;
     }
     const snapshots: SnapshotSummary[] = [];
     const damaged: DamagedSnapshot[] = [];
@@ -98,11 +110,12 @@ class ObjectRepository implements Repository {
         if (next.manifest === undefined) continue;
         try {
           const summary = await this.#summary(next.id, next.manifest, options);
-          snapshots.push({ ...summary, ...(next.marks ? await this.#readMarks(next.id, options) : {}) });
+          const marks = next.marks ? await this.#readMarks(next.id, options) : {};
+          snapshots.push({ ...summary, ...marks, ...(next.pinned ? { pinned: true } : {}) });
         } catch (error) {
           if (!isDamage(error)) throw error;
           // Removed between the listing and now.
-          if (error.code !== "not-found") damaged.push({ id: next.id, error });
+          if (error.code !== "not-found") damaged.push({ id: next.id, error, pinned: next.pinned === true });
         }
       }
     };
@@ -147,11 +160,35 @@ class ObjectRepository implements Repository {
     return findSnapshot(await this.list(options), choice);
   }
 
-  async remove(id: string, options: Waiting): Promise<void> {
+  async ids(options: Waiting): Promise<readonly string[]> {
+    const found: { readonly id: string }[] = [];
+    for await (const { id, name } of this.#objects("", options)) if (name === MANIFEST_NAME) found.push({ id });
+    return found.sort(byTime).map(({ id }) => id);
+  }
+
+  async remove(id: string, options: Waiting): Promise<readonly OperationalError[]> {
+    // A listing may be older than the truth, or cut short; an object asked for by name is not.
+    if (await this.destination.stat(this.#key(id, PIN_NAME), options)) throw isPinned(id, this.destination.name);
     await this.destination.remove(this.#key(id, MANIFEST_NAME), options);
+    const errors: OperationalError[] = [];
     const keys: string[] = [];
-    for await (const { info } of this.#objects(`${id}/`, options)) keys.push(info.key);
-    for (const key of keys) await this.destination.remove(key, options);
+    await unlessFailed(options, errors, async () => {
+      for await (const { info } of this.#objects(`${id}/`, options)) keys.push(info.key);
+    });
+    await this.#removeAll(keys, options, errors);
+    return errors;
+  }
+
+  /** Removes what it can: one object that cannot go keeps no other from going. */
+  async #removeAll(keys: readonly string[], options: Waiting, errors: OperationalError[]): Promise<void> {
+    for (const key of keys) await unlessFailed(options, errors, () => this.destination.remove(key, options));
+  }
+
+  async setPinned(id: string, pinned: boolean, options: Waiting & { readonly now: Date }): Promise<void> {
+    const key = this.#key(id, PIN_NAME);
+    if (!pinned) return this.destination.remove(key, options);
+    const bytes = renderPin(options.now.toISOString());
+    return this.destination.put(key, () => bytesOf(bytes), { size: bytes.length, signal: options.signal });
   }
 
   async mark(id: string, marks: Marks, options: Waiting): Promise<void> {
@@ -179,7 +216,9 @@ class ObjectRepository implements Repository {
       const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
       folders.set(id, folder);
       folder.complete ||= name === MANIFEST_NAME;
-      folder.keys.push(info.key);
+      // Of complete snapshots, which are most, nothing is remembered but their ids: memory stays small.
+      if (folder.complete) folder.keys = [];
+      else folder.keys.push(info.key);
       folder.bytes += info.size;
       folder.newest = Math.max(folder.newest, info.modifiedAt.getTime());
     }
@@ -190,12 +229,14 @@ class ObjectRepository implements Repository {
 
   async removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number> {
     let freed = 0;
+    const errors: OperationalError[] = [];
     for (const { id, keys, bytes } of garbage) {
       // A listing may be older than the truth; a manifest asked for by name is not.
       if (await this.destination.stat(this.#key(id, MANIFEST_NAME), options)) continue;
-      for (const key of keys) await this.destination.remove(key, options);
+      await this.#removeAll(keys, options, errors);
       freed += bytes;
     }
+    if (errors[0]) throw errors[0];
     return freed;
   }
 
@@ -217,6 +258,25 @@ class ObjectRepository implements Repository {
     }
     return `${this.prefix}/${id}/${name}`;
   }
+}
+
+/** Puts a failure of the destination aside so that the rest can be tried; an abort ends everything. */
+async function unlessFailed({ signal }: Waiting, errors: OperationalError[], act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof OperationalError)) throw error;
+    errors.push(error);
+  }
+}
+
+function isPinned(id: string, place: string): OperationalError {
+  return new OperationalError(`cannot remove ${id} from ${place}: it is pinned`, {
+    kind: "refused",
+    code: "pinned",
+    hint: "Take the pin away with rowkeep unpin.",
+  });
 }
 
 /** Tells a snapshot that cannot be used from a destination that cannot be read: the latter hides everything. */

@@ -1,17 +1,25 @@
 import type { OperationalError } from "../base/errors.ts";
-import type { Manifest } from "./manifest.ts";
+import type { Anomaly, Manifest } from "./manifest.ts";
 
-/** When a snapshot was last proved, and when a safety snapshot was put back; kept beside its manifest. ISO 8601. */
+/**
+ * When a snapshot was last proved, when a safety snapshot was put back, when somebody said that its anomalies are as they
+ * should be; kept beside its manifest. ISO 8601.
+ */
 export interface Marks {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly undoneAt?: string | undefined;
+  readonly acknowledgedAt?: string | undefined;
 }
 
 /** What a list of snapshots tells of one. */
 export interface SnapshotSummary
   extends Pick<Manifest, "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "source" | "safetyOf">,
     Marks {
+  /** No retention removes it. */
+  readonly pinned?: boolean | undefined;
+  readonly references?: readonly string[] | undefined;
+  readonly anomalies?: readonly Anomaly[] | undefined;
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
@@ -23,6 +31,7 @@ export interface SnapshotSummary
 export interface DamagedSnapshot {
   readonly id: string;
   readonly error: OperationalError;
+  readonly pinned?: boolean | undefined;
 }
 
 /** The oldest first. */
@@ -33,6 +42,7 @@ export interface SnapshotList {
 
 export function summaryOf(manifest: Manifest): SnapshotSummary {
   const { id, job, database, kind, createdAt, consistency, source, safetyOf, tables } = manifest;
+  const { references = [], anomalies = [] } = manifest;
   return {
     id,
     job,
@@ -42,6 +52,8 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     consistency,
     source,
     ...(safetyOf ? { safetyOf } : {}),
+    ...(references.length > 0 ? { references } : {}),
+    ...(anomalies.length > 0 ? { anomalies } : {}),
     tables: tables.length,
     rows: tables.reduce((sum, table) => sum + table.rows, 0),
     rawBytes: tables.reduce((sum, table) => sum + table.rawBytes, 0),

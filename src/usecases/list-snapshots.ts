@@ -1,3 +1,4 @@
+import type { Anomaly } from "../snapshot/manifest.ts";
 import { listEverywhere, type LocateOptions } from "../snapshot/locate-snapshot.ts";
 import type { Report } from "./progress.ts";
 
@@ -21,6 +22,10 @@ export interface ListedSnapshot {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly pinned: boolean;
+  /** Tables that lost more rows than the job calls normal. */
+  readonly anomalies?: readonly Anomaly[] | undefined;
+  /** When somebody said that this is as it should be. */
+  readonly acknowledgedAt?: string | undefined;
   /** The snapshot whose restore made this safety snapshot. */
   readonly safetyOf?: string | undefined;
 }
@@ -41,10 +46,10 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
   ];
   for (const message of warnings) options.report({ type: "warning", message });
   return {
-    snapshots: snapshots.map(({ source: _source, safetyOf, destinations, ...summary }) => ({
+    snapshots: snapshots.map(({ source: _source, safetyOf, destinations, pinned, ...summary }) => ({
       ...summary,
       destinations: destinations.map(({ name }) => name),
-      pinned: false,
+      pinned: pinned === true,
       ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
     })),
     warnings,
