@@ -123,7 +123,37 @@ export const commandTable: readonly CommandSpec[] = [
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
-  { name: "prune", summary: "remove the snapshots that the retention does not keep" },
+  {
+    name: "prune",
+    summary: "remove the snapshots that the retention does not keep",
+    arguments: [job],
+    options: [
+      { flags: "--dry-run", description: "say what would go and why, remove nothing" },
+      { flags: "--accept-missing", description: "go on although snapshots that were stored are no longer there" },
+    ],
+    examples: ["rowkeep prune shop --dry-run"],
+    load: async () => (await import("./commands/prune.ts")).prune,
+  },
+  {
+    name: "pin",
+    summary: "keep a snapshot whatever the retention says",
+    arguments: [job, snapshot],
+    options: [database],
+    load: async () => (await import("./commands/pin.ts")).pin,
+  },
+  {
+    name: "unpin",
+    summary: "leave a snapshot to the retention again",
+    arguments: [job, snapshot],
+    options: [database],
+    load: async () => (await import("./commands/pin.ts")).unpin,
+  },
+  {
+    name: "acknowledge",
+    summary: "say that tables which shrank or vanished are as they should be",
+    arguments: [job],
+    load: async () => (await import("./commands/acknowledge.ts")).acknowledge,
+  },
   { name: "sync", summary: "copy snapshots to a destination that misses them" },
   {
     name: "status",

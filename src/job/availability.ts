@@ -17,11 +17,8 @@ const LIMITS: readonly Limit[] = [
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
   { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
-  { what: "naming: overwrite", isUsed: (job) => job.naming === "overwrite" },
-  { what: "retention", isUsed: (job) => job.retention !== undefined },
   { what: "encryption", isUsed: (job) => job.encryption !== undefined },
   { what: "dr", isUsed: (job) => job.dr !== undefined },
-  { what: "safety.maxShrink", isUsed: (job) => job.safety?.maxShrink !== undefined },
   { what: "notify", isUsed: (job) => job.notify !== undefined },
 ];
 

@@ -30,12 +30,32 @@ const source = z
 
 const name = text("How the destination is called in --from and in results.").optional();
 
+const retention = z
+  .strictObject({
+    keepLast: count("Newest snapshots that stay.").optional(),
+    keepWithin: duration("All that are at most so much older than the newest stay.").optional(),
+    keepHourly: count("Hours of which the last snapshot stays.").optional(),
+    keepDaily: count("Days of which the last snapshot stays.").optional(),
+    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
+    keepMonthly: count("Months of which the last snapshot stays.").optional(),
+    keepYearly: count("Years of which the last snapshot stays.").optional(),
+  })
+  .describe("Which snapshots stay; left out: all.");
+
+const ownRetention = retention.optional().describe("Instead of the job's retention, at this destination.");
+
 const destination = z
   .discriminatedUnion("type", [
-    z.strictObject({ type: z.literal("local"), name, path: text("Folder; relative to the job file.") }),
+    z.strictObject({
+      type: z.literal("local"),
+      name,
+      retention: ownRetention,
+      path: text("Folder; relative to the job file."),
+    }),
     z.strictObject({
       type: z.literal("s3"),
       name,
+      retention: ownRetention,
       bucket: text("Bucket."),
       prefix: text("Key prefix in the bucket.").optional(),
       region: text("Region.").optional(),
@@ -50,6 +70,7 @@ const destination = z
     z.strictObject({
       type: z.literal("azure"),
       name,
+      retention: ownRetention,
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
@@ -60,6 +81,7 @@ const destination = z
     z.strictObject({
       type: z.literal("gcs"),
       name,
+      retention: ownRetention,
       bucket: text("Bucket."),
       prefix: text("Name prefix in the bucket.").optional(),
       keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
@@ -69,6 +91,7 @@ const destination = z
     z.strictObject({
       type: z.literal("ftp"),
       name,
+      retention: ownRetention,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),
@@ -80,6 +103,7 @@ const destination = z
     z.strictObject({
       type: z.literal("sftp"),
       name,
+      retention: ownRetention,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),
@@ -109,18 +133,6 @@ const schedule = z
     node: text("Machine that runs the job while it is up.").optional(),
   })
   .describe("When the job runs by itself.");
-
-const retention = z
-  .strictObject({
-    keepLast: count("Newest snapshots that stay.").optional(),
-    keepWithin: duration("Everything younger stays.").optional(),
-    keepHourly: count("Hours of which the last snapshot stays.").optional(),
-    keepDaily: count("Days of which the last snapshot stays.").optional(),
-    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
-    keepMonthly: count("Months of which the last snapshot stays.").optional(),
-    keepYearly: count("Years of which the last snapshot stays.").optional(),
-  })
-  .describe("Which snapshots stay; left out: all.");
 
 const tables = z
   .strictObject({

@@ -35,6 +35,8 @@ const SCHEMA = `
     id integer primary key, job text not null, kind text not null, started_at text not null, duration_ms integer not null,
     outcome text not null, error text, snapshot text, node text) strict;
   create index if not exists runs_of_job on runs (job, id);
+  create table if not exists stored_snapshots (
+    prefix text not null, destination text not null, id text not null, primary key (prefix, destination, id)) strict, without rowid;
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
 `;
 
@@ -88,6 +90,26 @@ export class StateStore implements Disposable {
       lastFull: last("kind = 'full' and outcome in ('success', 'warning')")?.startedAt,
       lastSuccess: last("outcome in ('success', 'warning')")?.startedAt,
     };
+  }
+
+  /** Remembers that this machine stored a snapshot at a destination, so that a listing without it is noticed. */
+  addStored(prefix: string, destination: string, id: string): void {
+    this.#database.prepare("insert or ignore into stored_snapshots values (?, ?, ?)").run(prefix, destination, id);
+  }
+
+  /** Gives the ids of the snapshots that should be there. */
+  storedAt(prefix: string, destination: string): readonly string[] {
+    return this.#database
+      .prepare("select id from stored_snapshots where prefix = ? and destination = ? order by id")
+      .all(prefix, destination)
+      .map((row) => String(row["id"]));
+  }
+
+  /** Forgets a snapshot that is about to be removed, or that somebody removed on purpose. */
+  forgetStored(prefix: string, destination: string, id: string): void {
+    this.#database
+      .prepare("delete from stored_snapshots where prefix = ? and destination = ? and id = ?")
+      .run(prefix, destination, id);
   }
 
   failuresInARow(job: string): number {

@@ -191,6 +191,29 @@ function keepReferences(snapshots: readonly RetainableSnapshot[], reasons: Reaso
   }
 }
 
+/**
+ * Orders snapshots for their removal: each one before those that it refers to, so that a removal which ends half-way
+ * leaves no snapshot behind that lacks what it needs.
+ */
+export function referrersFirst(
+  ids: readonly string[],
+  snapshots: readonly Pick<RetainableSnapshot, "id" | "references">[],
+): readonly string[] {
+  const byId = new Map(snapshots.map(({ id, references }) => [id, references]));
+  const wanted = new Set(ids);
+  const seen = new Set<string>();
+  const referredFirst: string[] = [];
+  const open = ids.map((id) => ({ id, isExplored: false }));
+  for (let next = open.pop(); next; next = open.pop()) {
+    if (next.isExplored) referredFirst.push(next.id);
+    if (next.isExplored || seen.has(next.id)) continue;
+    seen.add(next.id);
+    open.push({ id: next.id, isExplored: true });
+    for (const id of byId.get(next.id) ?? []) if (wanted.has(id)) open.push({ id, isExplored: false });
+  }
+  return referredFirst.reverse();
+}
+
 function renderPlan(
   oldestFirst: readonly RetainableSnapshot[],
   reasons: Reasons,

@@ -72,7 +72,7 @@ test("tells a command line that it cannot read as one JSON line with --json, whe
   }
 });
 
-test.each([["prune", "shop", "--dry-run"], ["daemon"], ["key", "create"], ["schedule", "preview", "shop"]])(
+test.each([["compare", "shop", "--count"], ["daemon"], ["key", "create"], ["schedule", "preview", "shop"]])(
   "says that %s is not available yet, whatever follows",
   async (...args) => {
     const result = await runCli(args);

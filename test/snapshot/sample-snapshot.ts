@@ -38,6 +38,8 @@ export interface SampleOptions {
   readonly id?: string;
   readonly compression?: Compression;
   readonly volumeBytes?: number;
+  /** What the manifest says instead of what the sample's says. */
+  readonly manifest?: Partial<Manifest>;
   readonly signal?: AbortSignal;
 }
 
@@ -79,6 +81,7 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
   );
   const rest: Omit<Manifest, "volumes"> = {
     ...HEAD,
+    ...options.manifest,
     id: options.id ?? ID,
     compression,
     definitions: DEFINITIONS,

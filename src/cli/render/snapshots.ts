@@ -16,6 +16,8 @@ export interface ListedSnapshot {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly pinned: boolean;
+  readonly anomalies?: readonly unknown[] | undefined;
+  readonly acknowledgedAt?: string | undefined;
 }
 
 /** One snapshot as `run --json` gives it. */
@@ -126,6 +128,7 @@ function proofOf(snapshot: ListedSnapshot): string {
     snapshot.drilledAt ? `drilled ${formatTime(snapshot.drilledAt)}` : undefined,
     snapshot.verifiedAt ? formatTime(snapshot.verifiedAt) : undefined,
     snapshot.pinned ? "pinned" : undefined,
+    snapshot.anomalies?.length && !snapshot.acknowledgedAt ? "tables lost rows" : undefined,
   ];
   return proofs.filter((proof) => proof !== undefined).join(", ") || "-";
 }
