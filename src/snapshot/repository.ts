@@ -120,7 +120,7 @@ class ObjectRepository implements Repository {
       }
     };
     await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
-    return { snapshots: snapshots.sort(byTime), damaged: damaged.sort(byTime) };
+    return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged) };
   }
 
   async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
@@ -163,7 +163,7 @@ class ObjectRepository implements Repository {
   async ids(options: Waiting): Promise<readonly string[]> {
     const found: { readonly id: string }[] = [];
     for await (const { id, name } of this.#objects("", options)) if (name === MANIFEST_NAME) found.push({ id });
-    return found.sort(byTime).map(({ id }) => id);
+    return sortByTime(found).map(({ id }) => id);
   }
 
   async remove(id: string, options: Waiting): Promise<readonly OperationalError[]> {
@@ -284,7 +284,10 @@ function isDamage(error: unknown): error is OperationalError {
   return error instanceof OperationalError && error.kind === "archive";
 }
 
-function byTime(left: { readonly id: string }, right: { readonly id: string }): number {
-  const [a, b] = [parseSnapshotId(left.id), parseSnapshotId(right.id)];
-  return a && b ? compareSnapshotIds(a, b) : 0;
+/** Puts what has an id in the order of time; each id is read once, for reading costs more than comparing. */
+function sortByTime<T extends { readonly id: string }>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, id: parseSnapshotId(item.id) }))
+    .sort((left, right) => (left.id && right.id ? compareSnapshotIds(left.id, right.id) : 0))
+    .map(({ item }) => item);
 }

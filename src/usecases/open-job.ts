@@ -4,6 +4,7 @@ import { openDestination } from "../destinations/open-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
+import { MANIFEST_NAME } from "../snapshot/manifest-text.ts";
 import { jobFolder } from "../snapshot/snapshot-prefix.ts";
 
 /** The destinations of a job that could be opened, and those that could not. */
@@ -77,10 +78,7 @@ export async function findPrefixes(
   const errors: unknown[] = [];
   for (const destination of destinations) {
     try {
-      for await (const { key } of destination.list(`${jobFolder(job)}/`, { signal })) {
-        const [folder, database, , object] = key.split("/");
-        if (object === "manifest.json") prefixes.add(`${folder}/${database}`);
-      }
+      for (const prefix of await prefixesAt(destination, jobFolder(job), signal)) prefixes.add(prefix);
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;
       errors.push(error);
@@ -88,4 +86,21 @@ export async function findPrefixes(
   }
   if (errors.length > 0 && errors.length === destinations.length) throw errors[0];
   return [...prefixes].sort();
+}
+
+async function prefixesAt(destination: Destination, folder: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const prefixes = new Set<string>();
+  const folders = await destination.listFolders?.(folder, { signal });
+  for (const start of folders?.map((name) => `${folder}/${name}/`) ?? [`${folder}/`]) {
+    // A folder that no snapshot could have made, and that no list would take for a key.
+    if (!/^[0-9A-Za-z._/-]+$/.test(start)) continue;
+    for await (const { key } of destination.list(start, { signal })) {
+      const [job, database, , object, ...deeper] = key.split("/");
+      if (object !== MANIFEST_NAME || deeper.length > 0) continue;
+      prefixes.add(`${job}/${database}`);
+      // One snapshot is enough to know that the database has some.
+      if (folders) break;
+    }
+  }
+  return prefixes;
 }
