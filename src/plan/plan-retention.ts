@@ -79,8 +79,7 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   for (const { id } of newestFirst.filter(({ isDamaged }) => isDamaged)) reasons.add(id, "damaged: counts for nothing");
   for (const { id } of future) reasons.add(id, "dated in the future: counts for nothing");
   for (const { id } of newestFirst.filter(({ pinned }) => pinned)) reasons.add(id, "pinned");
-  for (const snapshot of ordinary)
-    if (snapshot.server !== server) reasons.add(snapshot.id, "taken from another server");
+  for (const snapshot of ordinary) if (snapshot.server !== server) reasons.add(snapshot.id, "of another server or job");
   reasons.add(counted[0]?.id, "last good");
   if (options.keepProven !== false) {
     reasons.add(counted.find(({ verifiedAt }) => verifiedAt)?.id, "last verified");

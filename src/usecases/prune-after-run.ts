@@ -38,9 +38,9 @@ export async function pruneAfterRun(options: PruneAfterRunOptions): Promise<Prun
     return [];
   }
   try {
-    const destinations = options.destinations.filter(({ name }) => stored.has(name));
+    const only = options.destinations.filter(({ name }) => stored.has(name));
     const server = serverOf(result.manifest.source);
-    const pruned = await pruneDatabase({ ...options, destinations, server, dryRun: false, acceptMissing: false });
+    const pruned = await pruneDatabase({ ...options, only, server, dryRun: false, acceptMissing: false });
     pruned.warnings.forEach(warn);
     return pruned.removed;
   } catch (error) {

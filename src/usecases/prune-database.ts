@@ -25,7 +25,10 @@ export interface PruneDatabaseOptions {
   readonly job: Job;
   /** Folder of the database's snapshots at every destination. */
   readonly prefix: string;
+  /** All are read: a pin at one of them holds at all. */
   readonly destinations: readonly Destination[];
+  /** Those that are pruned; left out: all. */
+  readonly only?: readonly Destination[] | undefined;
   readonly state: StateStore;
   readonly now: Date;
   /** The server whose snapshots the retention is for (see `serverOf`); left out: that of the newest snapshot. */
@@ -69,8 +72,10 @@ export function serverOf({ engine, systemIdentifier, host, port }: ServerIdentit
  */
 export async function pruneDatabase(options: PruneDatabaseOptions): Promise<PruneResult> {
   const list = await listEverywhere(options);
+  const places = options.only ?? options.destinations;
+  const unread = list.unread.filter(({ destination }) => places.includes(destination));
   const warnings = [
-    ...list.unread.map(({ destination, error }) => `${destination.name} was not pruned: ${error.message}`),
+    ...unread.map(({ destination, error }) => `${destination.name} was not pruned: ${error.message}`),
     ...list.damaged.map(
       (one) => `${one.id} at ${one.destination.name} stays and counts for nothing: ${one.error.message}`,
     ),
@@ -84,8 +89,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     removed: [] as PruneResult["removed"][number][],
     warnings,
   };
-  const unread = new Set(list.unread.map(({ destination }) => destination));
-  const readable = options.destinations.filter((destination) => !unread.has(destination));
+  const readable = places.filter((place) => unread.every(({ destination }) => destination !== place));
   const refusals: OperationalError[] = [];
   for (const destination of readable) {
     try {
@@ -238,10 +242,10 @@ async function removeFrom(
     for (const needed of referencesOf.get(id) ?? []) if (!failed.has(needed)) stays(needed, `${id} needs it`);
   };
   const ids = plan.removed.map(({ id }) => id);
+  if (ids.length > 0) report({ type: "phase", text: `removing ${ids.length} snapshots from ${destination.name}` });
   for (const id of referrersFirst(ids, snapshots)) {
     signal.throwIfAborted();
     if (failed.has(id)) continue;
-    report({ type: "phase", text: `removing ${id} from ${destination.name}` });
     // Forgotten first: killed behind the manifest, the next prune must not miss a snapshot that was to go.
     state.forgetStored(prefix, destination.name, id);
     try {

@@ -223,7 +223,7 @@ describe("what stays whatever the rules say", () => {
     const other = snapshot(middle, { server: "b" });
     const result = plan([snapshot(oldest), snapshot(old), other, snapshot(newest)], { keepLast: 2 });
 
-    expect(result.kept).toContainEqual({ id: other.id, reasons: ["taken from another server"] });
+    expect(result.kept).toContainEqual({ id: other.id, reasons: ["of another server or job"] });
     expect(result.removed.map(({ id }) => id)).toEqual([snapshot(oldest).id]);
   });
 
