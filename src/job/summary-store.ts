@@ -11,6 +11,7 @@ const VERSION = 1;
 
 /** Summaries of some tens of megabytes; beyond that the cache begins anew rather than grow for ever. */
 const MOST_SUMMARIES = 100_000;
+const SUMMARIES_AT_ONCE = 500;
 
 /**
  * Remembers what manifests say, by key, size and time, so that a list of thousands of snapshots reads none twice. For
@@ -19,14 +20,11 @@ const MOST_SUMMARIES = 100_000;
 export class SummaryStore implements SummaryCache, Disposable {
   readonly #database: DatabaseSync;
   readonly #get: StatementSync;
-  readonly #put: StatementSync;
+  #pending: (readonly [string, number, number, string])[] = [];
 
   constructor(database: DatabaseSync) {
     this.#database = database;
     this.#get = database.prepare("select summary from summaries where key = ? and size = ? and modified_at = ?");
-    this.#put = database.prepare("insert or replace into summaries values (?, ?, ?, ?)");
-    // One transaction for all: each one alone would wait for the disk.
-    database.exec("begin");
   }
 
   async get(key: string, size: number, modifiedAt: Date): Promise<SnapshotSummary | undefined> {
@@ -35,12 +33,28 @@ export class SummaryStore implements SummaryCache, Disposable {
   }
 
   async put(key: string, size: number, modifiedAt: Date, summary: SnapshotSummary): Promise<void> {
-    this.#put.run(key, size, modifiedAt.getTime(), JSON.stringify(summary));
+    this.#pending.push([key, size, modifiedAt.getTime(), JSON.stringify(summary)]);
+    if (this.#pending.length >= SUMMARIES_AT_ONCE) this.#write();
+  }
+
+  /** Many in one transaction: each one alone would wait for the disk. What cannot be written is read anew next time. */
+  #write(): void {
+    const rows = this.#pending;
+    this.#pending = [];
+    try {
+      this.#database.exec("begin immediate");
+      const put = this.#database.prepare("insert or replace into summaries values (?, ?, ?, ?)");
+      for (const row of rows) put.run(...row);
+      this.#database.exec("commit");
+    } catch (error) {
+      if (codeOf(error) !== "ERR_SQLITE_ERROR") throw error;
+      if (this.#database.isTransaction) this.#database.exec("rollback");
+    }
   }
 
   [Symbol.dispose](): void {
     try {
-      this.#database.exec("commit");
+      if (this.#pending.length > 0) this.#write();
     } finally {
       this.#database.close();
     }
