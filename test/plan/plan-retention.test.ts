@@ -172,6 +172,15 @@ describe("what stays whatever the rules say", () => {
     expect(result.removed).toEqual([{ id: snapshot(oldest).id, reason: "no rule keeps it" }]);
   });
 
+  test("the tenth of one instant rather than the ninth", () => {
+    const at = new Date("2026-11-01T00:00:00Z");
+    const snapshots = [10, 9, 2].map((ordinal) => snapshot(at, { id: renderSnapshotId(at, "full", ordinal) }));
+
+    const { kept } = plan(snapshots, { keepLast: 1 });
+
+    expect(kept.map(({ id }) => id)).toEqual([renderSnapshotId(at, "full", 10)]);
+  });
+
   test("pinned ones, the last one verified and the last one drilled", () => {
     const result = plan(
       [
