@@ -27,7 +27,7 @@ export interface RetainableSnapshot {
   readonly isSafety?: boolean | undefined;
   /** When a safety snapshot was put back. */
   readonly undoneAt?: string | undefined;
-  /** Its manifest cannot be read: nobody knows what is in it. */
+  /** Its manifest cannot be read, or volumes of it are missing. */
   readonly isDamaged?: boolean | undefined;
   /** Snapshots that hold chunks of this one. */
   readonly references: readonly string[];

@@ -81,6 +81,15 @@ const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json|pinned
 
 const MANIFESTS_AT_ONCE = 8;
 
+/** What a list tells of the folder of one snapshot. */
+interface ListedFolder {
+  readonly id: string;
+  manifest?: ObjectInfo;
+  marks?: ObjectInfo;
+  pinned?: boolean;
+  volumeBytes: number;
+}
+
 class ObjectRepository implements Repository {
   readonly destination: Destination;
   readonly prefix: string;
@@ -93,14 +102,14 @@ class ObjectRepository implements Repository {
   }
 
   async list(options: Waiting): Promise<SnapshotList> {
-    const byId = new Map<string, { id: string; manifest?: ObjectInfo; marks?: ObjectInfo; pinned?: boolean }>();
+    const byId = new Map<string, ListedFolder>();
     for await (const { id, name, info } of this.#objects("", options)) {
-      if (name !== MANIFEST_NAME && name !== MARKS_NAME && name !== PIN_NAME) continue;
-      const entry = byId.get(id) ?? { id };
+      const entry = byId.get(id) ?? { id, volumeBytes: 0 };
       byId.set(id, entry);
       if (name === MANIFEST_NAME) entry.manifest = info;
       else if (name === MARKS_NAME) entry.marks = info;
-      else entry.pinned = true;
+      else if (name === PIN_NAME) entry.pinned = true;
+      else entry.volumeBytes += info.size;
     }
     const snapshots: SnapshotSummary[] = [];
     const damaged: DamagedSnapshot[] = [];
@@ -111,7 +120,9 @@ class ObjectRepository implements Repository {
         try {
           const summary = await this.#summary(next.id, next.manifest, options);
           const marks = next.marks ? await this.#readMarks(next.id, options) : {};
-          snapshots.push({ ...summary, ...marks, ...(next.pinned ? { pinned: true } : {}) });
+          const pinned = next.pinned ? { pinned: true } : {};
+          const isIncomplete = next.volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
+          snapshots.push({ ...summary, ...marks, ...pinned, ...isIncomplete });
         } catch (error) {
           if (!isDamage(error)) throw error;
           // Removed between the listing and now.

@@ -18,6 +18,8 @@ export interface SnapshotSummary
     Marks {
   /** No retention removes it. */
   readonly pinned?: boolean | undefined;
+  /** The list shows fewer bytes of volumes than the manifest names: a volume is missing, or the list is cut short. */
+  readonly isIncomplete?: boolean | undefined;
   readonly references?: readonly string[] | undefined;
   readonly anomalies?: readonly Anomaly[] | undefined;
   readonly tables: number;

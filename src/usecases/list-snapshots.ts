@@ -41,12 +41,15 @@ export interface ListedSnapshots {
 export async function listSnapshots(options: ListSnapshotsOptions): Promise<ListedSnapshots> {
   const { snapshots, damaged, unread } = await listEverywhere(options);
   const warnings = [
+    ...snapshots.flatMap(({ id, incompleteAt }) =>
+      incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
+    ),
     ...unread.map(({ destination, error }) => `${destination.name} is not in the list: ${error.message}`),
     ...damaged.map(({ id, destination, error }) => `${id} at ${destination.name} is damaged: ${error.message}`),
   ];
   for (const message of warnings) options.report({ type: "warning", message });
   return {
-    snapshots: snapshots.map(({ source: _source, safetyOf, destinations, pinned, ...summary }) => ({
+    snapshots: snapshots.map(({ source: _source, safetyOf, destinations, incompleteAt, pinned, ...summary }) => ({
       ...summary,
       destinations: destinations.map(({ name }) => name),
       pinned: pinned === true,

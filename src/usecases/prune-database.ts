@@ -80,6 +80,10 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
       (one) => `${one.id} at ${one.destination.name} stays and counts for nothing: ${one.error.message}`,
     ),
   ];
+  for (const { id, incompleteAt } of list.snapshots) {
+    for (const { name } of incompleteAt)
+      warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
+  }
   const brake = findBrake(options.job.name, list.snapshots);
   if (brake && !options.dryRun) throw brake;
   if (brake) warnings.push(brake.message);
@@ -122,7 +126,10 @@ function snapshotsAt(
 ): readonly RetainableSnapshot[] {
   const good = snapshots
     .filter(({ destinations }) => destinations.includes(destination))
-    .map((summary) => retainableOf(summary, job.name, prefix));
+    .map((summary) => ({
+      ...retainableOf(summary, job.name, prefix),
+      isDamaged: summary.incompleteAt.includes(destination),
+    }));
   const spoiled = damaged
     .filter((one) => one.destination === destination)
     .map(({ id, error, pinned }): RetainableSnapshot => {

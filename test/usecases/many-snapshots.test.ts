@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -27,6 +27,7 @@ beforeAll(async () => {
     const id = renderSnapshotId(at, "full");
     const path = join(folder.path, "store", "shop", "shop", id);
     mkdirSync(path);
+    linkSync(join(path, "..", sample.id, "volume-0001.tar"), join(path, "volume-0001.tar"));
     writeFileSync(join(path, "manifest.json"), renderManifest({ ...sample, id, createdAt: at.toISOString() }));
   }
   writeFileSync(
@@ -62,7 +63,7 @@ describe("a year of hourly snapshots", () => {
   test("is pruned in a small heap", () => {
     const prune = spawnSync(
       process.execPath,
-      ["--max-old-space-size=64", cliEntry, "prune", join(folder.path, "shop.yaml"), "--dry-run", "--json"],
+      ["--max-old-space-size=96", cliEntry, "prune", join(folder.path, "shop.yaml"), "--dry-run", "--json"],
       {
         env: { ...process.env, ROWKEEP_HOME: join(folder.path, "home") },
         encoding: "utf8",

@@ -161,6 +161,20 @@ describe("pruning a database", () => {
     await expect(prune({ destinations: [dead] })).rejects.toMatchObject({ kind: "destination" });
   });
 
+  test("counts a snapshot that lacks a volume for nothing, there and nowhere else", async () => {
+    for (const id of [FIRST, SECOND, THIRD]) await store(id, {}, [near, far]);
+    await rm(pathOf(near, THIRD, "volume-0001.tar"));
+
+    const result = await prune({ destinations: [near, far] });
+
+    expect(result.kept.map(({ id, destination }) => [id, destination])).toEqual([
+      [SECOND, "near"],
+      [THIRD, "near"],
+      [THIRD, "far"],
+    ]);
+    expect(result.warnings).toEqual([expect.stringContaining("lacks volumes")]);
+  });
+
   test("reports a snapshot from the future, keeps it, and lets it push nobody out", async () => {
     for (const id of [FIRST, SECOND, "20310101T000000Z-full"]) await store(id);
 
