@@ -49,12 +49,14 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
   ];
   for (const message of warnings) options.report({ type: "warning", message });
   return {
-    snapshots: snapshots.map(({ source: _source, safetyOf, destinations, incompleteAt, pinned, ...summary }) => ({
-      ...summary,
-      destinations: destinations.map(({ name }) => name),
-      pinned: pinned === true,
-      ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
-    })),
+    snapshots: snapshots.map(
+      ({ source: _source, safetyOf, destinations, incompleteAt: _lacking, pinned, ...summary }) => ({
+        ...summary,
+        destinations: destinations.map(({ name }) => name),
+        pinned: pinned === true,
+        ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
+      }),
+    ),
     warnings,
   };
 }
