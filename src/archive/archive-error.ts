@@ -4,13 +4,16 @@ import { OperationalError } from "../base/errors.ts";
 export type ArchiveReason =
   | "bad-entry"
   | "corrupt-chunk"
+  | "damaged"
   | "future-version"
   | "hash-mismatch"
   | "invalid-manifest"
+  | "key-needed"
   | "missing-volume"
   | "not-found"
   | "ambiguous"
   | "truncated"
+  | "wrong-key"
   | "wrong-size";
 
 /** Makes the error for stored bytes that are not what they should be: `cannot <verb> <object>: <reason in words>`. */

@@ -1,6 +1,8 @@
 import { hash } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type Compression, compressChunk } from "./chunk-codec.ts";
+import { encryptChunk, type FileSeal } from "./chunk-encryption.ts";
 import type { ChunkAnswer, ChunkRequest } from "./chunk-worker.ts";
 
 export interface StoredChunk {
@@ -11,12 +13,13 @@ export interface StoredChunk {
 
 /** Chunks below this size are compressed where they are: handing them over would take longer. */
 const WORTH_A_THREAD_BYTES = 64 * 1024;
-const MAX_THREADS = 4;
+/** More than there are cores would only take turns. */
+const MAX_THREADS = Math.min(4, Math.max(2, availableParallelism()));
 
 /** The same folder holds this file and the thread's, as sources and when compiled. */
 const WORKER = new URL(import.meta.url.endsWith(".ts") ? "./chunk-worker.ts" : "./chunk-worker.js", import.meta.url);
 
-/** Bytes that a compressor adds at most to bytes that it cannot make smaller. */
+/** Bytes that a compressor and encryption add at most to bytes that they cannot make smaller. */
 const outputBoundOf = (rawBytes: number) => rawBytes + (rawBytes >> 7) + 4096;
 
 interface Thread {
@@ -34,12 +37,15 @@ interface Thread {
  */
 export class ChunkCompressor implements AsyncDisposable {
   readonly #compression: Compression;
+  readonly #makeSeal: (() => Promise<FileSeal>) | undefined;
   readonly #idle: Thread[] = [];
   readonly #all = new Set<Thread>();
   readonly #queue: PromiseWithResolvers<Thread>[] = [];
 
-  constructor(compression: Compression) {
+  /** With `makeSeal` each chunk is encrypted too, with a seal of its own. */
+  constructor(compression: Compression, makeSeal?: () => Promise<FileSeal>) {
     this.#compression = compression;
+    this.#makeSeal = makeSeal;
   }
 
   /**
@@ -47,13 +53,15 @@ export class ChunkCompressor implements AsyncDisposable {
    * are valid until `use` resolves. May be called concurrently.
    */
   async compress<T>(raw: Uint8Array, use: (chunk: StoredChunk) => Promise<T>): Promise<T> {
-    if (raw.length < WORTH_A_THREAD_BYTES || this.#compression.codec === "none") {
-      const stored = compressChunk(raw, this.#compression);
+    const seal = await this.#makeSeal?.();
+    if (raw.length < WORTH_A_THREAD_BYTES || (this.#compression.codec === "none" && !seal)) {
+      const compressed = compressChunk(raw, this.#compression);
+      const stored = seal ? encryptChunk(compressed, seal) : compressed;
       return use({ stored, sha256: hash("sha256", stored) });
     }
     const thread = await this.#acquire();
     try {
-      const answer = await this.#ask(thread, raw);
+      const answer = await this.#ask(thread, raw, seal);
       if ("failure" in answer) throw new Error(`cannot compress a chunk: ${answer.failure}`);
       return await use({ stored: thread.output.subarray(0, answer.size), sha256: answer.sha256 });
     } finally {
@@ -61,13 +69,13 @@ export class ChunkCompressor implements AsyncDisposable {
     }
   }
 
-  async #ask(thread: Thread, raw: Uint8Array): Promise<ChunkAnswer> {
+  async #ask(thread: Thread, raw: Uint8Array, seal: FileSeal | undefined): Promise<ChunkAnswer> {
     const bound = outputBoundOf(raw.length);
     if (thread.output.length < bound) thread.output = Buffer.from(new SharedArrayBuffer(bound));
     const settle = Promise.withResolvers<ChunkAnswer>();
     thread.settle = settle;
     thread.worker.ref();
-    const request: ChunkRequest = { raw, compression: this.#compression, output: thread.output };
+    const request: ChunkRequest = { raw, compression: this.#compression, seal, output: thread.output };
     thread.worker.postMessage(request);
     try {
       return await settle.promise;

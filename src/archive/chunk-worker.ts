@@ -1,24 +1,28 @@
 import { hash } from "node:crypto";
 import { parentPort } from "node:worker_threads";
 import { type Compression, compressChunk } from "./chunk-codec.ts";
+import { encryptChunk, type FileSeal } from "./chunk-encryption.ts";
 
 /** What the thread is asked: one chunk to compress into memory that both threads see. */
 export interface ChunkRequest {
   readonly raw: Uint8Array;
   readonly compression: Compression;
+  /** The chunk is encrypted with it; undefined: it is not. */
+  readonly seal: FileSeal | undefined;
   readonly output: Uint8Array;
 }
 
 /** What it answers: how many bytes of the output are the stored chunk, and their SHA-256. */
 export type ChunkAnswer = { readonly size: number; readonly sha256: string } | { readonly failure: string };
 
-parentPort?.on("message", ({ raw, compression, output }: ChunkRequest) => {
-  parentPort?.postMessage(answer(raw, compression, output));
+parentPort?.on("message", (request: ChunkRequest) => {
+  parentPort?.postMessage(answer(request));
 });
 
-function answer(raw: Uint8Array, compression: Compression, output: Uint8Array): ChunkAnswer {
+function answer({ raw, compression, seal, output }: ChunkRequest): ChunkAnswer {
   try {
-    const stored = compressChunk(raw, compression);
+    const compressed = compressChunk(raw, compression);
+    const stored = seal ? encryptChunk(compressed, seal) : compressed;
     output.set(stored);
     return { size: stored.length, sha256: hash("sha256", stored) };
   } catch (error) {

@@ -48,6 +48,7 @@ class SingleFileDestination implements Destination {
   readonly #options: SingleFileOptions;
   readonly #unfinished: string;
   readonly #file: FileHandle;
+  readonly #sizes = new Map<string, number>();
   #failed: unknown;
   #complete: Destination | undefined;
   #tail: Promise<unknown> = Promise.resolve();
@@ -73,6 +74,7 @@ class SingleFileDestination implements Destination {
     if (this.#failed !== undefined) throw localError(this.#failed, `write ${this.#options.path}`);
     try {
       await this.#append(name, exactBytes(open(), size, { object, verb: "write", signal }), size);
+      this.#sizes.set(key, size);
       if (name.endsWith(`/${this.#options.lastName}`)) await this.#finish(signal);
     } catch (error) {
       // A part of an entry cannot be taken back: nothing more can be put behind it.
@@ -103,7 +105,10 @@ class SingleFileDestination implements Destination {
   }
 
   async stat(key: string, options: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined> {
-    return this.#complete?.stat(key, options);
+    if (this.#complete) return this.#complete.stat(key, options);
+    options.signal.throwIfAborted();
+    const size = this.#sizes.get(key);
+    return size === undefined ? undefined : { key, size, modifiedAt: this.#options.modifiedAt };
   }
 
   async *list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo> {

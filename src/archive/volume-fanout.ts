@@ -1,6 +1,6 @@
 import { open } from "node:fs/promises";
 import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
-import type { Destination } from "../destinations/destination.ts";
+import { type Destination, destinationError } from "../destinations/destination.ts";
 import type { SealedVolume } from "./spool-volume.ts";
 
 /** One destination of a run and what became of it. */
@@ -55,14 +55,12 @@ export class VolumeFanout {
   /** Queues a volume everywhere; resolves when every destination has it or dropped out. Never rejects: see `signal`. */
   async store(volume: SealedVolume): Promise<void> {
     const key = `${this.#folder}/${volume.name}`;
-    const put = (lane: OwnLane) =>
-      lane.destination.put(key, () => readWhole(volume.path), {
-        size: volume.size,
-        sha256: volume.sha256,
-        exclusive: true,
-        file: volume.path,
-        signal: this.signal,
-      });
+    const put = async ({ destination }: OwnLane) => {
+      const { size, sha256, path: file } = volume;
+      const options = { size, sha256, exclusive: true, archival: true, file, signal: this.signal };
+      await destination.put(key, () => readWhole(file), options);
+      await assertStored(destination, key, size, this.signal);
+    };
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));
   }
 
@@ -99,6 +97,17 @@ export class VolumeFanout {
     lane.error = error;
     if (this.living.length === 0) this.stop(noneLeft(this.#lanes, error));
   }
+}
+
+/** A server that calls half of a file done must be found out before a manifest says that all is there. */
+async function assertStored(destination: Destination, key: string, size: number, signal: AbortSignal): Promise<void> {
+  const stored = await destination.stat(key, { signal });
+  if (stored?.size === size) return;
+  throw destinationError(
+    `cannot store ${destination.name}/${key}: ${stored?.size ?? 0} of its ${size} bytes are there`,
+    "failed",
+    { hint: "Check the disk or the service of this destination; nothing there can be trusted." },
+  );
 }
 
 function noneLeft(lanes: readonly Lane[], error: OperationalError): OperationalError {

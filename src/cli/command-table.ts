@@ -7,6 +7,7 @@ const snapshot: ArgumentSpec = { name: "<snapshot>", description: "id, unique pr
 const optionalSnapshot: ArgumentSpec = { ...snapshot, name: "[snapshot]" };
 const yes: OptionSpec = { flags: "-y, --yes", description: "answer every question with yes" };
 const from: OptionSpec = { flags: "--from <destination>", description: "read from this destination only" };
+const identity: OptionSpec = { flags: "--identity <file>", description: "secret key that opens encrypted snapshots" };
 const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
 const database: OptionSpec = { flags: "--database <name>", description: "which database of a job that has several" };
 const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
@@ -48,6 +49,7 @@ export const commandTable: readonly CommandSpec[] = [
       tables,
       { flags: "--create", description: "create schema and tables in an empty database" },
       { flags: "--plan", description: "show what would be done, change nothing" },
+      { flags: "--owners", description: "give objects to the owners that they had (with --create)" },
       { flags: "--grants", description: "restore rights too (with --create)" },
       { flags: "--parallel <n>", description: "connections that write rows" },
       yes,
@@ -58,14 +60,14 @@ export const commandTable: readonly CommandSpec[] = [
     name: "list",
     summary: "show the snapshots of a job",
     arguments: [job],
-    options: [from],
+    options: [from, identity],
     load: async () => (await import("./commands/list.ts")).list,
   },
   {
     name: "show",
     summary: "show one snapshot and its tables",
     arguments: [job, snapshot],
-    options: [from],
+    options: [from, identity],
     load: async () => (await import("./commands/show.ts")).show,
   },
   {
@@ -83,9 +85,10 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--allow-conversion", description: "restore into columns of another type where the server converts" },
       { flags: "--ignore-missing", description: "leave out tables that the target does not have" },
       { flags: "--no-safety", description: "take no safety snapshot of what is replaced" },
-      { flags: "--owners", description: "give objects to the owners that they had (not available yet)" },
+      { flags: "--owners", description: "give objects to the owners that they had (with --create)" },
       { flags: "--grants", description: "restore rights too (with --create)" },
       from,
+      identity,
       { flags: "--files-to <folder>", description: "put the files of the snapshot below this folder" },
       { flags: "--files-in-place", description: "put the files of the snapshot where they were" },
       { flags: "--parallel <n>", description: "connections that write rows" },
@@ -105,6 +108,7 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--to <url>", description: "the database that was restored, when it was not the job's own" },
       database,
+      identity,
       { flags: "--plan", description: "show what would be done, change nothing" },
       yes,
     ],
@@ -120,6 +124,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
       { flags: "--drill", description: "restore into a scratch database (not available yet)" },
       from,
+      identity,
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
@@ -175,7 +180,23 @@ export const commandTable: readonly CommandSpec[] = [
   { name: "schedule", summary: "preview, install or remove the schedule of a job" },
   { name: "daemon", summary: "run schedules in the foreground" },
   { name: "doctor", summary: "try every connection, right and destination of a job" },
-  { name: "key", summary: "make encryption keys" },
+  {
+    name: "key",
+    summary: "make encryption keys",
+    commands: [
+      {
+        name: "create",
+        summary: "make a key pair and a recovery kit to print",
+        arguments: [{ name: "[file]", description: "where the secret key goes (default: rowkeep.key)" }],
+        options: [
+          { flags: "--kit <file>", description: "where the recovery kit goes (default: beside the key)" },
+          { flags: "--no-kit", description: "write no recovery kit" },
+        ],
+        examples: ["rowkeep key create ~/.rowkeep.key"],
+        load: async () => (await import("./commands/key.ts")).keyCreate,
+      },
+    ],
+  },
   {
     name: "demo",
     summary: "the whole tour on an embedded database",

@@ -1,5 +1,9 @@
+import { resolve } from "node:path";
 import { OperationalError } from "../base/errors.ts";
+import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
+import type { Lock } from "../archive/age-keys.ts";
+import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { CliContext } from "./context.ts";
 
 /** The snapshots of one database of a job. */
@@ -15,6 +19,10 @@ export interface OpenedJob extends AsyncDisposable {
   readonly databases: readonly JobDatabase[];
   /** In the order of the job file; only the one of `--from` when that was given. */
   readonly destinations: readonly Destination[];
+  /** What opens encrypted snapshots, as far as the job or `--identity` names it. */
+  readonly keys: KeyRing | undefined;
+  /** Those that could not be opened; people were warned. */
+  readonly unopened: readonly { readonly name: string; readonly error: OperationalError }[];
 }
 
 export interface OpenJobOptions {
@@ -22,6 +30,8 @@ export interface OpenJobOptions {
   readonly job: string;
   /** Value of `--from`. */
   readonly from?: string | undefined;
+  /** Value of `--identity`: a file with secret keys. */
+  readonly identity?: string | undefined;
 }
 
 /** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
@@ -29,6 +39,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const { readJobFor, surroundingsOf } = await import("./job-context.ts");
   const { openDestinations, findPrefixes } = await import("../usecases/open-job.ts");
   const job = await readJobFor(context, options.job);
+  const keys = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
   for (const { error } of opened.failed) context.output.warn(error.message);
   const [failed] = opened.failed;
@@ -38,8 +49,34 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     name: job.name,
     databases: prefixes.map((prefix) => ({ name: prefix.slice(prefix.indexOf("/") + 1), prefix })),
     destinations: opened.destinations,
+    keys,
+    unopened: opened.failed,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
+}
+
+/** A key of the job that is not on this machine is a warning: what needs none still works. */
+async function keysOf(context: CliContext, job: Job, identity: string | undefined): Promise<KeyRing | undefined> {
+  if (!job.encryption && identity === undefined) return undefined;
+  const { surroundingsOf } = await import("./job-context.ts");
+  const { keyRingOf } = await import("../job/encryption.ts");
+  const { createMissingKeyRing } = await import("../snapshot/snapshot-key.ts");
+  const file = identity === undefined ? undefined : resolve(context.cwd, identity);
+  try {
+    return await keyRingOf(job, surroundingsOf(context, job), file);
+  } catch (error) {
+    if (!(error instanceof OperationalError) || identity !== undefined) throw error;
+    context.output.warn(error.message);
+    return createMissingKeyRing(error.message);
+  }
+}
+
+/** Gives what a job's snapshots are encrypted to, checked; undefined when they are not. */
+export async function lockFor(context: CliContext, job: Job): Promise<Lock | undefined> {
+  if (!job.encryption) return undefined;
+  const { surroundingsOf } = await import("./job-context.ts");
+  const { lockOf } = await import("../job/encryption.ts");
+  return lockOf(job, surroundingsOf(context, job));
 }
 
 /** Gives the only database of a job, for what works on one snapshot. */

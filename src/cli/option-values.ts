@@ -75,3 +75,16 @@ function wrongValue(flag: string, value: unknown, reason: string): OperationalEr
     hint: "See the command with --help.",
   });
 }
+
+/** Refuses options that mean nothing without `--create`, instead of leaving them out in silence. */
+export function refuseWithoutCreate(options: Readonly<Record<string, unknown>>, names: readonly string[]): void {
+  if (options["create"] === true) return;
+  for (const name of names) {
+    if (options[name] !== true) continue;
+    throw new OperationalError(`cannot use --${name} without --create: existing objects keep what they have`, {
+      kind: "usage",
+      code: "needs-create",
+      hint: `Leave --${name} out, or restore into an empty database with --create.`,
+    });
+  }
+}

@@ -5,9 +5,13 @@ export type Redact = (text: string) => string;
 const USER_INFO = /(:\/\/[^\s:/@]*):[^\s]*@/g;
 const QUERY = /([?&;](?:password|pwd|sslpassword|secret|token)=)[^&;\s"']*/gi;
 
-/** Hides passwords in URLs. It needs to know nothing, so it works before any job was read. */
+/** Secret keys of age, which look like nothing else. */
+const SECRET_KEY = /(AGE-SECRET-KEY-(?:PQ-)?1)[0-9A-Z]+/gi;
+
+/** Hides passwords in URLs and secret keys. It needs to know nothing, so it works before any job was read. */
 export function redactUrls(text: string): string {
-  return text.includes("://") ? text.replace(USER_INFO, "$1:***@").replace(QUERY, "$1***") : text;
+  const hidden = text.replace(SECRET_KEY, "$1***");
+  return hidden.includes("://") ? hidden.replace(USER_INFO, "$1:***@").replace(QUERY, "$1***") : hidden;
 }
 
 /** Gives what hides secrets: passwords in URLs, and every secret that a job resolved in this process. */

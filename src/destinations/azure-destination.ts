@@ -9,9 +9,11 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type ThawAnswer,
+  type ThawOptions,
 } from "./destination.ts";
 import type { AzureSettings } from "./destination-settings.ts";
-import { type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
 import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
 
 interface Options {
@@ -81,7 +83,7 @@ class AzureDestination implements Destination {
     signal.throwIfAborted();
     const settings: BlockBlobUploadOptions = {
       ...(exclusive ? { conditions: { ifNoneMatch: "*" } } : {}),
-      ...(this.#tier === undefined ? {} : { tier: this.#tier }),
+      ...(this.#tier === undefined || !options.archival ? {} : { tier: this.#tier }),
     };
     try {
       await sendBody(open(), { object, size, signal }, (body, cut) =>
@@ -130,7 +132,8 @@ class AzureDestination implements Destination {
     signal.throwIfAborted();
     try {
       const found = await this.#container.getBlobClient(place).getProperties({ abortSignal: signal });
-      return { key, size: found.contentLength ?? 0, modifiedAt: found.lastModified ?? new Date(0) };
+      const modifiedAt = found.lastModified ?? new Date(0);
+      return { key, size: found.contentLength ?? 0, modifiedAt, ...azureThawStateOf(found) };
     } catch (error) {
       signal.throwIfAborted();
       if (statusOf(error) === 404) return undefined;
@@ -147,6 +150,7 @@ class AzureDestination implements Destination {
           key: name.slice(this.#folder.length),
           size: properties.contentLength ?? 0,
           modifiedAt: properties.lastModified,
+          storageClass: properties.accessTier,
         };
       }
     } catch (error) {
@@ -167,7 +171,40 @@ class AzureDestination implements Destination {
     }
   }
 
+  /** Moves the blob to the hot tier; it stays there, however many `days` are asked for. */
+  async thaw(key: string, { tier = "standard", signal }: ThawOptions): Promise<ThawAnswer> {
+    const { place, object } = placeKey(this.name, this.#folder, key);
+    const blob = this.#container.getBlobClient(place);
+    const rehydratePriority = tier === "expedited" ? "High" : "Standard";
+    // https://learn.microsoft.com/azure/storage/blobs/archive-rehydrate-overview
+    const answer = { state: "thawing", withinHours: tier === "expedited" ? 1 : 15 } as const;
+    signal.throwIfAborted();
+    try {
+      const { thaw } = azureThawStateOf(await blob.getProperties({ abortSignal: signal }));
+      if (thaw === undefined) return { state: "readable" };
+      if (thaw === "archived") await blob.setAccessTier("Hot", { rehydratePriority, abortSignal: signal });
+      return answer;
+    } catch (error) {
+      signal.throwIfAborted();
+      // Somebody else asked in the meantime.
+      if (codeOf(error) === "BlobBeingRehydrated") return answer;
+      throw remoteError(error, `thaw ${object}`, azureMeaning);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+/** Reads tier and thaw state of a blob; one that is being thawed says so beside its tier, which is the old one still. */
+export function azureThawStateOf({
+  accessTier,
+  archiveStatus,
+}: {
+  readonly accessTier?: string | undefined;
+  readonly archiveStatus?: string | undefined;
+}): Pick<ObjectInfo, "storageClass" | "thaw"> {
+  if (archiveStatus?.startsWith("rehydrate-pending")) return { storageClass: accessTier, thaw: "thawing" };
+  return accessTier === "Archive" ? { storageClass: accessTier, thaw: "archived" } : { storageClass: accessTier };
 }
 
 function statusOf(error: unknown): number | undefined {
@@ -177,9 +214,7 @@ function statusOf(error: unknown): number | undefined {
 function azureMeaning(error: unknown): ErrorMeaning | undefined {
   const status = statusOf(error);
   const code = codeOf(error);
-  if (code === "BlobArchived") {
-    return { code: "unsupported", words: "it lies in an archive", hint: "Have it rehydrated first." };
-  }
+  if (code === "BlobArchived" || code === "BlobBeingRehydrated") return ARCHIVED;
   if (code === "REQUEST_SEND_ERROR") return { code: "unreachable", words: "the server does not answer" };
   if (status === 404) return { code: "not-found", words: "it does not exist" };
   if (status === 401 || status === 403) {

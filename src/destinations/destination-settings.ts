@@ -1,6 +1,8 @@
 interface Common {
   /** How people call it in `--from` and in results; default: made from its type and place. */
   readonly name?: string | undefined;
+  /** Bytes per second that all transfers together may move; default: no limit. */
+  readonly bandwidth?: number | undefined;
 }
 
 export interface LocalSettings extends Common {

@@ -11,6 +11,11 @@ export interface PutOptions {
   /** Fail with `exists` when the key is taken already; without it the object is replaced as a whole. */
   readonly exclusive?: boolean | undefined;
   /**
+   * True for what only a restore reads (volumes): it may go to the cold storage class that the destination is set to.
+   * Everything else stays readable at once, however cold that class is.
+   */
+  readonly archival?: boolean | undefined;
+  /**
    * A local file with exactly these bytes that nobody writes to any more: a destination on the same file system may make
    * it a second name of the object instead of copying it. It may be deleted once `put` has settled.
    */
@@ -21,6 +26,8 @@ export interface PutOptions {
 export interface GetOptions {
   /** Bytes from `start` (inclusive) to `end` (exclusive), both within the object. */
   readonly range?: { readonly start: number; readonly end: number } | undefined;
+  /** Size of the whole object where the caller knows it: a read that is taken up again belongs to an object of this size. */
+  readonly size?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -29,6 +36,30 @@ export interface ObjectInfo {
   readonly size: number;
   /** When the object was stored, by the destination's clock. */
   readonly modifiedAt: Date;
+  /** The destination's own name of the storage class or tier, where it tells one. */
+  readonly storageClass?: string | undefined;
+  /**
+   * Only from `stat`, and only for an object in an archive: `archived` cannot be read, `thawing` not yet, `thawed` can be
+   * read until `thawedUntil`. Without it the object can be read at once.
+   */
+  readonly thaw?: "archived" | "thawing" | "thawed" | undefined;
+  readonly thawedUntil?: Date | undefined;
+}
+
+export interface ThawOptions {
+  /** For how many days the object stays readable, where the destination keeps the archived one beside it. */
+  readonly days: number;
+  /** How fast, and how dear; `standard` by default. */
+  readonly tier?: ThawTier | undefined;
+  readonly signal: AbortSignal;
+}
+
+export type ThawTier = "expedited" | "standard" | "bulk";
+
+export interface ThawAnswer {
+  readonly state: "readable" | "thawing";
+  /** How many hours the destination takes at most by its documentation, counted from the first request. */
+  readonly withinHours?: number | undefined;
 }
 
 /**
@@ -37,7 +68,8 @@ export interface ObjectInfo {
  * - Keys are relative, `/`-separated, made of `[0-9A-Za-z._-]` segments that are neither `.` nor `..`;
  *   any other key fails with `invalid-key` before anything is touched.
  * - An object is visible whole or not at all. A `put` that fails or is aborted leaves the old object, or none.
- * - `get` of a missing key fails with `not-found`; bytes arrive in order and a short answer is an error, never an end.
+ * - `get` of a missing key fails with `not-found`, of an object that must be thawed first with `archived`; bytes arrive in
+ *   order and a short answer is an error, never an end.
  * - `stat` of a missing key gives undefined. `remove` of a missing key succeeds.
  * - `list(prefix)` gives every complete object whose key starts with `prefix`, in no promised order, in bounded memory,
  *   and never an unfinished one.
@@ -65,6 +97,12 @@ export interface Destination extends AsyncDisposable {
     prefix: string,
     options: { readonly olderThanMs: number; readonly signal: AbortSignal },
   ): Promise<number>;
+  /**
+   * Where objects can lie in an archive: asks for one to be made readable, which takes hours; `stat` tells when it is.
+   * Asking again, or for an object that can be read, succeeds. Fails with `not-found`, with `unsupported` where the
+   * server cannot do it (for this class, or this fast).
+   */
+  thaw?(key: string, options: ThawOptions): Promise<ThawAnswer>;
 }
 
 export type DestinationReason =
@@ -74,6 +112,7 @@ export type DestinationReason =
   | "full"
   | "unreachable"
   | "busy"
+  | "archived"
   | "unsupported"
   | "invalid-key"
   | "failed";

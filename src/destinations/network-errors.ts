@@ -8,6 +8,13 @@ export interface ErrorMeaning {
   readonly hint?: string | undefined;
 }
 
+/** The answer to reading what lies in an archive. */
+export const ARCHIVED: ErrorMeaning = {
+  code: "archived",
+  words: "it lies in an archive and must be thawed first",
+  hint: "Ask for it with restore --thaw, which takes hours, or read another destination with --from.",
+};
+
 const UNREACHABLE: Readonly<Record<string, string>> = {
   ECONNREFUSED: "the server refuses the connection",
   ECONNRESET: "the connection was cut",

@@ -52,6 +52,36 @@ export async function sendBody<T>(
   }
 }
 
+/** Cuts one stream of bytes into parts, without collecting any. */
+export class PartSource {
+  readonly #bytes: AsyncIterator<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array();
+
+  constructor(bytes: AsyncIterable<Uint8Array>) {
+    this.#bytes = bytes[Symbol.asyncIterator]();
+  }
+
+  async *take(length: number): AsyncIterable<Uint8Array> {
+    for (let wanted = length; wanted > 0; ) {
+      if (this.#rest.length === 0) {
+        const next = await this.#bytes.next();
+        if (next.done) return;
+        this.#rest = next.value;
+      }
+      const part = this.#rest.subarray(0, wanted);
+      this.#rest = this.#rest.subarray(part.length);
+      wanted -= part.length;
+      yield part;
+    }
+  }
+
+  /** Waits for the end of the stream, which must be here: an error of the source or a byte too many rejects. */
+  async end(): Promise<void> {
+    const next = this.#rest.length > 0 ? { done: false } : await this.#bytes.next();
+    if (!next.done) throw new Error("bytes are left where none were expected");
+  }
+}
+
 /** Fails with `failed` unless the server promises exactly the bytes that were asked for. */
 export function assertLength(promised: number | undefined, wanted: number | undefined, object: string): number {
   if (promised !== undefined && (wanted === undefined || promised === wanted)) return promised;

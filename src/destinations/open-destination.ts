@@ -1,4 +1,4 @@
-import { type Destination, destinationError } from "./destination.ts";
+import type { Destination } from "./destination.ts";
 import type { DestinationSettings } from "./destination-settings.ts";
 
 export interface OpenDestinationOptions {
@@ -7,7 +7,7 @@ export interface OpenDestinationOptions {
 
 /**
  * Opens a destination; its protocol's library is loaded now and not before. The caller disposes the result.
- * Fails with the reasons of `Destination`, `unsupported` for a type that this version cannot serve.
+ * Fails with the reasons of `Destination`.
  */
 export async function openDestination(
   settings: DestinationSettings,
@@ -31,16 +31,13 @@ export async function openDestination(
       const { openAzureDestination } = await import("./azure-destination.ts");
       return openAzureDestination(settings, options);
     }
-    case "ftp":
-    case "gcs":
-      throw notAvailable(settings.type);
+    case "gcs": {
+      const { openGcsDestination } = await import("./gcs-destination.ts");
+      return openGcsDestination(settings, options);
+    }
+    case "ftp": {
+      const { openFtpDestination } = await import("./ftp-destination.ts");
+      return openFtpDestination(settings, options);
+    }
   }
-}
-
-function notAvailable(type: string): Error {
-  return destinationError(
-    `cannot open the destination: the type ${type} is not available yet in this version`,
-    "unsupported",
-    { hint: "Use a destination of type local, sftp, s3 or azure." },
-  );
 }

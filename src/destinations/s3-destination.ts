@@ -8,10 +8,13 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type ThawAnswer,
+  type ThawOptions,
 } from "./destination.ts";
 import type { S3Settings } from "./destination-settings.ts";
-import { type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
+import { alreadyThere, assertLength, folderOfPrefix, PartSource, placeKey, sendBody } from "./object-store.ts";
+import { mustTry, thawRequestOf, thawStateOf } from "./s3-archive.ts";
 
 type Sdk = typeof import("@aws-sdk/client-s3");
 
@@ -21,6 +24,9 @@ const TIDY_MS = 30_000;
 /** Largest object of one PUT, and most parts of a multipart upload (less a reserve), by the S3 user guide. */
 const SINGLE_PUT_BYTES = 5 * 1024 ** 3;
 const MOST_PARTS = 9_000;
+
+/** Without one the SDK writes to the console what it throws anyway. */
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
 interface Options {
   readonly signal: AbortSignal;
@@ -65,6 +71,7 @@ function configOf(settings: S3Settings): S3ClientConfig {
   return {
     // Attempts are counted in one place, above: a body that was half sent cannot be sent again from here.
     maxAttempts: 1,
+    logger: SILENT,
     requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENCE_MS },
     // Every server checks x-amz-content-sha256; the newer checksum headers fail on many that are not Amazon's.
     requestChecksumCalculation: "WHEN_REQUIRED",
@@ -105,7 +112,7 @@ class S3Destination implements Destination {
     const input = {
       ...this.#target(place),
       ...(exclusive ? { IfNoneMatch: "*" } : {}),
-      ...this.#storageClass(),
+      ...(options.archival ? this.#storageClass() : {}),
     };
     try {
       if (size > this.#parts.limits.singlePutBytes) await this.#putInParts(input, open, { object, size, signal });
@@ -150,7 +157,9 @@ class S3Destination implements Destination {
     signal.throwIfAborted();
     try {
       const head = await client.send(new sdk.HeadObjectCommand(this.#target(place)), { abortSignal: signal });
-      return { key, size: head.ContentLength ?? 0, modifiedAt: head.LastModified ?? new Date(0) };
+      const state =
+        mustTry(head) && (await this.#canRead(place, signal)) ? { storageClass: head.StorageClass } : thawStateOf(head);
+      return { key, size: head.ContentLength ?? 0, modifiedAt: head.LastModified ?? new Date(0), ...state };
     } catch (error) {
       signal.throwIfAborted();
       if (statusOf(error) === 404) return undefined;
@@ -169,9 +178,10 @@ class S3Destination implements Destination {
           new sdk.ListObjectsV2Command({ ...input, ...(token === undefined ? {} : { ContinuationToken: token }) }),
           { abortSignal: signal },
         );
-        for (const { Key, Size, LastModified } of page.Contents ?? []) {
+        for (const { Key, Size, LastModified, StorageClass: storageClass } of page.Contents ?? []) {
           if (Key === undefined) continue;
-          yield { key: Key.slice(folder.length), size: Size ?? 0, modifiedAt: LastModified ?? new Date(0) };
+          const modifiedAt = LastModified ?? new Date(0);
+          yield { key: Key.slice(folder.length), size: Size ?? 0, modifiedAt, storageClass };
         }
         token = page.IsTruncated ? page.NextContinuationToken : undefined;
         if (page.IsTruncated && token === undefined) throw cutListing(this.name);
@@ -195,8 +205,47 @@ class S3Destination implements Destination {
     }
   }
 
+  async thaw(key: string, { days, tier, signal }: ThawOptions): Promise<ThawAnswer> {
+    const { place, object } = placeKey(this.name, this.#parts.folder, key);
+    const { sdk, client } = this.#parts;
+    signal.throwIfAborted();
+    try {
+      const head = await client.send(new sdk.HeadObjectCommand(this.#target(place)), { abortSignal: signal });
+      if (mustTry(head) && (await this.#canRead(place, signal))) return { state: "readable" };
+      const { thaw } = thawStateOf(head);
+      if (thaw === undefined) return { state: "readable" };
+      const { RestoreRequest, withinHours } = thawRequestOf(head, { days, object, ...(tier ? { tier } : {}) });
+      if (thaw === "thawing") return { state: "thawing", withinHours };
+      // For what is thawed already this sets anew how long it stays.
+      const command = new sdk.RestoreObjectCommand({ ...this.#target(place), RestoreRequest });
+      await client.send(command, { abortSignal: signal });
+      return thaw === "thawed" ? { state: "readable" } : { state: "thawing", withinHours };
+    } catch (error) {
+      signal.throwIfAborted();
+      // Somebody else asked in the meantime.
+      if ((error as Error).name === "RestoreAlreadyInProgress") return { state: "thawing" };
+      throw remoteError(error, `thaw ${object}`, s3Meaning);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#parts.client.destroy();
+  }
+
+  /** Reads the first byte of an object. */
+  async #canRead(place: string, signal: AbortSignal): Promise<boolean> {
+    const { sdk, client } = this.#parts;
+    try {
+      const command = new sdk.GetObjectCommand({ ...this.#target(place), Range: "bytes=0-0" });
+      const { Body } = await client.send(command, { abortSignal: signal });
+      (Body as Readable).destroy();
+      return true;
+    } catch (error) {
+      if ((error as Error).name === "InvalidObjectState") return false;
+      // An empty object has no first byte, and nothing to thaw.
+      if (statusOf(error) === 416) return true;
+      throw error;
+    }
   }
 
   #target(place: string): { readonly Bucket: string; readonly Key: string } {
@@ -267,30 +316,6 @@ class S3Destination implements Destination {
   }
 }
 
-/** Cuts one stream of bytes into parts, without collecting any. */
-class PartSource {
-  readonly #bytes: AsyncIterator<Uint8Array>;
-  #rest: Uint8Array = new Uint8Array();
-
-  constructor(bytes: AsyncIterable<Uint8Array>) {
-    this.#bytes = bytes[Symbol.asyncIterator]();
-  }
-
-  async *take(length: number): AsyncIterable<Uint8Array> {
-    for (let wanted = length; wanted > 0; ) {
-      if (this.#rest.length === 0) {
-        const next = await this.#bytes.next();
-        if (next.done) return;
-        this.#rest = next.value;
-      }
-      const part = this.#rest.subarray(0, wanted);
-      this.#rest = this.#rest.subarray(part.length);
-      wanted -= part.length;
-      yield part;
-    }
-  }
-}
-
 function cutListing(name: string): Error {
   return destinationError(`cannot list ${name}: the server ended the listing early`, "failed");
 }
@@ -304,7 +329,7 @@ function s3Meaning(error: unknown): ErrorMeaning | undefined {
   const status = statusOf(error);
   if (name === "NoSuchBucket") return { code: "failed", words: "there is no such bucket", hint: "Create it." };
   if (name === "InvalidObjectState") {
-    return { code: "unsupported", words: "it lies in an archive", hint: "Have it restored from the archive first." };
+    return ARCHIVED;
   }
   if (name === "CredentialsProviderError" || name === "TokenProviderError") {
     return { code: "denied", words: "no credentials were found", hint: "Give keys or a profile in the job file." };

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { posix } from "node:path";
-import type { FileEntryWithStats, SFTPWrapper, Stats } from "ssh2";
+import type { Stats } from "ssh2";
 import { exactBytes, rangeWithin } from "./checked-bytes.ts";
 import {
   assertKey,
@@ -12,13 +12,13 @@ import {
   type PutOptions,
 } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
+import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
 import { remoteError } from "./network-errors.ts";
-import { SftpConnection, type SftpDone } from "./sftp-connection.ts";
+import { SftpConnection } from "./sftp-connection.ts";
+import { SftpFiles, TIDY_MS } from "./sftp-files.ts";
 import { SftpStatus, sftpMeaning, statusOf } from "./sftp-errors.ts";
 import { readAhead, writeAhead } from "./sftp-transfer.ts";
 
-const SUFFIX = ".in-progress";
-const TIDY_MS = 10_000;
 interface Options {
   readonly signal: AbortSignal;
 }
@@ -41,11 +41,13 @@ class SftpDestination implements Destination {
   readonly name: string;
   readonly #root: string;
   readonly #connection: SftpConnection;
+  readonly #files: SftpFiles;
 
   constructor(settings: SftpSettings, name: string) {
     this.name = name;
     this.#root = settings.path.replace(/(.)\/+$/, "$1");
     this.#connection = new SftpConnection(settings, name);
+    this.#files = new SftpFiles(this.#connection);
   }
 
   async prepare({ signal }: Options): Promise<void> {
@@ -53,8 +55,8 @@ class SftpDestination implements Destination {
     try {
       for (let depth = 1; depth <= parts.length; depth++) {
         const folder = `${this.#root.startsWith("/") ? "/" : ""}${parts.slice(0, depth).join("/")}`;
-        const known = await this.#ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
-        if (known === undefined) await this.#makeFolder(folder, signal);
+        const known = await this.#files.ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
+        if (known === undefined) await this.#files.makeFolder(folder, signal);
       }
     } catch (error) {
       throw remoteError(error, `open ${this.name}`, sftpMeaning);
@@ -66,11 +68,11 @@ class SftpDestination implements Destination {
     const { signal, size, exclusive = false } = options;
     signal.throwIfAborted();
     try {
-      if (exclusive && (await this.#lstat(path, signal))) throw alreadyThere(object);
-      const unfinished = `${path}.${randomBytes(6).toString("hex")}${SUFFIX}`;
+      if (exclusive && (await this.#files.lstat(path, signal))) throw nameTaken(object);
+      const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
       try {
         await this.#write(unfinished, exactBytes(open(), size, { object, verb: "write", signal }), { key, signal });
-        const stored = await this.#lstat(unfinished, signal);
+        const stored = await this.#files.lstat(unfinished, signal);
         if (stored?.size !== size) {
           throw destinationError(
             `cannot write ${object}: the server has ${stored?.size ?? 0} of ${size} bytes`,
@@ -91,14 +93,14 @@ class SftpDestination implements Destination {
     const { path, object } = this.#place(key);
     try {
       await this.#assertFolders(key, signal);
-      const info = await this.#lstat(path, signal);
+      const info = await this.#files.lstat(path, signal);
       if (info && !info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "denied");
-      const handle = await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "r", done));
+      const handle = await this.#files.ask<Buffer>(signal, (sftp, done) => sftp.open(path, "r", done));
       try {
-        const size = (await this.#ask<Stats>(signal, (sftp, done) => sftp.fstat(handle, done))).size;
+        const size = (await this.#files.ask<Stats>(signal, (sftp, done) => sftp.fstat(handle, done))).size;
         yield* readAhead(this.#connection, handle, { ...rangeWithin(range, size, object), signal });
       } finally {
-        await this.#close(handle);
+        await this.#files.close(handle);
       }
     } catch (error) {
       if (statusOf(error) === SftpStatus.end) {
@@ -112,7 +114,7 @@ class SftpDestination implements Destination {
     const { path, object } = this.#place(key);
     try {
       await this.#assertFolders(key, signal);
-      const info = await this.#lstat(path, signal);
+      const info = await this.#files.lstat(path, signal);
       return info?.isFile() ? infoOf(key, info) : undefined;
     } catch (error) {
       if (statusOf(error) === SftpStatus.missing) return undefined;
@@ -121,22 +123,37 @@ class SftpDestination implements Destination {
   }
 
   async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
-    const parent = prefix.includes("/") ? posix.dirname(`${prefix}x`) : "";
-    if (parent !== "") assertKey(parent);
-    try {
-      if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
-      yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
-    } catch (error) {
-      if (statusOf(error) === SftpStatus.missing && parent !== "") return;
-      throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
+    for await (const info of this.#objects(prefix, signal)) if (!info.key.endsWith(UNFINISHED)) yield info;
+  }
+
+  /** Ages are told by the server's own clock, whatever ours says. */
+  async removeUnfinished(
+    prefix: string,
+    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+  ): Promise<number> {
+    let removed = 0;
+    let now: number | undefined;
+    for await (const { key, modifiedAt } of this.#objects(prefix, signal)) {
+      if (!key.endsWith(UNFINISHED)) continue;
+      try {
+        now ??= await this.#files.serverTime(this.#root, signal);
+        if (modifiedAt.getTime() > now - olderThanMs) continue;
+        await this.#files.ask(signal, (sftp, done) => sftp.unlink(this.#path(key), done));
+        removed++;
+        await this.#removeEmptyFolders(key, signal);
+      } catch (error) {
+        // Its own process has finished or removed it meanwhile.
+        if (statusOf(error) !== SftpStatus.missing) throw remoteError(error, `remove ${this.name}/${key}`, sftpMeaning);
+      }
     }
+    return removed;
   }
 
   async remove(key: string, { signal }: Options): Promise<void> {
     const { path, object } = this.#place(key);
     try {
       await this.#assertFolders(key, signal);
-      await this.#ask(signal, (sftp, done) => sftp.unlink(path, done), true);
+      await this.#files.ask(signal, (sftp, done) => sftp.unlink(path, done), true);
       await this.#removeEmptyFolders(key, signal);
     } catch (error) {
       if (statusOf(error) === SftpStatus.missing) return;
@@ -149,38 +166,12 @@ class SftpDestination implements Destination {
   }
 
   #place(key: string): { readonly path: string; readonly object: string } {
-    assertKey(key);
-    if (key.split("/").some((segment) => segment.endsWith(SUFFIX))) {
-      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
-    }
+    assertFolderKey(key);
     return { path: this.#path(key), object: `${this.name}/${key}` };
   }
 
   #path(key: string): string {
     return key === "" ? this.#root : `${this.#root === "/" ? "" : this.#root}/${key}`;
-  }
-
-  #ask<T>(signal: AbortSignal, request: (sftp: SFTPWrapper, done: SftpDone<T>) => void): Promise<T>;
-  #ask<T>(
-    signal: AbortSignal,
-    request: (sftp: SFTPWrapper, done: SftpDone<T>) => void,
-    missingIsFine: true,
-  ): Promise<T | undefined>;
-  async #ask<T>(
-    signal: AbortSignal,
-    request: (sftp: SFTPWrapper, done: SftpDone<T>) => void,
-    missingIsFine = false,
-  ): Promise<T | undefined> {
-    try {
-      return await this.#connection.call(signal, request);
-    } catch (error) {
-      if (missingIsFine && statusOf(error) === SftpStatus.missing) return undefined;
-      throw error;
-    }
-  }
-
-  #lstat(path: string, signal: AbortSignal): Promise<Stats | undefined> {
-    return this.#ask<Stats>(signal, (sftp, done) => sftp.lstat(path, done), true);
   }
 
   /** Fails with `denied` when a symbolic link stands where a folder of ours should be, with MISSING when nothing does. */
@@ -189,19 +180,10 @@ class SftpDestination implements Destination {
     const folders = foldersOf(key);
     await Promise.all(
       folders.map(async (folder) => {
-        const info = await this.#ask<Stats>(signal, (sftp, done) => sftp.lstat(this.#path(folder), done));
+        const info = await this.#files.ask<Stats>(signal, (sftp, done) => sftp.lstat(this.#path(folder), done));
         if (!info.isDirectory()) throw notAFolder(`${this.name}/${folder}`);
       }),
     );
-  }
-
-  async #makeFolder(path: string, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#ask(signal, (sftp, done) => sftp.mkdir(path, { mode: 0o700 }, done));
-    } catch (error) {
-      // The protocol has no word for "exists already", and another put may have been faster.
-      if (!(await this.#lstat(path, signal))?.isDirectory()) throw error;
-    }
   }
 
   async #write(
@@ -212,9 +194,9 @@ class SftpDestination implements Destination {
     const handle = await this.#create(path, key, signal);
     try {
       await writeAhead(this.#connection, handle, { bytes, signal });
-      await this.#sync(handle, signal);
+      await this.#files.sync(handle, signal);
     } finally {
-      await this.#close(handle);
+      await this.#files.close(handle);
     }
   }
 
@@ -222,24 +204,14 @@ class SftpDestination implements Destination {
     for (let tries = 1; ; tries++) {
       try {
         await this.#assertFolders(key, signal);
-        return await this.#ask<Buffer>(signal, (sftp, done) => sftp.open(path, "wx", { mode: 0o600 }, done));
+        return await this.#files.ask<Buffer>(signal, (sftp, done) => sftp.open(path, "wx", { mode: 0o600 }, done));
       } catch (error) {
         // A put that failed beside us may have removed the folder while it was empty.
         if (statusOf(error) !== SftpStatus.missing || tries === 10) throw error;
-        for (const folder of foldersOf(key)) await this.#makeFolder(this.#path(folder), signal).catch(ignoreMissing);
+        for (const folder of foldersOf(key))
+          await this.#files.makeFolder(this.#path(folder), signal).catch(ignoreMissing);
       }
     }
-  }
-
-  async #sync(handle: Buffer, signal: AbortSignal): Promise<void> {
-    await this.#ask(signal, (sftp, done) => {
-      try {
-        sftp.ext_openssh_fsync(handle, done);
-      } catch {
-        // The library throws when the server lacks the extension: nothing more can be done then.
-        done(undefined);
-      }
-    });
   }
 
   async #publish(
@@ -250,44 +222,39 @@ class SftpDestination implements Destination {
     if (exclusive) {
       try {
         // The plain rename of version 3 refuses a name that is taken; OpenSSH does it by link().
-        await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
+        await this.#files.ask(signal, (sftp, done) => sftp.rename(from, to, done));
       } catch (error) {
-        if (statusOf(error) === SftpStatus.failure && (await this.#lstat(to, signal))) throw alreadyThere(object);
+        if (statusOf(error) === SftpStatus.failure && (await this.#files.lstat(to, signal))) throw nameTaken(object);
         throw error;
       }
       return;
     }
-    const atomic = await this.#ask<boolean>(signal, (sftp, done) => {
-      try {
-        sftp.ext_openssh_rename(from, to, (error) => done(error, true));
-      } catch {
-        done(undefined, false);
-      }
-    });
-    if (atomic) return;
-    await this.#ask(signal, (sftp, done) => sftp.unlink(to, done), true);
-    await this.#ask(signal, (sftp, done) => sftp.rename(from, to, done));
+    await this.#files.replace(from, to, signal);
+  }
+
+  /** Gives every file whose key starts with `prefix`, unfinished ones too. */
+  async *#objects(prefix: string, signal: AbortSignal): AsyncIterable<ObjectInfo> {
+    const parent = prefix.includes("/") ? posix.dirname(`${prefix}x`) : "";
+    if (parent !== "") assertKey(parent);
+    try {
+      if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
+      yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
+    } catch (error) {
+      if (statusOf(error) === SftpStatus.missing && parent !== "") return;
+      throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
+    }
   }
 
   async *#walk(folderKey: string, prefix: string, signal: AbortSignal): AsyncIterable<ObjectInfo> {
     const path = this.#path(folderKey.slice(0, -1));
-    const handle = await this.#ask<Buffer>(signal, (sftp, done) => sftp.opendir(path, done));
-    try {
-      while (true) {
-        const entries = await this.#nextEntries(handle, signal);
-        if (entries === undefined) return;
-        for (const { filename, attrs } of entries) {
-          const key = `${folderKey}${filename}`;
-          if (filename === "." || filename === ".." || !/^[0-9A-Za-z._-]+$/.test(filename)) continue;
-          if (attrs.isDirectory() && (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`))) {
-            yield* this.#walkOrGone(`${key}/`, prefix, signal);
-          } else if (attrs.isFile() && key.startsWith(prefix) && !key.endsWith(SUFFIX)) {
-            yield infoOf(key, attrs);
-          }
-        }
+    for await (const { filename, attrs } of this.#files.entries(path, signal)) {
+      const key = `${folderKey}${filename}`;
+      if (!isKeyName(filename)) continue;
+      if (attrs.isDirectory() && (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`))) {
+        yield* this.#walkOrGone(`${key}/`, prefix, signal);
+      } else if (attrs.isFile() && key.startsWith(prefix)) {
+        yield infoOf(key, attrs);
       }
-    } finally {
-      await this.#close(handle);
     }
   }
 
@@ -299,19 +266,10 @@ class SftpDestination implements Destination {
     }
   }
 
-  async #nextEntries(handle: Buffer, signal: AbortSignal): Promise<readonly FileEntryWithStats[] | undefined> {
-    try {
-      return await this.#ask<FileEntryWithStats[]>(signal, (sftp, done) => sftp.readdir(handle, done));
-    } catch (error) {
-      if (statusOf(error) === SftpStatus.end) return undefined;
-      throw error;
-    }
-  }
-
   async #removeEmptyFolders(key: string, signal: AbortSignal): Promise<void> {
     try {
-      for (const folder of foldersOf(key).reverse()) {
-        await this.#ask(signal, (sftp, done) => sftp.rmdir(this.#path(folder), done));
+      for (const folder of foldersOf(key).toReversed()) {
+        await this.#files.ask(signal, (sftp, done) => sftp.rmdir(this.#path(folder), done));
       }
     } catch (error) {
       // The first folder that is not empty, or not ours to remove, ends the climb.
@@ -319,14 +277,9 @@ class SftpDestination implements Destination {
     }
   }
 
-  async #close(handle: Buffer): Promise<void> {
-    const signal = AbortSignal.timeout(TIDY_MS);
-    await this.#ask(signal, (sftp, done) => sftp.close(handle, done)).catch(() => undefined);
-  }
-
   async #tidy(unfinished: string, key: string): Promise<void> {
     const signal = AbortSignal.timeout(TIDY_MS);
-    await this.#ask(signal, (sftp, done) => sftp.unlink(unfinished, done)).catch(() => undefined);
+    await this.#files.ask(signal, (sftp, done) => sftp.unlink(unfinished, done)).catch(() => undefined);
     await this.#removeEmptyFolders(key, signal).catch(() => undefined);
   }
 
@@ -334,9 +287,11 @@ class SftpDestination implements Destination {
   async #failure(error: unknown, action: string, size: number): Promise<unknown> {
     if (statusOf(error) !== SftpStatus.failure) return remoteError(error, action, sftpMeaning);
     const signal = AbortSignal.timeout(TIDY_MS);
-    const space = await this.#ask<{ f_bavail: number; f_frsize: number }>(signal, (sftp, done) => {
-      sftp.ext_openssh_statvfs(this.#root, done);
-    }).catch(() => undefined);
+    const space = await this.#files
+      .ask<{ f_bavail: number; f_frsize: number }>(signal, (sftp, done) => {
+        sftp.ext_openssh_statvfs(this.#root, done);
+      })
+      .catch(() => undefined);
     if (space === undefined || Number(space.f_bavail) * Number(space.f_frsize) >= size) {
       return remoteError(error, action, sftpMeaning);
     }
@@ -345,27 +300,10 @@ class SftpDestination implements Destination {
   }
 }
 
-function foldersOf(key: string): string[] {
-  const parts = key.split("/");
-  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
-}
-
 function infoOf(key: string, { size, mtime }: { readonly size: number; readonly mtime: number }): ObjectInfo {
   return { key, size, modifiedAt: new Date(mtime * 1000) };
 }
 
 function ignoreMissing(error: unknown): void {
   if (statusOf(error) !== SftpStatus.missing) throw error;
-}
-
-function alreadyThere(object: string): Error {
-  return destinationError(`cannot write ${object}: it exists already`, "exists", {
-    hint: "Check whether another run writes the same snapshot.",
-  });
-}
-
-function notAFolder(folder: string): Error {
-  return destinationError(`cannot use the folder ${folder}: something else stands in its place`, "denied", {
-    hint: "Remove it; rowkeep follows no symbolic link below the folder of a destination.",
-  });
 }

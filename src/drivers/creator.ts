@@ -1,4 +1,4 @@
-import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+import type { Definition, ObjectOwner, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
 
 export interface CreateRows {
   readonly table: TableName;
@@ -8,6 +8,24 @@ export interface CreateRows {
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
   /** The rows go into a table that this restore made and nobody else fills: they may be written as if long there. */
   readonly isWhole: boolean;
+}
+
+/** A role that objects of the snapshot belonged to, as the target knows it. */
+export interface OwnerRole {
+  readonly role: string;
+  readonly exists: boolean;
+  /** The connected role may give objects to it. */
+  readonly isAssignable: boolean;
+}
+
+/** An object that did not get its owner. */
+export interface OwnerFailure extends ObjectOwner {
+  readonly reason: string;
+}
+
+export interface Finished {
+  readonly warnings: readonly string[];
+  readonly ownerFailures: readonly OwnerFailure[];
 }
 
 /**
@@ -20,15 +38,22 @@ export interface Creator extends AsyncDisposable {
   findContent(): Promise<readonly string[]>;
   /** Empties a database in which a marker says that an earlier restore did not end; false where there is none. */
   clearInterrupted(): Promise<boolean>;
-  /** Sets the marker and executes the definitions that come before the rows, all or none of them. */
-  begin(snapshot: string, definitions: readonly Definition[]): Promise<void>;
+  /**
+   * Sets the marker and executes the definitions that come before the rows, all or none of them. What only a superuser may
+   * make and nothing but convenience needs is left out for others: gives one sentence each.
+   */
+  begin(snapshot: string, definitions: readonly Definition[]): Promise<readonly string[]>;
   /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
   load(rows: CreateRows): Promise<number>;
   /** Executes statements on a connection of its own; may run concurrently. */
   execute(sql: string): Promise<void>;
+  /** Executes a definition that a restore can do without; gives the sentence that says why it is not there. */
+  tryDefinition(definition: Definition): Promise<string | undefined>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Sets sequences, removes the marker, analyses. Gives warnings. */
-  finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
+  /** What the target knows of these roles, in their order. */
+  readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
+  /** Sets sequences, analyses, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
+  finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
   /** Drops everything that this restore made. */
   abandon(): Promise<void>;
 }

@@ -67,6 +67,13 @@ export interface SequenceState extends TableName {
   readonly ownedBy?: { readonly schema: string; readonly table: string; readonly column: string } | undefined;
 }
 
+/** Who owns an object. */
+export interface ObjectOwner {
+  readonly role: string;
+  /** The object as a statement addresses it: `TABLE public.orders`. */
+  readonly object: string;
+}
+
 /** One object's definition: SQL that creates it again under `search_path = ''`. */
 export interface Definition {
   /** `pre-data`: before the rows. `post-data`: after them (indexes, keys, triggers, rules, policies …). */
@@ -77,6 +84,10 @@ export interface Definition {
   readonly name: string;
   /** The table that it belongs to (a column default, an index, a trigger …), so that it can be left out with it. */
   readonly table?: TableName | undefined;
+  /** Missing where the object has no owner of its own. `sql` does not set it. */
+  readonly owner?: ObjectOwner | undefined;
+  /** Places, in the same list, of what must be there before it; missing in snapshots that do not tell. */
+  readonly needs?: readonly number[] | undefined;
   readonly sql: string;
 }
 

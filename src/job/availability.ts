@@ -1,9 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Job } from "./read-job.ts";
 
-/** Types of destinations that this version serves. */
-export const AVAILABLE_DESTINATIONS: ReadonlySet<string> = new Set(["local"]);
-
 interface Limit {
   readonly what: string;
   readonly isUsed: (job: Job) => boolean;
@@ -17,18 +14,13 @@ const LIMITS: readonly Limit[] = [
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
   { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
-  { what: "encryption", isUsed: (job) => job.encryption !== undefined },
   { what: "dr", isUsed: (job) => job.dr !== undefined },
   { what: "notify", isUsed: (job) => job.notify !== undefined },
 ];
 
 /** Gives everything that the job asks for and that this version cannot do yet. */
 export function unavailableIn(job: Job): readonly string[] {
-  const types = job.destinations.map(({ type }) => type).filter((type) => !AVAILABLE_DESTINATIONS.has(type));
-  return [
-    ...LIMITS.filter(({ isUsed }) => isUsed(job)).map(({ what }) => what),
-    ...[...new Set(types)].map((type) => `destinations of type ${type}`),
-  ];
+  return LIMITS.filter(({ isUsed }) => isUsed(job)).map(({ what }) => what);
 }
 
 /** Refuses a job that asks for something that is not there yet, rather than do half of it in silence. */

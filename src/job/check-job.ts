@@ -181,6 +181,9 @@ function crossProblems(job: JobFile, parsed: readonly Parsed[]): readonly string
   if (job.encryption && !job.encryption.recipients && !job.encryption.passphrase) {
     add(["encryption"], "needs recipients or a passphrase");
   }
+  if (job.encryption?.recipients && job.encryption.passphrase) {
+    add(["encryption", "passphrase"], "stands beside recipients: the age format takes either");
+  }
   if (job.compression?.codec === "gzip" && (job.compression.level ?? 6) > 9) {
     add(["compression", "level"], "must be 1 to 9 for gzip");
   }

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import { parseByteSize } from "../base/byte-size.ts";
 import type { DestinationSettings } from "../destinations/destination-settings.ts";
 import type { JobDestination } from "./job-schema.ts";
 import { resolveSecret, type SecretSurroundings } from "./secrets.ts";
@@ -18,8 +19,8 @@ const SECRET_FIELDS = new Set([
 ]);
 
 /**
- * Resolves the secrets of one destination of a job, makes local paths absolute (relative to the job file) and reads the
- * certificate authority that `ca` names. Fails with kind `job`, `secret`.
+ * Resolves the secrets of one destination of a job, makes local paths absolute (relative to the job file), reads the
+ * certificate authority that `ca` names and the bandwidth as bytes per second. Fails with kind `job`, `secret`.
  */
 export async function destinationSettingsOf(
   destination: JobDestination,
@@ -34,6 +35,7 @@ export async function destinationSettingsOf(
       settings[field] = await resolveSecret(value, `destinations[${index}].${field}`, surroundings);
     }
   }
+  if (destination.bandwidth !== undefined) settings["bandwidth"] = parseByteSize(destination.bandwidth);
   if (destination.type === "local") settings["path"] = localPath(destination.path, surroundings);
   if (destination.type === "gcs" && destination.keyFile)
     settings["keyFile"] = localPath(destination.keyFile, surroundings);

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseByteSize } from "../base/byte-size.ts";
 
 // Every field is described for the people who see it in an editor: the JSON Schema is generated from this file.
 
@@ -28,7 +29,8 @@ const source = z
   })
   .describe("The database that is backed up.");
 
-const name = text("How the destination is called in --from and in results.").optional();
+/** Below this a transfer could not be told from one that stands still. */
+const LEAST_BANDWIDTH = 10_000;
 
 const retention = z
   .strictObject({
@@ -42,20 +44,24 @@ const retention = z
   })
   .describe("Which snapshots stay; left out: all.");
 
-const ownRetention = retention.optional().describe("Instead of the job's retention, at this destination.");
+/** What every destination has. */
+const common = {
+  name: text("How the destination is called in --from and in results.").optional(),
+  bandwidth: z
+    .string()
+    .regex(/^\d{1,9}(\.\d{1,6})? ?([KMG]i?)?B$/i, 'must be a size with a unit: "10MB", "800kB", "2MiB"')
+    .refine((text) => (parseByteSize(text) ?? LEAST_BANDWIDTH) >= LEAST_BANDWIDTH, "must be at least 10kB")
+    .describe("Bytes per second that all transfers together may move, to and from it: 10MB. Left out: no limit.")
+    .optional(),
+  retention: retention.optional().describe("Instead of the job's retention, at this destination."),
+};
 
 const destination = z
   .discriminatedUnion("type", [
-    z.strictObject({
-      type: z.literal("local"),
-      name,
-      retention: ownRetention,
-      path: text("Folder; relative to the job file."),
-    }),
+    z.strictObject({ type: z.literal("local"), ...common, path: text("Folder; relative to the job file.") }),
     z.strictObject({
       type: z.literal("s3"),
-      name,
-      retention: ownRetention,
+      ...common,
       bucket: text("Bucket."),
       prefix: text("Key prefix in the bucket.").optional(),
       region: text("Region.").optional(),
@@ -69,8 +75,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("azure"),
-      name,
-      retention: ownRetention,
+      ...common,
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
@@ -80,8 +85,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("gcs"),
-      name,
-      retention: ownRetention,
+      ...common,
       bucket: text("Bucket."),
       prefix: text("Name prefix in the bucket.").optional(),
       keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
@@ -90,8 +94,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("ftp"),
-      name,
-      retention: ownRetention,
+      ...common,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),
@@ -102,8 +105,7 @@ const destination = z
     }),
     z.strictObject({
       type: z.literal("sftp"),
-      name,
-      retention: ownRetention,
+      ...common,
       host: text("Host."),
       port: z.int().min(1).max(65535).optional(),
       path: text("Folder on the server."),
@@ -174,10 +176,15 @@ export const jobSchema = z
       .optional(),
     encryption: z
       .strictObject({
-        recipients: z.array(text("age1…")).min(1).optional(),
-        identity: secret("Secret key for restores.").optional(),
+        recipients: z
+          .array(text("Public key: age1…"))
+          .min(1)
+          .describe("Any of their secret keys opens the snapshots.")
+          .optional(),
+        identity: secret("Secret key for restores; the machine that backs up does not need it.").optional(),
         passphrase: secret("Instead of recipients.").optional(),
       })
+      .describe("Snapshots are encrypted in the age format: to public keys, or with a passphrase.")
       .optional(),
     dr: z
       .strictObject({

@@ -7,7 +7,7 @@ import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import { createHomeFolder, type Home } from "./home.ts";
 
 /** Rises whenever `SnapshotSummary` changes: what an older version kept is then read anew. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** Summaries of some tens of megabytes; beyond that the cache begins anew rather than grow for ever. */
 const MOST_SUMMARIES = 100_000;

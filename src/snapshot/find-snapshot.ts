@@ -7,13 +7,17 @@ export type SnapshotChoice = { readonly name: string } | { readonly at: Date };
 
 /**
  * Gives the id of the chosen snapshot. A safety snapshot holds only what a restore replaced, so it must be named;
- * `latest` and `at` never mean one. A damaged one is not passed over in silence: its error is thrown.
- * Fails with kind `archive`: `not-found`, `ambiguous`, or why the chosen one is damaged.
+ * `latest` and `at` never mean one. A damaged or locked one is not passed over in silence: its error is thrown.
+ * Fails with kind `archive`: `not-found`, `ambiguous`, or why the chosen one cannot be opened.
  */
 export function findSnapshot(list: SnapshotList, choice: SnapshotChoice): string {
   if ("name" in choice && choice.name !== "latest") return findByName(list, choice.name);
-  const damaged = new Map(list.damaged.map(({ id, error }) => [id, error]));
-  const candidates = [...list.snapshots.filter(({ safetyOf }) => safetyOf === undefined), ...list.damaged]
+  const damaged = new Map([...list.damaged, ...list.locked].map(({ id, error }) => [id, error]));
+  const candidates = [
+    ...list.snapshots.filter(({ safetyOf }) => safetyOf === undefined),
+    ...list.damaged,
+    ...list.locked,
+  ]
     .map(({ id }) => parseSnapshotId(id))
     .filter((id): id is SnapshotId => id !== undefined && (!("at" in choice) || id.takenAt <= choice.at));
   const newest = candidates.toSorted(compareSnapshotIds).at(-1);
@@ -27,7 +31,7 @@ export function findSnapshot(list: SnapshotList, choice: SnapshotChoice): string
 }
 
 function findByName(list: SnapshotList, name: string): string {
-  const ids = [...list.snapshots, ...list.damaged].map(({ id }) => id);
+  const ids = [...list.snapshots, ...list.damaged, ...list.locked].map(({ id }) => id);
   if (ids.includes(name)) return name;
   const [found, another] = name === "" ? [] : ids.filter((id) => id.startsWith(name));
   if (found === undefined) {

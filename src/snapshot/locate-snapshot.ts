@@ -3,7 +3,8 @@ import type { Destination } from "../destinations/destination.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { openRepository, type RepositoryOptions } from "./repository.ts";
-import type { DamagedSnapshot, SnapshotList, SnapshotSummary } from "./snapshot-summary.ts";
+import type { OpenFile } from "../archive/age-keys.ts";
+import type { DamagedSnapshot, LockedSnapshot, SnapshotList, SnapshotSummary } from "./snapshot-summary.ts";
 
 export interface LocateOptions extends RepositoryOptions {
   /** The preferred one first. */
@@ -24,6 +25,8 @@ export interface PlacedList {
   /** The oldest first. */
   readonly snapshots: readonly PlacedSnapshot[];
   readonly damaged: readonly (DamagedSnapshot & { readonly destination: Destination })[];
+  /** Encrypted ones that no given key opens. */
+  readonly locked: readonly (LockedSnapshot & { readonly destination: Destination })[];
   /** Destinations that could not be read: what they have is not in the list. */
   readonly unread: readonly { readonly destination: Destination; readonly error: OperationalError }[];
 }
@@ -39,7 +42,7 @@ export async function listEverywhere(options: LocateOptions): Promise<PlacedList
         options.signal.throwIfAborted();
         if (!(error instanceof OperationalError)) throw error;
         unread.push({ destination, error });
-        return { destination, list: { snapshots: [], damaged: [] } };
+        return { destination, list: { snapshots: [], damaged: [], locked: [] } };
       }
     }),
   );
@@ -66,6 +69,7 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
   return {
     snapshots: [...byId.values()].sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1)),
     damaged: lists.flatMap(({ destination, list }) => list.damaged.map((damaged) => ({ ...damaged, destination }))),
+    locked: lists.flatMap(({ destination, list }) => list.locked.map((locked) => ({ ...locked, destination }))),
   };
 }
 
@@ -86,6 +90,8 @@ function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<Sna
 export interface LocatedSnapshot {
   readonly id: string;
   readonly manifest: Manifest;
+  /** What a reader of an encrypted snapshot needs. */
+  readonly decrypt?: OpenFile | undefined;
   /** Those that have it, the one that gave the manifest first. */
   readonly destinations: readonly Destination[];
   readonly unread: PlacedList["unread"];
@@ -93,20 +99,23 @@ export interface LocatedSnapshot {
 
 /**
  * Finds the chosen snapshot at these destinations and reads its manifest from the first one that gives it undamaged.
- * Fails with kind `archive` (`not-found`, `ambiguous`, `invalid-manifest`, `future-version`) or `destination`.
+ * Fails with kind `archive` (`not-found`, `ambiguous`, `invalid-manifest`, `future-version`,
+ * `key-needed`, `wrong-key`, `damaged`) or `destination`.
  */
 export async function locateSnapshot(
   options: LocateOptions & { readonly choice: SnapshotChoice },
 ): Promise<LocatedSnapshot> {
-  const { snapshots, damaged, unread } = await listEverywhere(options);
+  const { snapshots, unread, ...others } = await listEverywhere(options);
   const good = new Set(snapshots.map(({ id }) => id));
-  const id = findSnapshot({ snapshots, damaged: damaged.filter((one) => !good.has(one.id)) }, options.choice);
+  const damaged = others.damaged.filter((one) => !good.has(one.id));
+  const locked = others.locked.filter((one) => !good.has(one.id));
+  const id = findSnapshot({ snapshots, damaged, locked }, options.choice);
   const places = snapshots.find((snapshot) => snapshot.id === id)?.destinations ?? [];
-  let failure: unknown = damaged.find((one) => one.id === id)?.error;
+  let failure: unknown = [...damaged, ...locked].find((one) => one.id === id)?.error;
   for (const [index, place] of places.entries()) {
     try {
-      const manifest = await openRepository(place, options.prefix).readManifest(id, options);
-      return { id, manifest, destinations: places.slice(index), unread };
+      const opened = await openRepository(place, options.prefix, options).open(id, options);
+      return { id, ...opened, destinations: places.slice(index), unread };
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;

@@ -1,5 +1,5 @@
 import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
-import type { Column, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { Column, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
 import { boolean, dictionary, integer, list, oneOf, optional, record, type Shape, text } from "./shape.ts";
 
@@ -77,6 +77,8 @@ const definition = record({
   schema: optional(name),
   name: phrase,
   table: optional(tableName),
+  owner: optional(record({ role: name, object: phrase } satisfies Fields<ObjectOwner>)),
+  needs: optional(list(integer())),
   sql: text(256 * 1024 * 1024),
 } satisfies Fields<Definition>);
 
@@ -99,7 +101,7 @@ const file = record({
   chunks: list(chunk),
 } satisfies Fields<StoredFile>);
 
-const volume = record({
+export const volumeShape = record({
   name: text(40, /^volume-\d{4,9}\.tar$/),
   size: integer(1024),
   sha256: hash,
@@ -128,7 +130,8 @@ export const manifestShape = record({
   consistency: oneOf("snapshot", "per-table", "none"),
   settings: dictionary(/^[a-z_][a-z0-9_.]{0,99}$/i, phrase, 1000),
   compression: record({ codec: oneOf("zstd", "gzip", "none"), level: integer(-200, 200) }),
-  volumes: list(volume),
+  encryption: optional(record({ format: oneOf("age") })),
+  volumes: list(volumeShape),
   definitions: list(definition),
   notCaptured: list(phrase),
   tables: list(table),

@@ -98,6 +98,8 @@ export interface Manifest {
   readonly consistency: Consistency;
   readonly settings: Readonly<Record<string, string>>;
   readonly compression: { readonly codec: "zstd" | "gzip" | "none"; readonly level: number };
+  /** How chunks and manifest are encrypted; left out: not at all. */
+  readonly encryption?: { readonly format: "age" } | undefined;
   readonly volumes: readonly Volume[];
   readonly definitions: readonly Definition[];
   readonly notCaptured: readonly string[];

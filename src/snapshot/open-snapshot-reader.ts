@@ -1,4 +1,5 @@
 import { hash } from "node:crypto";
+import type { OpenFile } from "../archive/age-keys.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import { decompressChunk } from "../archive/chunk-codec.ts";
 import { TAR_BLOCK } from "../archive/tar-entry.ts";
@@ -12,6 +13,8 @@ export interface OpenSnapshotReaderOptions {
   readonly destinations: readonly Destination[];
   readonly prefix: string;
   readonly manifest: Manifest;
+  /** Decrypts the chunks of an encrypted snapshot: see open-manifest.ts. */
+  readonly decrypt?: OpenFile | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -54,7 +57,7 @@ class RangeReader implements SnapshotReader {
         for (const chunk of run.chunks) {
           signal.throwIfAborted();
           const at = chunk.offset - run.start;
-          yield decompressChunk(bytes.subarray(at, at + chunk.size), chunk.rawSize, this.manifest.compression.codec);
+          yield await readChunk(this.#options, bytes.subarray(at, at + chunk.size), chunk.rawSize);
         }
       }
     } finally {
@@ -97,6 +100,26 @@ class RangeReader implements SnapshotReader {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed.abort(new DOMException("the snapshot reader is closed", "AbortError"));
+  }
+}
+
+/** Gives the raw bytes of a chunk that lies in memory as it is stored. */
+export async function readChunk(
+  { manifest, decrypt }: { readonly manifest: Manifest; readonly decrypt?: OpenFile | undefined },
+  stored: Uint8Array,
+  rawSize: number,
+): Promise<Buffer> {
+  if (manifest.encryption !== undefined && !decrypt) throw new RangeError("an encrypted snapshot is read with its key");
+  return decompressChunk(decrypt ? await openChunk(stored, decrypt) : stored, rawSize, manifest.compression.codec);
+}
+
+/** The manifest was opened with this key, so a chunk that it does not open is another one, not one of another key. */
+async function openChunk(stored: Uint8Array, decrypt: OpenFile): Promise<Uint8Array> {
+  try {
+    return await decrypt(stored);
+  } catch (cause) {
+    if (codeOf(cause) !== "wrong-key") throw cause;
+    throw archiveError("cannot decrypt a chunk: it is not one of this snapshot, or its header is damaged", "damaged");
   }
 }
 
@@ -150,7 +173,7 @@ export async function readRange(
   if (bytes.length === 0) return bytes;
   let filled = 0;
   try {
-    for await (const part of object.destination.get(object.key, { range: { start, end }, signal })) {
+    for await (const part of object.destination.get(object.key, { range: { start, end }, size: object.size, signal })) {
       if (filled + part.length > bytes.length) throw await explain(object, signal, undefined);
       bytes.set(part, filled);
       filled += part.length;

@@ -1,22 +1,30 @@
+import { keyIdOf, type Lock } from "../archive/age-keys.ts";
 import type { Codec } from "../archive/chunk-codec.ts";
 import { extensionOf } from "../archive/entry-name.ts";
 
 const EXPAND: Readonly<Record<Codec, string>> = { zstd: "zstd -dc", gzip: "gzip -dc", none: "cat" };
 
-/** Renders `RECOVER.md`: how a person gets everything back with `tar`, the codec's own tool and `psql`. */
-export function renderRecoverText({ compression }: { readonly compression: { readonly codec: Codec } }): string {
+export interface RecoverTextOptions {
+  readonly compression: { readonly codec: Codec };
+  /** What the snapshot is encrypted to; undefined: nothing is encrypted. */
+  readonly lock?: Lock | undefined;
+}
+
+/** Renders `RECOVER.md`: how a person gets everything back with `tar`, `age`, the codec's own tool and `psql`. */
+export function renderRecoverText({ compression, lock }: RecoverTextOptions): string {
   const expand = EXPAND[compression.codec];
   const ending = extensionOf(compression.codec);
+  const tools = ["tar", ...(lock ? ["age"] : []), expand.split(" ")[0], "psql"];
   return `# How to restore this snapshot by hand
 
-You need the volumes (\`volume-0001.tar\` and so on) of this folder, a POSIX shell, ${[...new Set(["tar", expand.split(" ")[0], "psql"])].join(", ")}, and an
+You need the volumes (\`volume-0001.tar\` and so on) of this folder, a POSIX shell, ${[...new Set(tools)].join(", ")}, and an
 empty database. Set PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE for it. Restore only a snapshot that you
 trust: its definitions are run as they are.
 
 ## 1. Unpack
 
     for volume in volume-*.tar; do tar -xf "$volume"; done
-
+${lock ? renderDecryption(lock) : ""}
 ## 2. Create what comes before the rows
 
     n=$(head -n 1 schema.sql | tr -dc 0-9)
@@ -59,10 +67,35 @@ Large objects, when there are any:
 
 ## 5. Check
 
-\`manifest.json\` beside the volumes is plain JSON: it has the number of rows of every table, the SHA-256 of every volume and
+${lock ? MANIFEST_STEP : "`manifest.json` beside the volumes is plain JSON"}: it has the number of rows of every table, the SHA-256 of every volume and
 chunk, and the list of the stored files. The file that stands at place N of its list \`files\` is in the folder \`files/N\`
 (six digits), in pieces to be put one behind the other:
 
-    find files/000001 -type f | LC_ALL=C sort | xargs cat | ${expand} > restored-file
+    find files/000001 -name '*${ending}' -type f | LC_ALL=C sort | xargs cat | ${expand} > restored-file
+`;
+}
+
+const MANIFEST_STEP = `\`age -d -i snapshot-key.txt manifest.json.age\` gives plain JSON`;
+
+function renderDecryption(lock: Lock): string {
+  const passphrase = "passphrase" in lock;
+  const whose = passphrase
+    ? "age asks for the passphrase of the job."
+    : `\`identity.txt\` is the file with your secret key. Its id, which the key file and the
+recovery kit name, is ${lock.recipients.map(keyIdOf).join(" or ")}.`;
+  return `
+### Decrypt
+
+The snapshot has a key of its own, which yours opens (age: https://age-encryption.org). ${whose}
+
+    umask 077
+    age -d ${passphrase ? "" : "-i identity.txt "}-o snapshot-key.txt key.age
+    find . -name '*.age' ! -name key.age ! -name manifest.json.age | while IFS= read -r file; do
+      age -d -i snapshot-key.txt -o "\${file%.age}" "$file" || exit 1
+      rm "$file"
+    done
+
+Delete \`snapshot-key.txt\` and the decrypted files when you are done. age proves that every file is whole and was written
+for this key, not that it is in its place: the hashes of the manifest (step 5) do.
 `;
 }

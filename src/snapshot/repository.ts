@@ -3,13 +3,15 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
-import { MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "./manifest-text.ts";
 import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
-import { parseManifest } from "./parse-manifest.ts";
+import { type OpenedManifest, openManifest } from "./open-manifest.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
+import type { KeyRing } from "./snapshot-key.ts";
 import {
   type DamagedSnapshot,
+  type LockedSnapshot,
   type Marks,
   type SnapshotList,
   type SnapshotSummary,
@@ -39,8 +41,10 @@ export interface Repository {
   readonly prefix: string;
   /** A damaged or foreign manifest is reported as such and hides no other. Fails with kind `destination`. */
   list(options: Waiting): Promise<SnapshotList>;
-  /** Fails with kind `archive`: `not-found`, `future-version`, `invalid-manifest`; or `destination`. */
+  /** Reads the manifest; see open-manifest.ts for how it fails. */
   readManifest(id: string, options: Waiting): Promise<Manifest>;
+  /** Reads the manifest, with what decrypts the chunks. */
+  open(id: string, options: Waiting): Promise<OpenedManifest>;
   /** Gives the id of the chosen snapshot; see find-snapshot.ts. */
   find(choice: SnapshotChoice, options: Waiting): Promise<string>;
   /** Gives the ids of all snapshots that have a manifest, the oldest first, without reading one. */
@@ -66,6 +70,8 @@ export interface Repository {
 
 export interface RepositoryOptions {
   readonly cache?: SummaryCache | undefined;
+  /** Opens encrypted snapshots; without it they are listed as locked. */
+  readonly keys?: KeyRing | undefined;
 }
 
 /** Opens the snapshots below `prefix` (`<job>/<database>`); touches nothing yet. */
@@ -73,11 +79,12 @@ export function openRepository(destination: Destination, prefix: string, options
   // An empty prefix would be the whole bucket.
   if (prefix.split("/").some((segment) => segment === ""))
     throw new RangeError(`not a prefix of snapshots: "${prefix}"`);
-  return new ObjectRepository(destination, prefix, options.cache);
+  return new ObjectRepository(destination, prefix, options);
 }
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
-const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json|verified\.json|pinned\.json)$/;
+const OWN_OBJECT =
+  /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json)$/;
 
 const MANIFESTS_AT_ONCE = 8;
 
@@ -93,12 +100,12 @@ interface ListedFolder {
 class ObjectRepository implements Repository {
   readonly destination: Destination;
   readonly prefix: string;
-  readonly #cache: SummaryCache | undefined;
+  readonly #options: RepositoryOptions;
 
-  constructor(destination: Destination, prefix: string, cache: SummaryCache | undefined) {
+  constructor(destination: Destination, prefix: string, options: RepositoryOptions) {
     this.destination = destination;
     this.prefix = prefix;
-    this.#cache = cache;
+    this.#options = options;
   }
 
   async list(options: Waiting): Promise<SnapshotList> {
@@ -106,65 +113,61 @@ class ObjectRepository implements Repository {
     for await (const { id, name, info } of this.#objects("", options)) {
       const entry = byId.get(id) ?? { id, volumeBytes: 0 };
       byId.set(id, entry);
-      if (name === MANIFEST_NAME) entry.manifest = info;
+      if (name === ENCRYPTED_MANIFEST_NAME) entry.manifest = info;
+      else if (name === MANIFEST_NAME) entry.manifest ??= info;
       else if (name === MARKS_NAME) entry.marks = info;
       else if (name === PIN_NAME) entry.pinned = true;
-      else entry.volumeBytes += info.size;
+      else if (name.startsWith("volume-")) entry.volumeBytes += info.size;
     }
     const snapshots: SnapshotSummary[] = [];
     const damaged: DamagedSnapshot[] = [];
+    const locked: LockedSnapshot[] = [];
     const queue = [...byId.values()];
     const read = async () => {
       for (let next = queue.pop(); next; next = queue.pop()) {
         if (next.manifest === undefined) continue;
+        const pinned = next.pinned ? { pinned: true } : {};
+        const marks = { ...(next.marks ? await this.#readMarks(next.id, options) : {}), ...pinned };
         try {
           const summary = await this.#summary(next.id, next.manifest, options);
-          const marks = next.marks ? await this.#readMarks(next.id, options) : {};
-          const pinned = next.pinned ? { pinned: true } : {};
           const isIncomplete = next.volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
-          snapshots.push({ ...summary, ...marks, ...pinned, ...isIncomplete });
+          snapshots.push({ ...summary, ...marks, ...isIncomplete });
         } catch (error) {
           if (!isDamage(error)) throw error;
+          if (isLocked(error)) locked.push({ id: next.id, storedBytes: next.volumeBytes, error, ...marks });
           // Removed between the listing and now.
-          if (error.code !== "not-found") damaged.push({ id: next.id, error, pinned: next.pinned === true });
+          else if (error.code !== "not-found") damaged.push({ id: next.id, error, ...pinned });
         }
       }
     };
     await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
-    return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged) };
+    return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged), locked: sortByTime(locked) };
   }
 
   async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
+    // What an encrypted manifest says is written nowhere in clear, and is told to nobody without its key.
+    const cache = info.key.endsWith(".age") ? undefined : this.#options.cache;
     const key = `${this.destination.name}/${info.key}`;
-    const known = await this.#cache?.get(key, info.size, info.modifiedAt);
+    const known = await cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf(await this.readManifest(id, options));
-    await this.#cache?.put(key, info.size, info.modifiedAt, summary);
+    const summary = summaryOf((await this.#open(id, options, info)).manifest);
+    await cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
 
-  async readManifest(id: string, { signal }: Waiting): Promise<Manifest> {
-    const key = this.#key(id, MANIFEST_NAME);
-    const place = `${this.destination.name}/${key}`;
-    let bytes: Buffer;
-    try {
-      bytes = await collectBytes(this.destination.get(key, { signal }), MAX_MANIFEST_BYTES, place);
-    } catch (error) {
-      if (codeOf(error) !== "not-found") throw error;
-      throw archiveError(
-        `cannot find the snapshot ${id} at ${this.destination.name}: it has no manifest`,
-        "not-found",
-        {
-          hint: "List the snapshots of this job.",
-          cause: error,
-        },
-      );
-    }
-    const manifest = parseManifest(bytes, place);
-    if (manifest.id !== id) {
-      throw archiveError(`cannot read ${place}: it is the manifest of another snapshot`, "invalid-manifest");
-    }
-    return manifest;
+  async readManifest(id: string, options: Waiting): Promise<Manifest> {
+    return (await this.open(id, options)).manifest;
+  }
+
+  open(id: string, options: Waiting): Promise<OpenedManifest> {
+    return this.#open(id, options);
+  }
+
+  async #open(id: string, { signal }: Waiting, info?: ObjectInfo): Promise<OpenedManifest> {
+    assertId(id);
+    const { destination, prefix } = this;
+    const known = info ? { isEncrypted: info.key.endsWith(".age"), size: info.size } : {};
+    return openManifest({ destination, prefix, id, keys: this.#options.keys, ...known, signal });
   }
 
   async find(choice: SnapshotChoice, options: Waiting): Promise<string> {
@@ -172,15 +175,15 @@ class ObjectRepository implements Repository {
   }
 
   async ids(options: Waiting): Promise<readonly string[]> {
-    const found: { readonly id: string }[] = [];
-    for await (const { id, name } of this.#objects("", options)) if (name === MANIFEST_NAME) found.push({ id });
-    return sortByTime(found).map(({ id }) => id);
+    const found = new Set<string>();
+    for await (const { id, name } of this.#objects("", options)) if (MANIFEST_NAMES.includes(name)) found.add(id);
+    return sortByTime([...found].map((id) => ({ id }))).map(({ id }) => id);
   }
 
   async remove(id: string, options: Waiting): Promise<readonly OperationalError[]> {
     // A listing may be older than the truth, or cut short; an object asked for by name is not.
     if (await this.destination.stat(this.#key(id, PIN_NAME), options)) throw isPinned(id, this.destination.name);
-    await this.destination.remove(this.#key(id, MANIFEST_NAME), options);
+    for (const name of MANIFEST_NAMES) await this.destination.remove(this.#key(id, name), options);
     const errors: OperationalError[] = [];
     const keys: string[] = [];
     await unlessFailed(options, errors, async () => {
@@ -226,7 +229,7 @@ class ObjectRepository implements Repository {
     for await (const { id, name, info } of this.#objects("", options)) {
       const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
       folders.set(id, folder);
-      folder.complete ||= name === MANIFEST_NAME;
+      folder.complete ||= MANIFEST_NAMES.includes(name);
       // Of complete snapshots, which are most, nothing is remembered but their ids: memory stays small.
       if (folder.complete) folder.keys = [];
       else folder.keys.push(info.key);
@@ -243,12 +246,17 @@ class ObjectRepository implements Repository {
     const errors: OperationalError[] = [];
     for (const { id, keys, bytes } of garbage) {
       // A listing may be older than the truth; a manifest asked for by name is not.
-      if (await this.destination.stat(this.#key(id, MANIFEST_NAME), options)) continue;
+      if (await this.#hasManifest(id, options)) continue;
       await this.#removeAll(keys, options, errors);
       freed += bytes;
     }
     if (errors[0]) throw errors[0];
     return freed;
+  }
+
+  async #hasManifest(id: string, options: Waiting): Promise<boolean> {
+    for (const name of MANIFEST_NAMES) if (await this.destination.stat(this.#key(id, name), options)) return true;
+    return false;
   }
 
   /** Gives what rowkeep itself wrote below the prefix, and nothing else that lies there. */
@@ -262,11 +270,7 @@ class ObjectRepository implements Repository {
   }
 
   #key(id: string, name: string): string {
-    if (!parseSnapshotId(id)) {
-      throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
-        hint: "List the snapshots of this job.",
-      });
-    }
+    assertId(id);
     return `${this.prefix}/${id}/${name}`;
   }
 }
@@ -288,6 +292,18 @@ function isPinned(id: string, place: string): OperationalError {
     code: "pinned",
     hint: "Take the pin away with rowkeep unpin.",
   });
+}
+
+function assertId(id: string): void {
+  if (parseSnapshotId(id)) return;
+  throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
+    hint: "List the snapshots of this job.",
+  });
+}
+
+/** Tells a snapshot that is good as far as one can see, but closed. */
+function isLocked(error: OperationalError): boolean {
+  return error.code === "key-needed" || error.code === "wrong-key";
 }
 
 /** Tells a snapshot that cannot be used from a destination that cannot be read: the latter hides everything. */

@@ -22,11 +22,22 @@ export interface SnapshotSummary
   readonly isIncomplete?: boolean | undefined;
   readonly references?: readonly string[] | undefined;
   readonly anomalies?: readonly Anomaly[] | undefined;
+  readonly encrypted: boolean;
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
   /** Bytes of all volumes. */
   readonly storedBytes: number;
+}
+
+/** A snapshot that is encrypted to a key that nobody gave: what can be known without it. */
+export interface LockedSnapshot extends Marks {
+  readonly id: string;
+  readonly pinned?: boolean | undefined;
+  /** Bytes of the volumes that are there. */
+  readonly storedBytes: number;
+  /** Why it is not open: `key-needed` or `wrong-key`. */
+  readonly error: OperationalError;
 }
 
 /** A folder with a manifest that cannot be used, and why. */
@@ -40,6 +51,7 @@ export interface DamagedSnapshot {
 export interface SnapshotList {
   readonly snapshots: readonly SnapshotSummary[];
   readonly damaged: readonly DamagedSnapshot[];
+  readonly locked: readonly LockedSnapshot[];
 }
 
 export function summaryOf(manifest: Manifest): SnapshotSummary {
@@ -53,6 +65,7 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     createdAt,
     consistency,
     source,
+    encrypted: manifest.encryption !== undefined,
     ...(safetyOf ? { safetyOf } : {}),
     ...(references.length > 0 ? { references } : {}),
     ...(anomalies.length > 0 ? { anomalies } : {}),

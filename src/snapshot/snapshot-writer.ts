@@ -1,14 +1,18 @@
 import { hash } from "node:crypto";
+import { keyIdOf } from "../archive/age-keys.ts";
 import { type Compression, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
 import { ChunkCompressor } from "../archive/chunk-compressor.ts";
 import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
+import type { Lane } from "../archive/volume-fanout.ts";
 import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts";
-import type { OperationalError } from "../base/errors.ts";
+import { codeOf, type OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
+import { ENVELOPE_NAME, type Envelope, renderEnvelope } from "./envelope-text.ts";
 import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
-import { MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
 import { parseManifest } from "./parse-manifest.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
+import { KEY_NAME, type SnapshotKey } from "./snapshot-key.ts";
 
 export interface SnapshotWriterOptions {
   readonly destinations: readonly Destination[];
@@ -17,6 +21,8 @@ export interface SnapshotWriterOptions {
   /** See snapshot-id.ts. */
   readonly id: string;
   readonly compression: Compression;
+  /** Encrypts chunks, texts and the manifest; undefined: nothing is encrypted. */
+  readonly key?: SnapshotKey | undefined;
   /** The instant of the snapshot: the time of every tar entry. */
   readonly createdAt: Date;
   /** Folder on a local disk in which the spool makes a folder of its own. */
@@ -42,7 +48,10 @@ export interface SnapshotWriter extends AsyncDisposable {
    * be reused when it resolves. Waits while the spool is full. Fails with kind `destination` when the spool cannot be written or every destination failed.
    */
   addChunk(entry: ChunkEntry | string, raw: Uint8Array, rows: number): Promise<ChunkRef>;
-  /** Appends bytes as they are, for people: `RECOVER.md`, `schema.sql`. The first ones lie in the first volume. */
+  /**
+   * Appends bytes for people as they are: `RECOVER.md`, `schema.sql`. The first ones lie in the first volume. In an encrypted
+   * snapshot they are encrypted, all but `RECOVER.md`.
+   */
   addPlain(entry: string, bytes: Uint8Array): Promise<void>;
   /** Compressed bytes of all chunks so far. */
   readonly storedBytes: number;
@@ -62,7 +71,8 @@ export interface Committed {
 
 export async function openSnapshotWriter(options: SnapshotWriterOptions): Promise<SnapshotWriter> {
   const folder = `${options.prefix}/${options.id}`;
-  const volumes = await openVolumeWriter({
+  await using opened = new AsyncDisposableStack();
+  const writing = await openVolumeWriter({
     destinations: options.destinations,
     folder,
     spoolFolder: options.spoolFolder,
@@ -70,22 +80,32 @@ export async function openSnapshotWriter(options: SnapshotWriterOptions): Promis
     modifiedAt: options.createdAt,
     signal: options.signal,
   });
-  return new VolumeSnapshotWriter(volumes, folder, options.compression);
+  const volumes = opened.use(writing);
+  // A second copy: without this small file the whole snapshot would be lost.
+  if (options.key) await volumes.append(KEY_NAME, options.key.file);
+  opened.move();
+  return new VolumeSnapshotWriter(volumes, folder, options);
 }
 
 class VolumeSnapshotWriter implements SnapshotWriter {
   readonly #volumes: VolumeWriter;
   readonly #folder: string;
+  readonly #id: string;
   readonly #compression: Compression;
+  readonly #key: SnapshotKey | undefined;
   readonly #compressor: ChunkCompressor;
+  /** Where the manifest may be, or may still come to be, although it was not acknowledged. */
+  readonly #unsettled = new Set<Destination>();
   #storedBytes = 0;
   #committed = false;
 
-  constructor(volumes: VolumeWriter, folder: string, compression: Compression) {
+  constructor(volumes: VolumeWriter, folder: string, { id, compression, key }: SnapshotWriterOptions) {
     this.#volumes = volumes;
     this.#folder = folder;
+    this.#id = id;
     this.#compression = compression;
-    this.#compressor = new ChunkCompressor(compression);
+    this.#key = key;
+    this.#compressor = new ChunkCompressor(compression, key?.makeSeal);
   }
 
   get storedBytes(): number {
@@ -101,7 +121,7 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   async addChunk(entry: ChunkEntry | string, raw: Uint8Array, rows: number): Promise<ChunkRef> {
     if (raw.length > MAX_CHUNK_BYTES) throw new RangeError(`a chunk of ${raw.length} bytes is beyond the format`);
     const rawSize = raw.length;
-    const name = (typeof entry === "string" ? entry : entryNameOf(entry)) + extensionOf(this.#compression.codec);
+    const name = this.#entryName(entry);
     return this.#compressor.compress(raw, async ({ stored, sha256 }) => {
       const { volume, offset } = await this.#volumes.append(name, stored);
       this.#storedBytes += stored.length;
@@ -110,41 +130,109 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   }
 
   async addPlain(entry: string, bytes: Uint8Array): Promise<void> {
-    await this.#volumes.append(entry, bytes);
+    if (!this.#key || entry === "RECOVER.md") await this.#volumes.append(entry, bytes);
+    else await this.#volumes.append(`${entry}.age`, await this.#key.encrypt(bytes));
+  }
+
+  /** Names in an encrypted snapshot tell nothing of tables: tar headers are never encrypted. */
+  #entryName(entry: ChunkEntry | string): string {
+    const hidden = this.#key && typeof entry !== "string" && entry.group > 0 ? { ...entry, label: "table" } : entry;
+    const plain = (typeof hidden === "string" ? hidden : entryNameOf(hidden)) + extensionOf(this.#compression.codec);
+    return this.#key ? `${plain}.age` : plain;
   }
 
   async commit(build: (volumes: readonly Volume[]) => Manifest): Promise<Committed> {
     const sealed = await this.#volumes.finish();
-    const manifest = build(sealed.map(({ name, size, sha256 }) => ({ name, size, sha256 })));
+    const volumes = sealed.map(({ name, size, sha256 }) => ({ name, size, sha256 }));
+    const manifest = { ...build(volumes), ...(this.#key ? { encryption: { format: "age" } as const } : {}) };
     const bytes = renderManifest(manifest);
-    const key = `${this.#folder}/${MANIFEST_NAME}`;
     // What no reader would accept must not be called a backup.
-    parseManifest(bytes, key);
-    await this.#volumes.fanout.each(key, async ({ destination }, signal) =>
-      storeManifest(destination, key, bytes, signal),
-    );
+    parseManifest(bytes, `${this.#folder}/${MANIFEST_NAME}`);
+    if (this.#key) await this.#storeEncrypted(this.#key, bytes, volumes);
+    else await this.#store(MANIFEST_NAME, bytes);
     this.#volumes.fanout.signal.throwIfAborted();
     this.#committed = true;
     return { manifest, destinations: this.fates };
+  }
+
+  /** The manifest last: without it the rest is garbage. */
+  async #storeEncrypted(key: SnapshotKey, manifest: Buffer, volumes: readonly Volume[]): Promise<void> {
+    const encrypted = await key.encrypt(manifest);
+    const whole = (bytes: Buffer) => ({ size: bytes.length, sha256: hash("sha256", bytes) });
+    const envelope: Envelope = {
+      format: "rowkeep-envelope",
+      version: 1,
+      id: this.#id,
+      keyIds: "recipients" in key.lock ? key.lock.recipients.map(keyIdOf) : [],
+      passphrase: "passphrase" in key.lock,
+      key: whole(key.file),
+      manifest: whole(encrypted),
+      volumes,
+    };
+    await this.#store(KEY_NAME, key.file);
+    await this.#store(ENVELOPE_NAME, renderEnvelope(envelope));
+    await this.#store(ENCRYPTED_MANIFEST_NAME, encrypted);
+  }
+
+  async #store(name: string, bytes: Buffer): Promise<void> {
+    const key = `${this.#folder}/${name}`;
+    await this.#volumes.fanout.each(key, async ({ destination }, signal) => {
+      await this.#put(destination, key, bytes, signal);
+      await assertReadsBack(destination, key, bytes, signal);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#compressor[Symbol.asyncDispose]();
     await this.#volumes[Symbol.asyncDispose]();
     const abandoned = this.#volumes.lanes.filter((lane) => !this.#committed || lane.error);
-    // The newest key first: without its manifest the rest is garbage, never a snapshot with holes.
-    await Promise.all(abandoned.map((lane) => removeAll(lane.destination, lane.keys.toReversed())));
+    await Promise.all(abandoned.map((lane) => this.#removeFrom(lane)));
+  }
+
+  async #put(destination: Destination, key: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+    if (isManifest(key)) this.#unsettled.add(destination);
+    try {
+      await destination.put(key, () => bytesOf(bytes), {
+        size: bytes.length,
+        sha256: hash("sha256", bytes),
+        exclusive: true,
+        signal,
+      });
+      this.#unsettled.delete(destination);
+    } catch (error) {
+      if (REFUSED.has(codeOf(error) ?? "")) this.#unsettled.delete(destination);
+      throw error;
+    }
+  }
+
+  /**
+   * Removes what was stored, as far as possible: the rest is garbage, which no command uses and a later run removes. The
+   * manifest goes first. Where it cannot be removed, or may still arrive, the volumes stay: never a snapshot with holes.
+   */
+  async #removeFrom({ destination, keys }: Lane): Promise<void> {
+    const signal = AbortSignal.timeout(CLEAN_UP_MS);
+    const manifest = keys.find(isManifest);
+    if (manifest !== undefined && !(await tryRemove(destination, manifest, signal))) return;
+    if (this.#unsettled.has(destination)) return;
+    for (const key of keys.toReversed()) if (key !== manifest) await tryRemove(destination, key, signal);
   }
 }
 
-async function storeManifest(destination: Destination, key: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
-  await destination.put(key, () => bytesOf(bytes), {
-    size: bytes.length,
-    sha256: hash("sha256", bytes),
-    exclusive: true,
-    signal,
-  });
-  const back = await collectBytes(destination.get(key, { signal }), bytes.length, `${destination.name}/${key}`);
+function isManifest(key: string): boolean {
+  return key.endsWith(`/${MANIFEST_NAME}`) || key.endsWith(`/${ENCRYPTED_MANIFEST_NAME}`);
+}
+
+/** With these answers to a put nothing was stored, and nothing will be. */
+const REFUSED: ReadonlySet<string> = new Set(["denied", "full", "unsupported", "invalid-key", "not-found"]);
+
+async function assertReadsBack(
+  destination: Destination,
+  key: string,
+  bytes: Buffer,
+  signal: AbortSignal,
+): Promise<void> {
+  const size = bytes.length;
+  const back = await collectBytes(destination.get(key, { size, signal }), size, `${destination.name}/${key}`);
   if (!back.equals(bytes)) {
     throw destinationError(`cannot store ${destination.name}/${key}: it reads back differently`, "failed", {
       hint: "Check the disk or the service of this destination; nothing there can be trusted.",
@@ -152,15 +240,12 @@ async function storeManifest(destination: Destination, key: string, bytes: Buffe
   }
 }
 
-/** Best effort: what cannot be removed is garbage, which no command uses and a later run removes. */
-async function removeAll(destination: Destination, keys: readonly string[]): Promise<void> {
-  const signal = AbortSignal.timeout(CLEAN_UP_MS);
-  for (const key of keys) {
-    try {
-      await destination.remove(key, { signal });
-    } catch {
-      return;
-    }
+async function tryRemove(destination: Destination, key: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await destination.remove(key, { signal });
+    return true;
+  } catch {
+    return false;
   }
 }
 

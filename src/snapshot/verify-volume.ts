@@ -1,10 +1,10 @@
 import { createHash, hash } from "node:crypto";
-import { decompressChunk } from "../archive/chunk-codec.ts";
+import type { OpenFile } from "../archive/age-keys.ts";
 import { TarWalk } from "../archive/tar-walk.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChunkPlace } from "./chunk-places.ts";
 import type { Manifest, Volume } from "./manifest.ts";
-import { readRange, type StoredObject } from "./open-snapshot-reader.ts";
+import { readChunk, readRange, type StoredObject } from "./open-snapshot-reader.ts";
 
 /** One thing that is wrong. */
 export interface Problem {
@@ -17,6 +17,8 @@ export interface Problem {
 
 export interface VolumeCheck {
   readonly manifest: Manifest;
+  /** Decrypts the chunks of an encrypted snapshot. */
+  readonly decrypt?: OpenFile | undefined;
   readonly volume: Volume;
   readonly object: StoredObject;
   /** The chunks to check, in the order of their offsets. */
@@ -26,7 +28,8 @@ export interface VolumeCheck {
 
 /**
  * Reads a whole volume once and checks its size, its SHA-256, its tar structure and all its chunks.
- * Problems are given, not thrown; only an abort and a mistake in the program are thrown.
+ * Problems are given, not thrown; only an abort, a mistake in the program and a destination that does not answer are
+ * thrown: that says nothing about the bytes.
  */
 export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem[]> {
   const { volume, object, signal } = check;
@@ -37,16 +40,16 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
   const say = (problem: string) => problems.push({ volume: volume.name, chunk: "", problem });
   let size = 0;
   try {
-    for await (const part of object.destination.get(object.key, { signal })) {
+    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
       size += part.length;
       if (size > volume.size) break;
       whole.update(part);
       tar.push(part);
-      capture.push(part);
+      await capture.push(part);
     }
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof OperationalError)) throw error;
+    if (!isVerdict(error)) throw error;
     say(codeOf(error) === "not-found" ? "it is missing" : messageOf(error));
     return problems;
   }
@@ -62,6 +65,34 @@ export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem
   return [...problems, ...capture.finish()];
 }
 
+/** Reads a whole object once and checks its size and SHA-256, whatever is in it. Problems are given, not thrown. */
+export async function verifyObject(
+  check: Pick<VolumeCheck, "volume" | "object" | "signal">,
+): Promise<readonly Problem[]> {
+  const { volume, object, signal } = check;
+  const whole = createHash("sha256");
+  let size = 0;
+  try {
+    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
+      size += part.length;
+      if (size > volume.size) break;
+      whole.update(part);
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isVerdict(error)) throw error;
+    const problem = codeOf(error) === "not-found" ? "it is missing" : messageOf(error);
+    return [{ volume: volume.name, chunk: "", problem }];
+  }
+  const problem =
+    size !== volume.size
+      ? `it has ${size > volume.size ? "more" : size} bytes, not ${volume.size}`
+      : whole.digest("hex") === volume.sha256
+        ? undefined
+        : "its SHA-256 is not the one recorded";
+  return problem === undefined ? [] : [{ volume: volume.name, chunk: "", problem }];
+}
+
 /** Reads the given chunks only, each by its range, and the size of the volume. */
 export async function verifySample(check: VolumeCheck): Promise<readonly Problem[]> {
   const { object, volume, signal } = check;
@@ -72,7 +103,7 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
       if (problem !== undefined) problems.push({ volume: volume.name, chunk, problem });
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
+      if (!isVerdict(error)) throw error;
       problems.push({ volume: volume.name, chunk, problem: error.message });
     }
   };
@@ -85,18 +116,27 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
   for (const chunk of check.chunks) {
     await attempt(chunk.label, async () => {
       const { offset, size } = chunk.ref;
-      return checkChunk(check.manifest, chunk, await readRange(object, offset, offset + size, signal));
+      return checkChunk(check, chunk, await readRange(object, offset, offset + size, signal));
     });
   }
   return problems;
 }
 
+/** Tells an error that says something about the stored bytes from one that only says that they could not be asked for. */
+function isVerdict(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && !["unreachable", "busy", "archived"].includes(error.code);
+}
+
 /** Says what is wrong with the stored bytes of a chunk. */
-function checkChunk(manifest: Manifest, { ref, countsLines }: ChunkPlace, stored: Buffer): string | undefined {
+async function checkChunk(
+  content: Pick<VolumeCheck, "manifest" | "decrypt">,
+  { ref, countsLines }: ChunkPlace,
+  stored: Buffer,
+): Promise<string | undefined> {
   if (hash("sha256", stored) !== ref.sha256) return "its SHA-256 is not the one recorded";
   let raw: Buffer;
   try {
-    raw = decompressChunk(stored, ref.rawSize, manifest.compression.codec);
+    raw = await readChunk(content, stored, ref.rawSize);
   } catch (error) {
     return messageOf(error);
   }
@@ -122,7 +162,7 @@ class ChunkCapture {
     this.#check = check;
   }
 
-  push(part: Uint8Array): void {
+  async push(part: Uint8Array): Promise<void> {
     const end = this.#position + part.length;
     for (let chunk = this.#check.chunks[this.#next]; chunk; chunk = this.#check.chunks[this.#next]) {
       const { offset, size } = chunk.ref;
@@ -132,7 +172,7 @@ class ChunkCapture {
       const to = Math.min(offset + size, end);
       if (to > from) this.#buffer.set(part.subarray(from - this.#position, to - this.#position), from - offset);
       if (offset + size > end) break;
-      this.#finishChunk(chunk, this.#buffer);
+      await this.#finishChunk(chunk, this.#buffer);
     }
     this.#position = end;
   }
@@ -142,8 +182,8 @@ class ChunkCapture {
     return this.#problems;
   }
 
-  #finishChunk(chunk: ChunkPlace, stored: Buffer): void {
-    const problem = checkChunk(this.#check.manifest, chunk, stored);
+  async #finishChunk(chunk: ChunkPlace, stored: Buffer): Promise<void> {
+    const problem = await checkChunk(this.#check, chunk, stored);
     if (problem !== undefined) this.#say(chunk, problem);
     this.#next++;
     this.#buffer = undefined;

@@ -5,14 +5,14 @@ import { type CountedTable, findAnomalies, maxShrinkOf } from "../plan/find-anom
 import { chooseTable } from "../plan/table-patterns.ts";
 import { listEverywhere } from "../snapshot/locate-snapshot.ts";
 import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
-import { openRepository } from "../snapshot/repository.ts";
+import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
 import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 
 // What was found lies in the manifest, and that somebody looked at it in the marks beside it: every machine that has the
 // destination sees the brake, and a state that is lost or torn cannot open it.
 
-export interface BrakeOptions {
+export interface BrakeOptions extends RepositoryOptions {
   readonly job: Job;
   readonly prefix: string;
   readonly destinations: readonly Destination[];
@@ -55,7 +55,9 @@ async function readLastTables(options: BrakeOptions): Promise<{ tables: readonly
   }
   for (const id of newestFirst([...places.keys()])) {
     for (const destination of places.get(id) ?? []) {
-      const manifest = await attempt(() => openRepository(destination, prefix).readManifest(id, { signal }));
+      const manifest = await attempt(() =>
+        openRepository(destination, prefix, { keys: options.keys }).readManifest(id, { signal }),
+      );
       if (!manifest) continue;
       if (manifest.safetyOf !== undefined || manifest.job !== job.name) break;
       return {

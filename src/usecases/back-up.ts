@@ -1,3 +1,4 @@
+import type { Lock } from "../archive/age-keys.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type {
@@ -16,6 +17,7 @@ import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } fro
 import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { makeSnapshotId } from "../snapshot/snapshot-id.ts";
+import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
 import { type DestinationFate, openSnapshotWriter, type SnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
@@ -34,6 +36,8 @@ export interface BackUpOptions {
   /** Folder of the database's snapshots at every destination: `shop/shop`. */
   readonly prefix: string;
   readonly compression: Manifest["compression"];
+  /** What the snapshot is encrypted to; undefined: nothing is encrypted. */
+  readonly lock?: Lock | undefined;
   /** Files and directories that are kept in the same snapshot. */
   readonly files: readonly string[];
   readonly spoolFolder: string;
@@ -59,13 +63,15 @@ export interface BackUpResult {
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
   const { signal, report } = options;
+  // Before the database is read: a passphrase takes a second, and a mistake in a key ends the run here.
+  const key = options.lock && (await createSnapshotKey(options.lock));
   report({ type: "phase", text: `connecting to ${options.connection.database}` });
   await using source = await openSource(options.connection, options);
   report({ type: "phase", text: "reading definitions" });
   const description = await source.describe({ signal });
   const plan = planBackup(description.tables, source.concurrency);
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind: "full" });
-  await using writer = await openSnapshotWriter({ ...options, id, createdAt: source.takenAt });
+  await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText(options)));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);

@@ -1,5 +1,6 @@
 import type { Anomaly } from "../snapshot/manifest.ts";
-import { listEverywhere, type LocateOptions } from "../snapshot/locate-snapshot.ts";
+import { listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { Report } from "./progress.ts";
 
 export interface ListSnapshotsOptions extends LocateOptions {
@@ -12,10 +13,13 @@ export interface ListedSnapshot {
   readonly database: string;
   readonly kind: "full" | "incremental";
   readonly createdAt: string;
-  readonly consistency: "snapshot" | "per-table" | "none";
-  readonly tables: number;
-  readonly rows: number;
-  readonly rawBytes: number;
+  readonly encrypted: boolean;
+  /** Why an encrypted snapshot is closed; then the fields that only its manifest knows are missing. */
+  readonly locked?: "key-needed" | "wrong-key" | undefined;
+  readonly consistency?: "snapshot" | "per-table" | "none" | undefined;
+  readonly tables?: number | undefined;
+  readonly rows?: number | undefined;
+  readonly rawBytes?: number | undefined;
   readonly storedBytes: number;
   /** Names of the destinations that have it. */
   readonly destinations: readonly string[];
@@ -33,30 +37,64 @@ export interface ListedSnapshot {
 export interface ListedSnapshots {
   /** The oldest first. */
   readonly snapshots: readonly ListedSnapshot[];
-  /** One sentence for each snapshot that is damaged somewhere and each destination that could not be read. */
+  /** One sentence for each snapshot that is damaged somewhere or takes another key, and each destination that could not be read. */
   readonly warnings: readonly string[];
 }
 
 /** Lists the snapshots of one database of a job. Fails with kind `destination` when no destination can be read. */
 export async function listSnapshots(options: ListSnapshotsOptions): Promise<ListedSnapshots> {
-  const { snapshots, damaged, unread } = await listEverywhere(options);
+  const { snapshots, damaged, locked, unread } = await listEverywhere(options);
   const warnings = [
     ...snapshots.flatMap(({ id, incompleteAt }) =>
       incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
     ),
     ...unread.map(({ destination, error }) => `${destination.name} is not in the list: ${error.message}`),
     ...damaged.map(({ id, destination, error }) => `${id} at ${destination.name} is damaged: ${error.message}`),
+    ...locked.filter(({ error }) => error.code === "wrong-key").map(({ error }) => error.message),
   ];
   for (const message of warnings) options.report({ type: "warning", message });
+  const open = snapshots.map(
+    ({ source: _source, safetyOf, destinations, incompleteAt: _lacking, pinned, ...summary }): ListedSnapshot => ({
+      ...summary,
+      destinations: destinations.map(({ name }) => name),
+      pinned: pinned === true,
+      ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
+    }),
+  );
+  const ids = new Set(open.map(({ id }) => id));
+  const closed = listLocked(
+    locked.filter(({ id }) => !ids.has(id)),
+    options.prefix,
+  );
   return {
-    snapshots: snapshots.map(
-      ({ source: _source, safetyOf, destinations, incompleteAt: _lacking, pinned, ...summary }) => ({
-        ...summary,
-        destinations: destinations.map(({ name }) => name),
-        pinned: pinned === true,
-        ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
-      }),
-    ),
+    snapshots: [...open, ...closed].sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1)),
     warnings,
   };
+}
+
+/** What the id, the folder and the objects tell of snapshots that no key was given for. */
+function listLocked(locked: PlacedList["locked"], prefix: string): readonly ListedSnapshot[] {
+  const [job = "", database = ""] = prefix.split("/");
+  const byId = new Map<string, ListedSnapshot & { readonly destinations: string[] }>();
+  for (const { id, storedBytes, error, destination, ...marks } of locked) {
+    const known = byId.get(id);
+    const parsed = parseSnapshotId(id);
+    if (known) known.destinations.push(destination.name);
+    else if (parsed) {
+      byId.set(id, {
+        id,
+        job,
+        database,
+        kind: parsed.kind,
+        createdAt: parsed.takenAt.toISOString(),
+        encrypted: true,
+        locked: error.code === "wrong-key" ? "wrong-key" : "key-needed",
+        storedBytes,
+        destinations: [destination.name],
+        ...marks,
+        pinned: false,
+      });
+    }
+  }
+  return [...byId.values()];
 }

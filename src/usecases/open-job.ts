@@ -1,10 +1,10 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { openDestination } from "../destinations/open-destination.ts";
+import { openResilientDestination } from "../destinations/open-resilient-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
-import { MANIFEST_NAME } from "../snapshot/manifest-text.ts";
+import { MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { jobFolder } from "../snapshot/snapshot-prefix.ts";
 
 /** The destinations of a job that could be opened, and those that could not. */
@@ -28,7 +28,7 @@ export async function openDestinations(
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        return stack.use(await openDestination({ ...settings, name }, { signal: surroundings.signal }));
+        return stack.use(await openResilientDestination({ ...settings, name }, { signal: surroundings.signal }));
       } catch (error) {
         if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
         failed.push({ name, error });
@@ -68,7 +68,10 @@ function noSuchDestination(job: Job, name: string): OperationalError {
   });
 }
 
-/** Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations. */
+/**
+ * Finds the folders of snapshots that a job has, `<job>/<database>`, at any of these destinations.
+ * Fails with kind `destination` when none is found and not every destination could be asked.
+ */
 export async function findPrefixes(
   job: string,
   destinations: readonly Destination[],
@@ -84,7 +87,8 @@ export async function findPrefixes(
       errors.push(error);
     }
   }
-  if (errors.length > 0 && errors.length === destinations.length) throw errors[0];
+  // Those that answered have none: nobody knows what the others have.
+  if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();
 }
 
@@ -96,7 +100,7 @@ async function prefixesAt(destination: Destination, folder: string, signal: Abor
     if (!/^[0-9A-Za-z._/-]+$/.test(start)) continue;
     for await (const { key } of destination.list(start, { signal })) {
       const [job, database, , object, ...deeper] = key.split("/");
-      if (object !== MANIFEST_NAME || deeper.length > 0) continue;
+      if (!MANIFEST_NAMES.includes(object ?? "") || deeper.length > 0) continue;
       prefixes.add(`${job}/${database}`);
       // One snapshot is enough to know that the database has some.
       if (folders) break;

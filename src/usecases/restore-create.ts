@@ -1,7 +1,9 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
-import type { Connection, Definition, TableName } from "../drivers/driver.ts";
+import type { Connection, Definition, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openCreator } from "../drivers/open-driver.ts";
+import { chooseContent } from "../plan/choose-content.ts";
+import { type OwnerPlan, otherOwners, planOwners, renderOwnerFailures } from "../plan/plan-owners.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
@@ -14,12 +16,16 @@ export interface CreateOptions {
   readonly reader: SnapshotReader;
   readonly target: Connection;
   readonly targetDb?: string | undefined;
+  /** Patterns; undefined: everything. Chosen tables come with what they need. */
+  readonly tables?: readonly string[] | undefined;
   readonly planOnly: boolean;
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Connections that write rows and build indexes. */
   readonly parallel: number;
   /** Execute the rights too; the roles that they name must be there. */
   readonly grants: boolean;
+  /** Give objects to the owners that they had, where the target has them and lets it. */
+  readonly owners: boolean;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -30,12 +36,15 @@ export interface CreateOptions {
  * must be empty. A failure or an abort empties it again; what a killed process left is recognised and removed by the next
  * restore. Fails with kind `refused` (not empty, wrong target, not confirmed), `archive`, `database`.
  */
-export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreResult> {
+export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResult> {
+  const { options, leftOut } = choose(all);
   const { manifest } = options.reader;
   await using creator = await openCreator(options.target, options);
   guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
-  const plan = await makePlan(options, creator);
-  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings };
+  const owners = await readOwnerPlan(options, creator);
+  const plan = makePlan(options, creator.identity, { owners, leftOut });
+  const { target, tables, notes } = plan;
+  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings };
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
@@ -45,24 +54,50 @@ export async function restoreIntoEmpty(options: CreateOptions): Promise<RestoreR
   await creator.clearInterrupted();
   await refuseContent(options, creator);
   try {
-    const warnings = await fill(options, creator);
-    return { target: plan.target, tables: plan.tables, warnings: [...plan.warnings, ...warnings] };
+    const warnings = await fill(options, creator, owners);
+    return { target, tables, notes, warnings: [...plan.warnings, ...warnings] };
   } catch (error) {
     await creator.abandon();
     throw error;
   }
 }
 
-async function makePlan({ reader }: CreateOptions, creator: Creator): Promise<RestorePlan> {
+/** Narrows the snapshot to chosen tables. */
+function choose(options: CreateOptions): { readonly options: CreateOptions; readonly leftOut: readonly string[] } {
+  const { reader, tables } = options;
+  if (!tables) return { options, leftOut: [] };
+  const { manifest, warnings } = chooseContent(reader.manifest, tables);
+  const narrowed: SnapshotReader = {
+    manifest,
+    chunks: (refs, how) => reader.chunks(refs, how),
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  };
+  return { options: { ...options, reader: narrowed }, leftOut: warnings };
+}
+
+async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator: Creator): Promise<OwnerPlan> {
+  const { definitions } = reader.manifest;
+  const { user } = creator.identity;
+  const roles = await creator.readOwnerRoles(otherOwners(definitions, user));
+  return planOwners({ definitions, roles, user, wanted });
+}
+
+interface PlanParts {
+  readonly owners: OwnerPlan;
+  readonly leftOut: readonly string[];
+}
+
+function makePlan({ reader }: CreateOptions, target: ServerIdentity, { owners, leftOut }: PlanParts): RestorePlan {
   const { manifest } = reader;
   return {
-    target: creator.identity,
+    target,
     source: manifest.source,
     snapshot: manifest.id,
     tables: manifest.tables.map(({ schema, name, rows }) => ({ schema, name, deleted: 0, inserted: rows })),
     foreignKeys: [],
     triggers: [],
-    warnings: [...manifest.notCaptured],
+    warnings: [...manifest.notCaptured, ...leftOut, ...owners.warnings],
+    notes: owners.notes,
   };
 }
 
@@ -80,11 +115,11 @@ async function refuseContent({ reader, target }: CreateOptions, creator: Creator
   );
 }
 
-async function fill(options: CreateOptions, creator: Creator): Promise<readonly string[]> {
+async function fill(options: CreateOptions, creator: Creator, owners: OwnerPlan): Promise<readonly string[]> {
   const { reader, report, signal } = options;
   const { manifest } = reader;
   report({ type: "phase", text: "creating definitions" });
-  await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
+  const refusedBefore = await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
   const tables = manifest.tables.toSorted((left, right) => right.rawBytes - left.rawBytes);
   report({
     type: "plan",
@@ -95,12 +130,26 @@ async function fill(options: CreateOptions, creator: Creator): Promise<readonly 
     await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
   }
   report({ type: "phase", text: "creating foreign keys, triggers and the rest" });
-  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest, options.grants))) {
+  for (const { sql } of manifest.definitions.filter((definition) => isLast(definition, manifest))) {
     signal.throwIfAborted();
     await creator.execute(sql);
   }
+  const refused = [...refusedBefore, ...(await createOptional(options, creator))];
   report({ type: "phase", text: "analysing" });
-  return creator.finish(manifest.sequences);
+  const { warnings, ownerFailures } = await creator.finish(manifest.sequences, owners.assign);
+  return [...refused, ...warnings, ...renderOwnerFailures(ownerFailures, creator.identity.user)];
+}
+
+/** Publications and rights name what the target may lack or forbid: that is told, and the rest goes on. */
+async function createOptional({ reader, signal, grants }: CreateOptions, creator: Creator): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  for (const definition of reader.manifest.definitions) {
+    if (!isOptional(definition) || (isRights(definition.kind) && !grants)) continue;
+    signal.throwIfAborted();
+    const warning = await creator.tryDefinition(definition);
+    if (warning) warnings.push(warning);
+  }
+  return warnings;
 }
 
 type Work = () => Promise<void>;
@@ -188,9 +237,15 @@ function isIndexOf({ section, kind, table }: Definition, { schema, name }: Table
 }
 
 /** What comes after the rows and was not made with its table. */
-function isLast(definition: Definition, manifest: Manifest, grants: boolean): boolean {
-  if (definition.section !== "post-data" || (isRights(definition.kind) && !grants)) return false;
+function isLast(definition: Definition, manifest: Manifest): boolean {
+  if (definition.section !== "post-data" || isOptional(definition)) return false;
   return !manifest.tables.some((table) => isIndexOf(definition, table));
+}
+
+/** Nothing in the database needs it. */
+function isOptional({ section, kind, name }: Definition): boolean {
+  const ofPublication = kind === "publication" || (kind === "comment" && name.startsWith("PUBLICATION "));
+  return isRights(kind) || (section === "post-data" && ofPublication);
 }
 
 function isRights(kind: string): boolean {

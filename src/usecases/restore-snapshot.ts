@@ -46,6 +46,8 @@ export interface RestorePlan {
   readonly foreignKeys: readonly string[];
   readonly triggers: readonly string[];
   readonly warnings: readonly string[];
+  /** What the person may want to know and did not ask for: nothing is wrong. */
+  readonly notes?: readonly string[] | undefined;
 }
 
 export interface RestoreResult {
@@ -53,6 +55,7 @@ export interface RestoreResult {
   readonly tables: readonly RestoredTable[];
   readonly safetySnapshot?: string | undefined;
   readonly warnings: readonly string[];
+  readonly notes?: readonly string[] | undefined;
 }
 
 /**

@@ -4,6 +4,7 @@ import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
+import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
@@ -15,7 +16,8 @@ import type { Manifest } from "../snapshot/manifest.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type Brake, describeAnomaly, readBrake } from "./anomaly-brake.ts";
-import { type BackUpResult, backUp } from "./back-up.ts";
+import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import { checkNewestKey } from "./check-newest-key.ts";
 import { destinationNameOf, type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { pruneAfterRun } from "./prune-after-run.ts";
@@ -136,6 +138,8 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
     warnings.push(message);
   };
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
+  const lock = await checkedLockOf(job, surroundings);
+  const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
   await using places = await openDestinations(job, surroundings);
   const [first] = places.failed;
@@ -145,12 +149,16 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
+    const [nearest] = places.destinations;
+    const doubt =
+      keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
+    if (doubt) warn(doubt);
     try {
       const startedAt = now();
       const prefix = snapshotPrefix(job.name, database);
       const { destinations } = places;
-      const brake = await readBrake({ job, prefix, destinations, signal });
-      const result = await backUpOne(options, { ...connection, database }, places, brake);
+      const brake = await readBrake({ job, prefix, destinations, keys, signal });
+      const result = await backUpOne(options, { connection: { ...connection, database }, lock, brake }, places);
       const fates = [
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
@@ -171,14 +179,14 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
 
 async function backUpOne(
   options: RunJobOptions,
-  connection: Connection,
+  { connection, lock, brake }: Pick<BackUpOptions, "connection" | "lock"> & { readonly brake: Brake },
   places: OpenedDestinations,
-  { findAnomalies }: Brake,
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
   const spoolFolder = await spoolOf(options, places);
   return backUp({
     connection,
+    lock,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,
     stallTimeoutMs: options.stallTimeoutMs,
@@ -188,7 +196,7 @@ async function backUpOne(
     compression: compressionOf(job),
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
     spoolFolder,
-    findAnomalies,
+    findAnomalies: brake.findAnomalies,
     signal,
     report,
   });

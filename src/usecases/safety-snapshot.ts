@@ -1,8 +1,9 @@
+import type { Lock } from "../archive/age-keys.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Connection, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type { ChosenTable } from "../drivers/driver.ts";
-import { listEverywhere, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
+import { listEverywhere, type LocateOptions, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { backUp } from "./back-up.ts";
 import type { Report } from "./progress.ts";
@@ -13,6 +14,8 @@ export interface SafetyOptions {
   readonly prefix: string;
   readonly destinations: readonly Destination[];
   readonly spoolFolder: string;
+  /** What the job's snapshots are encrypted to: what was replaced is no less secret. */
+  readonly lock?: Lock | undefined;
   /** The snapshot that is about to be restored. */
   readonly restoredSnapshot: string;
   readonly stallTimeoutMs: number;
@@ -44,17 +47,17 @@ function keyOf({ schema, name }: TableName): string {
   return JSON.stringify([schema, name]);
 }
 
-export interface FindSafetyOptions {
+export interface FindSafetyOptions extends LocateOptions {
   readonly job: string;
-  readonly destinations: readonly Destination[];
-  readonly prefix: string;
-  readonly signal: AbortSignal;
 }
 
 /** Finds the safety snapshot of the last restore. Fails with kind `archive` when there is none, or it was put back already. */
 export async function findSafetySnapshot(options: FindSafetyOptions): Promise<PlacedSnapshot> {
-  const { snapshots } = await listEverywhere(options);
+  const { snapshots, locked } = await listEverywhere(options);
   const last = snapshots.findLast(({ safetyOf }) => safetyOf !== undefined);
+  // One that is closed and not older may be the one that is meant: nothing is put back in its place.
+  const closed = locked.find(({ id }) => id >= (last?.id ?? "") && !snapshots.some((one) => one.id === id));
+  if (closed) throw closed.error;
   if (last && last.undoneAt === undefined) return last;
   const reason = last ? `it was undone at ${last.undoneAt}` : "no restore has left a safety snapshot";
   throw new OperationalError(`cannot undo the last restore of ${options.job}: ${reason}`, {
@@ -64,13 +67,27 @@ export async function findSafetySnapshot(options: FindSafetyOptions): Promise<Pl
   });
 }
 
-/** Remembers at every destination that this safety snapshot was put back. */
+/**
+ * Remembers at every destination that this safety snapshot was put back. The rows are back by then: a destination that
+ * cannot take the mark is a warning, one sentence each.
+ */
 export async function markUndone(
   snapshot: PlacedSnapshot,
   prefix: string,
   options: { readonly now: Date; readonly signal: AbortSignal },
-): Promise<void> {
-  for (const destination of snapshot.destinations) {
-    await openRepository(destination, prefix).mark(snapshot.id, { undoneAt: options.now.toISOString() }, options);
-  }
+): Promise<readonly string[]> {
+  const marks = { undoneAt: options.now.toISOString() };
+  const warnings = await Promise.all(
+    snapshot.destinations.map(async (destination) => {
+      try {
+        await openRepository(destination, prefix).mark(snapshot.id, marks, options);
+        return [];
+      } catch (error) {
+        options.signal.throwIfAborted();
+        if (!(error instanceof OperationalError)) throw error;
+        return [`${destination.name} does not know that ${snapshot.id} was put back: ${error.message}`];
+      }
+    }),
+  );
+  return warnings.flat();
 }

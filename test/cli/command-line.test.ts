@@ -47,6 +47,13 @@ test("names the nearest option for an unknown one", async () => {
   expect(result.stderr).toContain("hint:  Did you mean --sample?");
 });
 
+test.each(["--owners", "--grants"])("refuses %s without --create, which would do nothing", async (flag) => {
+  const result = await runCli(["restore", "shop", flag]);
+
+  expect(result).toMatchObject({ exitCode: 2, stdout: "" });
+  expect(result.stderr).toContain(`cannot use ${flag} without --create`);
+});
+
 test("calls a missing argument and no command at all wrong usage", async () => {
   const [missing, none] = await Promise.all([runCli(["list"]), runCli([])]);
 
@@ -72,7 +79,7 @@ test("tells a command line that it cannot read as one JSON line with --json, whe
   }
 });
 
-test.each([["compare", "shop", "--count"], ["daemon"], ["key", "create"], ["schedule", "preview", "shop"]])(
+test.each([["compare", "shop", "--count"], ["daemon"], ["schedule", "preview", "shop"]])(
   "says that %s is not available yet, whatever follows",
   async (...args) => {
     const result = await runCli(args);

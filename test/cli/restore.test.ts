@@ -106,10 +106,12 @@ describe("rowkeep restore", () => {
     await using _database = await shop();
     await using empty = await createDatabase(18);
 
+    const planned = await cli("restore", file, "--create", "--to", empty.url, "--tables", "people", "--plan", "--json");
     const create = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
     const again = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
 
-    expect([create.exitCode, again.exitCode]).toEqual([0, 9]);
+    expect([planned.exitCode, create.exitCode, again.exitCode]).toEqual([0, 0, 9]);
+    expect(planned.last()).toMatchObject({ tables: [{ name: "people" }], notes: [] });
     expect(again.last()).toMatchObject({ code: "not-empty" });
     expect(await empty.query("select count(*), (select count(*) from people) from orders")).toEqual([["60000", "2"]]);
   });

@@ -144,6 +144,24 @@ describe("rowkeep run", () => {
     ]);
   });
 
+  test("verify ends with 6 when a destination could not be read, and still tells about the other", async () => {
+    await using database = await createDatabase(18, "create table t (i int)");
+    const file = await writeJob(database.url);
+    await cli("run", file);
+    await writeFile(join(folder, "taken"), "");
+    const text = await readFile(file, "utf8");
+    await writeFile(file, text.replace("}]", "}, { type: local, path: taken, name: second }]"));
+
+    const verify = await cli("verify", file, "--json");
+
+    expect(verify.exitCode).toBe(6);
+    expect(verify.last()).toMatchObject({
+      ok: false,
+      snapshots: [{ destination: "local:./backups", ok: true }],
+      unread: [{ destination: "second", error: expect.stringMatching(/^cannot open /) }],
+    });
+  });
+
   test("stops in an orderly way at Ctrl-C: exit 130, nothing listed, nothing left", async () => {
     await using database = await manyRows();
     const file = await writeJob(database.url);

@@ -1,9 +1,11 @@
 import { BlobServiceClient } from "@azure/storage-blob";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { azureThawStateOf } from "../../src/destinations/azure-destination.ts";
+import type { Destination } from "../../src/destinations/destination.ts";
 import type { AzureSettings } from "../../src/destinations/destination-settings.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { type AzureServer, startAzureServer } from "../support/services.ts";
-import { describeDestination, expectReason, failureOf } from "./contract.ts";
+import { describeDestination, expectReason, failureOf, fresh, put, readText } from "./contract.ts";
 
 const signal = new AbortController().signal;
 let server: AzureServer;
@@ -32,6 +34,51 @@ describeDestination("azure", async () => {
 });
 
 describe("an Azure destination", () => {
+  test("sends what is archival to its tier, and nothing else", async () => {
+    await using there = await openDestination(settingsOf({ tier: "Archive" }), { signal });
+    const key = fresh();
+    await put(there, `${key}/manifest`, "manifest", { exclusive: true });
+    await put(there, `${key}/volume`, "volume", { exclusive: true, archival: true });
+
+    const listed = await Array.fromAsync(there.list(key, { signal }));
+
+    expect(listed.map((info) => info.storageClass)).toEqual(["Hot", "Archive"]);
+    expect(await there.stat(`${key}/volume`, { signal })).toMatchObject({ storageClass: "Archive", thaw: "archived" });
+    expect((await there.stat(`${key}/manifest`, { signal }))?.thaw).toBeUndefined();
+    expect(await readText(there, `${key}/manifest`)).toBe("manifest");
+  });
+
+  test("says that an archived blob must be thawed, and can be read once it is", async () => {
+    await using there = await openDestination(settingsOf({ tier: "Archive" }), { signal });
+    const key = fresh();
+    await put(there, key, "volume", { archival: true });
+    expectReason(await failureOf(readText(there, key)), "archived");
+
+    const answer = await there.thaw?.(key, { days: 1, tier: "expedited", signal });
+
+    // The emulator thaws at once, where Azure takes hours.
+    expect(answer).toEqual({ state: "thawing", withinHours: 1 });
+    expect(await there.thaw?.(key, { days: 1, signal })).toEqual({ state: "readable" });
+    expect(await readText(there, key)).toBe("volume");
+  });
+
+  test("says not-found for a thaw of what does not exist", async () => {
+    await using there = await openDestination(settingsOf(), { signal });
+
+    expectReason(await failureOf(thawOf(there, fresh())), "not-found");
+  });
+
+  test.each([
+    ["Archive", "rehydrate-pending-to-hot", "thawing"],
+    ["Archive", "rehydrate-pending-to-cool", "thawing"],
+    ["Archive", undefined, "archived"],
+    ["Hot", undefined, undefined],
+    ["Cool", undefined, undefined],
+    [undefined, undefined, undefined],
+  ])("takes the tier %s with the status %s for %s", (accessTier, archiveStatus, thaw) => {
+    expect(azureThawStateOf({ accessTier, archiveStatus })).toEqual({ storageClass: accessTier, thaw });
+  });
+
   test("says that there is no such container", async () => {
     const failure = await failureOf(openDestination(settingsOf({ container: "nowhere" }), { signal }));
 
@@ -61,3 +108,7 @@ describe("an Azure destination", () => {
     expectReason(await failureOf(openDestination(settingsOf({ connection }), { signal })), "unreachable");
   });
 });
+
+async function thawOf(there: Destination, key: string): Promise<unknown> {
+  return there.thaw?.(key, { days: 1, signal });
+}

@@ -1,4 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
+import { utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { OperationalError } from "../../src/base/errors.ts";
 import type { Destination, DestinationReason, OpenBytes, PutOptions } from "../../src/destinations/destination.ts";
@@ -14,7 +16,14 @@ export interface DestinationHarness extends AsyncDisposable {
 export interface ContractOptions {
   /** How many objects the paging test stores; more than one page of the protocol where it has pages. */
   readonly manyObjects?: number;
+  /**
+   * Puts a file of this name (its folder exists) and age there, past the destination, as a process that died leaves it.
+   * To be given by a destination that has `removeUnfinished`.
+   */
+  readonly leaveFile?: (name: string, ageMs: number) => Promise<void>;
 }
+
+const MINUTE_MS = 60_000;
 
 const signal = new AbortController().signal;
 
@@ -22,7 +31,7 @@ const signal = new AbortController().signal;
 export function describeDestination(
   name: string,
   makeHarness: () => Promise<DestinationHarness>,
-  { manyObjects = 60 }: ContractOptions = {},
+  { manyObjects = 60, leaveFile }: ContractOptions = {},
 ): void {
   describe(`${name} keeps the promises of a destination:`, () => {
     let harness: DestinationHarness;
@@ -422,11 +431,69 @@ export function describeDestination(
       });
     });
 
+    describe.runIf(leaveFile !== undefined)("removeUnfinished", () => {
+      test("removes what a dead process left, and neither what is young nor what is elsewhere", async () => {
+        const [key, elsewhere] = [fresh(), fresh()];
+        await put(there, `${key}/deep/whole`, "x");
+        await put(there, `${elsewhere}/whole`, "x");
+        await leaveFile?.(`${key}/deep/old.tar.0a1b2c3d4e5f.in-progress`, 90 * MINUTE_MS);
+        await leaveFile?.(`${key}/deep/young.tar.0a1b2c3d4e5f.in-progress`, 10 * MINUTE_MS);
+        await leaveFile?.(`${key}/deep/in-progress`, 90 * MINUTE_MS);
+        await leaveFile?.(`${elsewhere}/old.0a1b2c3d4e5f.in-progress`, 90 * MINUTE_MS);
+
+        const removed = await there.removeUnfinished?.(`${key}/`, { olderThanMs: 60 * MINUTE_MS, signal });
+
+        const listed = ["deep/in-progress", "deep/whole"];
+        const stored = [...listed, "deep", "deep/young.tar.0a1b2c3d4e5f.in-progress"];
+        expect(removed).toBe(1);
+        expect((await traces(`${key}/`)).map((name) => name.slice(key.length + 1)).sort()).toEqual(
+          [...listed, ...stored].sort(),
+        );
+        expect(await traces(elsewhere)).toContain(`${elsewhere}/old.0a1b2c3d4e5f.in-progress`);
+      });
+
+      test("finds nothing where nothing is", async () => {
+        expect(await there.removeUnfinished?.(`${fresh()}/deep/`, { olderThanMs: 0, signal })).toBe(0);
+      });
+
+      test("leaves alone what another process writes at this moment", async () => {
+        const key = fresh();
+        await using other = await harness.another();
+        let removed: number | undefined;
+
+        await there.put(
+          key,
+          pausing(Buffer.alloc(300_000), async () => {
+            removed = await other.removeUnfinished?.(key, { olderThanMs: MINUTE_MS, signal });
+          }),
+          { size: 300_000, signal },
+        );
+
+        expect(removed).toBe(0);
+        expect(await there.stat(key, { signal })).toMatchObject({ size: 300_000 });
+      });
+
+      test("stops when the signal is aborted already", async () => {
+        const aborted = AbortSignal.abort(new DOMException("enough", "AbortError"));
+
+        const stopped = there.removeUnfinished?.("", { olderThanMs: 0, signal: aborted }).catch((error) => error);
+
+        expect(await stopped).toBe(aborted.reason);
+      });
+    });
+
     async function traces(key: string): Promise<readonly string[]> {
       const names = [...(await listKeys(there, key)), ...((await harness.rawNames?.()) ?? [])];
       return names.filter((name) => name.includes(key));
     }
   });
+}
+
+/** Writes a file into a folder of the server's disk, as old as told. */
+export async function leaveFileIn(folder: string, name: string, ageMs: number): Promise<void> {
+  const then = new Date(Date.now() - ageMs);
+  await writeFile(join(folder, name), "half");
+  await utimes(join(folder, name), then, then);
 }
 
 /** A key that no other test uses. */

@@ -22,6 +22,7 @@ import {
   expectReason,
   failureOf,
   fresh,
+  leaveFileIn,
   listKeys,
   put,
   readAll,
@@ -32,10 +33,12 @@ import {
 const signal = new AbortController().signal;
 const isRoot = process.getuid?.() === 0;
 
+let contractFolder = "";
 describeDestination(
   "local",
   async () => {
     const path = await mkdtemp(join(tmpdir(), "rowkeep-local-"));
+    contractFolder = path;
     return {
       destination: await openDestination({ type: "local", path }, { signal }),
       another: () => openDestination({ type: "local", path }, { signal }),
@@ -43,7 +46,7 @@ describeDestination(
       [Symbol.asyncDispose]: () => rm(path, { recursive: true }),
     };
   },
-  { manyObjects: 1500 },
+  { manyObjects: 1500, leaveFile: (name, ageMs) => leaveFileIn(contractFolder, name, ageMs) },
 );
 
 describe("a local destination", () => {

@@ -5,7 +5,17 @@ import type { SftpSettings } from "../../src/destinations/destination-settings.t
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { type SshServer, startSshServer, withPrograms } from "../support/services.ts";
 import { startStallingProxy } from "../support/stalling-proxy.ts";
-import { describeDestination, expectReason, failureOf, fresh, listKeys, put, readText, sliced } from "./contract.ts";
+import {
+  describeDestination,
+  expectReason,
+  failureOf,
+  fresh,
+  leaveFileIn,
+  listKeys,
+  put,
+  readText,
+  sliced,
+} from "./contract.ts";
 
 const signal = new AbortController().signal;
 
@@ -40,7 +50,10 @@ withPrograms(["sshd", "ssh-keygen"], () => {
         [Symbol.asyncDispose]: () => destination[Symbol.asyncDispose](),
       };
     },
-    { manyObjects: 300 },
+    {
+      manyObjects: 300,
+      leaveFile: (name, ageMs) => leaveFileIn(join(server.folder, "data/contract/deep"), name, ageMs),
+    },
   );
 
   describe("an SFTP destination", () => {

@@ -328,11 +328,11 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     const sequences = await source.sequences({ signal });
 
     expect(sequences.map((s) => [s.name, s.lastValue, s.isCalled, s.increment])).toEqual([
-      ["t_i_seq", "2", true, "1"],
       ["alone", "9", false, "1"],
       ["down", "-1", true, "-2"],
+      ["t_i_seq", "2", true, "1"],
     ]);
-    expect(sequences[0]?.ownedBy).toEqual({ schema: "public", table: "t", column: "i" });
+    expect(sequences[2]?.ownedBy).toEqual({ schema: "public", table: "t", column: "i" });
   });
 
   test("tells a wrong password from a missing database and an unreachable server", async () => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { OperationalError } from "../../src/base/errors.ts";
 import { unavailableIn } from "../../src/job/availability.ts";
 import { checkJob } from "../../src/job/check-job.ts";
+import { destinationSettingsOf } from "../../src/job/destination-settings-of.ts";
 import { renderJobJsonSchema } from "../../src/job/job-json-schema.ts";
 import { renderEnabled, renderJobText } from "../../src/job/job-text.ts";
 
@@ -74,6 +75,16 @@ describe("a job file", () => {
       "/h/a.yaml:6:12: retention: stands beside naming: overwrite",
     ],
     ["a list in place of fields", "- a\n", "/h/a.yaml:1:1: the file must hold fields"],
+    [
+      "a bandwidth without a unit",
+      good.replace("path: x", 'path: x, bandwidth: "10"'),
+      'destinations[0].bandwidth: must be a size with a unit: "10MB"',
+    ],
+    [
+      "a bandwidth at which nothing would arrive",
+      good.replace("path: x", "path: x, bandwidth: 9kB"),
+      "destinations[0].bandwidth: must be at least 10kB",
+    ],
     ["a duration without a unit", `${good}retention: { keepWithin: "30" }\n`, 'must be a number with a unit: "30d"'],
   ])("is refused for %s", (_what, text, expected) => {
     expect(problemsOf(text)).toContain(expected);
@@ -110,6 +121,36 @@ describe("a job file", () => {
 
     expect(missing).toEqual(expect.arrayContaining(["dr"]));
   });
+});
+
+test.each([
+  ["10MB", 10_000_000],
+  ["800kB", 800_000],
+  ["1.5 GiB", 1_610_612_736],
+  ["20000b", 20_000],
+])("a destination with the bandwidth %s moves %i bytes per second", async (written, bytesPerSecond) => {
+  const { destinations } = checkJob([
+    { path: "/h/a.yaml", text: good.replace("path: x", `path: x, bandwidth: ${written}`) },
+  ]);
+  const [destination] = destinations;
+  if (!destination) throw new Error("the job has no destination");
+
+  const settings = await destinationSettingsOf(destination, 0, {
+    env: {},
+    folder: "/h",
+    signal: new AbortController().signal,
+  });
+
+  expect(settings).toEqual({ type: "local", path: "/h/x", bandwidth: bytesPerSecond });
+});
+
+test("every type of destination can have a name and a bandwidth", () => {
+  const variants = JSON.stringify(renderJobJsonSchema()).match(/"const":"(local|s3|azure|gcs|ftp|sftp)"/g);
+
+  const bandwidths = JSON.stringify(renderJobJsonSchema()).match(/"bandwidth":/g);
+
+  expect(variants?.length).toBeGreaterThanOrEqual(6);
+  expect(bandwidths?.length).toBe(variants?.length);
 });
 
 test("the examples are valid jobs", () => {

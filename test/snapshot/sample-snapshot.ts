@@ -1,12 +1,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Lock } from "../../src/archive/age-keys.ts";
 import type { Compression } from "../../src/archive/chunk-codec.ts";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { type LocalDestination, openLocalDestination } from "../../src/destinations/local-destination.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
 import { recoverEntries, renderSchemaSql } from "../../src/snapshot/recover-sql.ts";
 import { renderRecoverText } from "../../src/snapshot/recover-text.ts";
+import { createSnapshotKey } from "../../src/snapshot/snapshot-key.ts";
 import { openSnapshotWriter, type SnapshotWriter } from "../../src/snapshot/snapshot-writer.ts";
 
 export const PREFIX = "shop/shop";
@@ -37,14 +39,16 @@ export interface SampleOptions {
   readonly spoolFolder: string;
   readonly id?: string;
   readonly compression?: Compression;
+  readonly lock?: Lock;
   readonly volumeBytes?: number;
   /** What the manifest says instead of what the sample's says. */
   readonly manifest?: Partial<Manifest>;
   readonly signal?: AbortSignal;
 }
 
-export function openSampleWriter(options: SampleOptions): Promise<SnapshotWriter> {
+export async function openSampleWriter(options: SampleOptions): Promise<SnapshotWriter> {
   return openSnapshotWriter({
+    key: options.lock && (await createSnapshotKey(options.lock)),
     prefix: PREFIX,
     id: ID,
     compression: { codec: "zstd", level: 2 },
@@ -69,7 +73,7 @@ export async function writeSample(options: SampleOptions): Promise<Manifest> {
 
 export async function commitSample(writer: SnapshotWriter, options: Partial<SampleOptions> = {}): Promise<Manifest> {
   const compression = options.compression ?? { codec: "zstd", level: 2 };
-  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ compression })));
+  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ compression, lock: options.lock })));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(DEFINITIONS)));
   const tables = [await storeTable(writer, 1, "orders", 2), await storeTable(writer, 2, 'odd "name";\n--', 1)];
   const content = Buffer.from("server { listen 443; }\n");

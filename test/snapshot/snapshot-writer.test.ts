@@ -1,7 +1,8 @@
-import { readdir } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { parseIdentities } from "../../src/archive/age-keys.ts";
 import { OperationalError } from "../../src/base/errors.ts";
 import { type Destination, destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
@@ -10,6 +11,7 @@ import { renderManifest } from "../../src/snapshot/manifest-text.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { parseManifest } from "../../src/snapshot/parse-manifest.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
+import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import {
   collect,
   commitSample,
@@ -51,6 +53,20 @@ test("still reads an archive of version 1", async () => {
   expect(rows.equals(Buffer.concat([sampleRows(1, 2, 1).raw, sampleRows(1, 2, 2).raw]))).toBe(true);
 });
 
+test("still reads an encrypted archive of version 1", async () => {
+  const folder = join(import.meta.dirname, "../fixtures/archives/v1-encrypted");
+  await using destination = await openLocalDestination({ type: "local", path: folder }, { signal: never });
+  const parsed = await parseIdentities(await readFile(join(folder, "identity.txt"), "utf8"));
+  if (typeof parsed === "string") throw new Error(parsed);
+  const repository = openRepository(destination, PREFIX, { keys: createKeyRing(parsed) });
+  const opened = await repository.open(ID, { signal: never });
+  await using reader = openSnapshotReader({ ...opened, destinations: [destination], prefix: PREFIX, signal: never });
+
+  const rows = await collect(reader.chunks(opened.manifest.tables[0]?.segments[1]?.chunks ?? [], { signal: never }));
+
+  expect(rows.equals(Buffer.concat([sampleRows(1, 2, 1).raw, sampleRows(1, 2, 2).raw]))).toBe(true);
+});
+
 test("disposed before the commit it leaves nothing behind and lists nothing", async () => {
   await using folder = await createFolder();
   {
@@ -65,6 +81,7 @@ test("disposed before the commit it leaves nothing behind and lists nothing", as
   expect(await openRepository(folder.destination, PREFIX).list({ signal: never })).toEqual({
     snapshots: [],
     damaged: [],
+    locked: [],
   });
   expect(await readdir(folder.spool)).toEqual([]);
   const left = [];

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chownSync, existsSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -297,4 +297,98 @@ export async function startAzureServer(): Promise<AzureServer> {
   const key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
   const account = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key}`;
   return { ...service, connection: `${account};BlobEndpoint=http://127.0.0.1:${port}/devstoreaccount1;` };
+}
+
+export interface FtpServer extends Service {
+  readonly tls: "off" | "explicit" | "implicit";
+  readonly user: string;
+  readonly password: string;
+  /** PEM of the certificate of the server: its own authority. */
+  readonly ca: string;
+  /** Ends the server and every session at once, as a power cut would; its folder stays until disposal. */
+  kill(): Promise<void>;
+}
+
+/**
+ * Starts proftpd with one user whose home is `data` in its folder. `off` speaks no TLS, `explicit` demands AUTH TLS and
+ * resumed sessions on data connections, `implicit` begins with TLS. `directives` are more lines of its settings.
+ */
+export async function startFtpServer(tls: FtpServer["tls"], directives: readonly string[] = []): Promise<FtpServer> {
+  const proftpd = programOf("proftpd");
+  const openssl = programOf("openssl");
+  const folder = await makeServiceFolder("proftpd", "data", "run");
+  const [user, password] = [serviceUser(), "canary-ftp-password"];
+  const hash = execFileSync(openssl.path, ["passwd", "-6", password], { env: openssl.env, encoding: "utf8" }).trim();
+  const [uid, gid] = isRoot ? [DAEMON, DAEMON] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  await writeServiceFile(join(folder, "passwd"), `${user}:${hash}:${uid}:${gid}::${join(folder, "data")}:/bin/sh\n`);
+  await writeServiceFile(join(folder, "group"), `${user}:x:${gid}:${user}\n`);
+  const [key, certificate] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  execFileSync(
+    openssl.path,
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"].concat(
+      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1"],
+      ["-keyout", key, "-out", certificate],
+    ),
+    { env: openssl.env, stdio: "ignore" },
+  );
+  if (isRoot) for (const path of [key, certificate]) chownSync(path, DAEMON, DAEMON);
+  const port = await freePort();
+  await writeServiceFile(
+    join(folder, "proftpd.conf"),
+    `ServerName rowkeep-test
+ServerType standalone
+DefaultAddress 127.0.0.1
+Port ${port}
+UseIPv6 off
+UseReverseDNS off
+User ${user}
+Group ${user}
+ModulePath ${proftpd.root}/usr/lib/proftpd
+PidFile ${folder}/run/proftpd.pid
+ScoreboardFile ${folder}/run/scoreboard
+DelayTable none
+SystemLog ${folder}/run/system.log
+TransferLog ${folder}/run/transfer.log
+WtmpLog off
+AuthOrder mod_auth_file.c
+AuthUserFile ${folder}/passwd
+AuthGroupFile ${folder}/group
+RequireValidShell off
+AllowOverwrite on
+AllowStoreRestart on
+AllowRetrieveRestart on
+UseSendfile off
+${tls === "off" ? "" : tlsDirectives(tls, folder)}
+${directives.join("\n")}
+`,
+  );
+  const args = ["--nodaemon", "--config", join(folder, "proftpd.conf")];
+  const service = await startServer(proftpd, args, { port, folder });
+  const kill = async () => {
+    const pid = Number(await readFile(join(folder, "run/proftpd.pid"), "utf8"));
+    for (const one of [pid, ...(await childrenOf(pid))]) process.kill(one, "SIGKILL");
+  };
+  return { ...service, tls, user, password, ca: await readFile(certificate, "utf8"), kill };
+}
+
+/** Finds the processes that a process of ours has started. */
+async function childrenOf(parent: number): Promise<readonly number[]> {
+  const pids = (await readdir("/proc")).map(Number).filter(Number.isInteger);
+  const parents = await Promise.all(
+    pids.map(async (pid) => {
+      const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+      return Number(/\) \S (\d+)/.exec(stat)?.[1]);
+    }),
+  );
+  return pids.filter((_, index) => parents[index] === parent);
+}
+
+function tlsDirectives(tls: "explicit" | "implicit", folder: string): string {
+  return `LoadModule mod_tls.c
+TLSEngine on
+TLSLog ${folder}/run/tls.log
+TLSECCertificateFile ${folder}/cert.pem
+TLSECCertificateKeyFile ${folder}/key.pem
+TLSRequired on
+${tls === "implicit" ? "TLSOptions UseImplicitSSL" : ""}`;
 }

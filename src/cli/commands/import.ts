@@ -10,7 +10,7 @@ import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapsh
 import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { readCount, readList, refuseUnavailable } from "../option-values.ts";
+import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
@@ -18,7 +18,7 @@ import { confirmPlan } from "./restore.ts";
 
 /** Restores a file that export wrote: rows into existing tables, or with `--create` a whole empty database. */
 export const importFile: CommandAction = async (context, { args, options }) => {
-  if (options.create === true) refuseUnavailable(options, { tables: "--tables together with --create" });
+  refuseWithoutCreate(options, ["owners", "grants"]);
   const { signal } = context;
   const path = resolve(context.cwd, String(args[0]));
   const connection = await connectionOfUrl(String(args[1]), context);
@@ -52,7 +52,9 @@ export const importFile: CommandAction = async (context, { args, options }) => {
       ? await restoreIntoEmpty({
           ...common,
           parallel: readCount(options.parallel, "--parallel") ?? 2,
+          tables: readList(options.tables, "--tables"),
           grants: options.grants === true,
+          owners: options.owners === true,
         })
       : await restoreSnapshot({
           ...common,

@@ -10,15 +10,19 @@ import { printSnapshots } from "../render/snapshots.ts";
 /** Shows the snapshots of a job; exit code 3 when one is damaged or a destination could not be read. */
 export const list: CommandAction = async (context, { args, options }) => {
   using cache = await openSummaryStore(homeOf(context));
-  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using job = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const snapshots: ListedSnapshot[] = [];
   const warnings: string[] = [];
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
-      const { destinations } = job;
+      const { destinations, keys } = job;
       const { signal } = context;
-      const part = await listSnapshots({ destinations, prefix, cache, signal, report: progress.report });
+      const part = await listSnapshots({ destinations, prefix, keys, cache, signal, report: progress.report });
       snapshots.push(...part.snapshots);
       warnings.push(...part.warnings);
     }

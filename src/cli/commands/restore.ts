@@ -14,26 +14,33 @@ import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
-import { readCount, readList, readText, readTime, refuseUnavailable } from "../option-values.ts";
+import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
+import { readCount, readList, readText, readTime, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
 export const restore: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { owners: "--owners" });
+  refuseWithoutCreate(options, ["owners", "grants"]);
   const job = await readJobFor(context, String(args[0]));
-  await using opened = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using opened = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const { prefix } = onlyDatabase(opened, readText(options.database));
-  const { destinations } = opened;
+  const { destinations, keys } = opened;
   const { signal } = context;
   const at = readTime(options.at, "--at");
   const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
-  const located = await locateSnapshot({ destinations, prefix, signal, choice });
+  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ destinations: located.destinations, prefix, manifest, signal });
+  await using reader = openSnapshotReader({ ...located, prefix, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
+  const doubts = doubtsOf(job, manifest);
+  // Before the question, not only in the result.
+  for (const doubt of doubts) context.output.warn(doubt);
   using progress = await openProgress(context);
   const base = {
     job: job.name,
@@ -64,8 +71,11 @@ export const restore: CommandAction = async (context, { args, options }) => {
           takeSafetySnapshot:
             options.safety === false
               ? undefined
-              : (tables, target) =>
-                  takeSafetySnapshot({ ...base, connection, spoolFolder, report: progress.report }, tables, target),
+              : async (tables, target) => {
+                  const lock = await lockFor(context, job);
+                  const safety = { ...base, connection, lock, spoolFolder, report: progress.report };
+                  return takeSafetySnapshot(safety, tables, target);
+                },
           allowConversion: options.allowConversion === true,
           ignoreMissing: options.ignoreMissing === true,
         });
@@ -80,24 +90,31 @@ export const restore: CommandAction = async (context, { args, options }) => {
   for (const warning of warnings) context.output.warn(warning);
   const tense = options.plan === true ? "planned" : "done";
   context.output.result(
-    { ...result, warnings, snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
+    { ...result, warnings: [...doubts, ...warnings], snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
     () => {
       printRestored(context.output, { ...result, tense, job: String(args[0]) });
     },
   );
-  return warnings.length > 0 && tense === "done" ? 3 : 0;
+  return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;
 };
 
-/** Fills an empty database; a choice of tables and foreign objects of the target make no sense there. */
+/** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */
+function doubtsOf(job: Job, manifest: Manifest): readonly string[] {
+  if (!job.encryption || manifest.encryption) return [];
+  return [`${manifest.id} is not encrypted, although the job encrypts: restore it only when you know who made it`];
+}
+
+/** Fills an empty database. */
 async function create(
-  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "grants">,
+  common: Omit<Parameters<typeof restoreIntoEmpty>[0], "parallel" | "tables" | "grants" | "owners">,
   options: Invocation["options"],
 ): Promise<RestoreResult> {
-  refuseUnavailable(options, { tables: "--tables together with --create" });
   return restoreIntoEmpty({
     ...common,
     parallel: readCount(options.parallel, "--parallel") ?? 2,
+    tables: readList(options.tables, "--tables"),
     grants: options.grants === true,
+    owners: options.owners === true,
   });
 }
 

@@ -9,12 +9,17 @@ import { printSnapshot } from "../render/snapshots.ts";
 
 /** Shows one snapshot and its tables. */
 export const show: CommandAction = async (context, { args, options }) => {
-  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using job = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const shown = await (async () => {
     using progress = await openProgress(context);
     return showSnapshot({
       destinations: job.destinations,
       prefix: onlyDatabase(job).prefix,
+      keys: job.keys,
       choice: { name: String(args[1]) },
       signal: context.signal,
       report: progress.report,
@@ -43,6 +48,7 @@ function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [strin
     ["tables", formatCount(tables.length)],
     ["rows", formatCount(snapshot.rows)],
     ["size", `${formatBytes(snapshot.rawBytes)} stored as ${formatBytes(snapshot.storedBytes)}`],
+    ["encryption", snapshot.encrypted ? "age" : "none"],
     ["compression", `${snapshot.compression.codec} level ${snapshot.compression.level}`],
     ...(snapshot.largeObjects > 0 ? [["large objects", formatCount(snapshot.largeObjects)] as const] : []),
     ...(snapshot.files > 0 ? [["files", formatCount(snapshot.files)] as const] : []),

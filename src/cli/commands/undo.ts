@@ -14,13 +14,14 @@ import { confirmPlan, targetOf } from "./restore.ts";
 /** Puts back what the last restore of a job replaced, from the safety snapshot that it took. */
 export const undo: CommandAction = async (context, { args, options }) => {
   const job = await readJobFor(context, String(args[0]));
-  await using opened = await openJob(context, { job: String(args[0]) });
+  await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
-  const { destinations } = opened;
+  const { destinations, keys } = opened;
   const { signal } = context;
-  const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, signal });
-  const { manifest } = await locateSnapshot({ destinations, prefix, signal, choice: { name: safety.id } });
-  await using reader = openSnapshotReader({ destinations: safety.destinations, prefix, manifest, signal });
+  const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, keys, signal });
+  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: safety.id } });
+  const { manifest } = located;
+  await using reader = openSnapshotReader({ ...located, destinations: safety.destinations, prefix, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
   using progress = await openProgress(context);
   const result = await restoreSnapshot({
@@ -35,10 +36,13 @@ export const undo: CommandAction = async (context, { args, options }) => {
     signal,
     report: progress.report,
   });
-  if (options.plan !== true) await markUndone(safety, prefix, { now: context.now(), signal });
+  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, { now: context.now(), signal });
   progress[Symbol.dispose]();
-  for (const warning of result.warnings) context.output.warn(warning);
+  const warnings = [...result.warnings, ...unmarked];
+  for (const warning of warnings) context.output.warn(warning);
   const tense = options.plan === true ? "planned" : "done";
-  context.output.result({ ...result, snapshot: safety.id }, () => printRestored(context.output, { ...result, tense }));
-  return result.warnings.length > 0 && tense === "done" ? 3 : 0;
+  context.output.result({ ...result, warnings, snapshot: safety.id }, () =>
+    printRestored(context.output, { ...result, tense }),
+  );
+  return warnings.length > 0 && tense === "done" ? 3 : 0;
 };

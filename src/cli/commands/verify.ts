@@ -1,5 +1,5 @@
 import { OperationalError } from "../../base/errors.ts";
-import { type VerifiedSnapshot, verifySnapshot } from "../../usecases/verify-snapshot.ts";
+import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
 import { openJob } from "../open-job.ts";
@@ -10,32 +10,58 @@ import { plain } from "../text-table.ts";
 
 const MOST_PROBLEMS = 20;
 
-/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged. */
+/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged, 6 when a destination did not answer. */
 export const verify: CommandAction = async (context, { args, options }) => {
   refuseUnavailable(options, { drill: "--drill" });
   if (options.all && args[1] !== undefined) throw bothChosen();
   const sample = readShare(options.sample, "--sample");
   const id = options.all ? undefined : String(args[1] ?? "latest");
-  await using job = await openJob(context, { job: String(args[0]), from: readText(options.from) });
+  await using job = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
   const snapshots: VerifiedSnapshot[] = [];
+  const unread: VerifyResult["unread"][number][] = job.unopened.map(({ name, error }) => ({
+    destination: name,
+    error,
+  }));
   {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
-      const { destinations } = job;
+      const { destinations, keys } = job;
       const { signal, now } = context;
-      const result = await verifySnapshot({ destinations, prefix, id, sample, now, signal, report: progress.report });
+      const result = await verifySnapshot({
+        destinations,
+        prefix,
+        keys,
+        id,
+        sample,
+        now,
+        signal,
+        report: progress.report,
+      });
       snapshots.push(...result.snapshots);
+      unread.push(...result.unread);
     }
   }
-  context.output.result({ ok: snapshots.every(({ ok }) => ok), snapshots }, () => print(context.output, snapshots));
-  return snapshots.every(({ ok }) => ok) ? 0 : 7;
+  const isGood = snapshots.every(({ ok }) => ok);
+  const missed = unread.map(({ destination, error }) => ({ destination, error: error.message }));
+  context.output.result({ ok: isGood && unread.length === 0, snapshots, unread: missed }, () =>
+    print(context.output, snapshots),
+  );
+  return isGood ? (unread[0]?.error.exitCode ?? 0) : 7;
 };
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
   if (snapshots.length === 0) output.line("no snapshots yet");
-  for (const { id, destination, ok, chunks, bytes, sample, problems } of snapshots) {
+  for (const { id, destination, ok, chunks, bytes, sample, locked, problems } of snapshots) {
     const verdict = ok ? output.paint.green("good:") : output.paint.red("damaged:");
-    const part = sample < 1 ? `, a sample of ${Math.round(sample * 1000) / 10} %` : "";
+    const part = locked
+      ? ", closed: its chunks were not read"
+      : sample < 1
+        ? `, a sample of ${Math.round(sample * 1000) / 10} %`
+        : "";
     output.line(
       `${verdict} ${plain(id)} at ${plain(destination)}: ${formatPlural(chunks, "chunk")}, ${formatBytes(bytes)}${part}`,
     );

@@ -19,6 +19,7 @@ interface ShownPlan {
   readonly foreignKeys: readonly string[];
   readonly triggers: readonly string[];
   readonly warnings: readonly string[];
+  readonly notes?: readonly string[] | undefined;
 }
 
 interface ShownServer {
@@ -39,6 +40,7 @@ export function printPlan(output: Output, plan: ShownPlan): void {
   const many = (names: readonly string[]) => names.map(plain).join(", ");
   if (plan.foreignKeys.length > 0) output.line(`foreign keys taken off and put on again: ${many(plan.foreignKeys)}`);
   if (plan.triggers.length > 0) output.line(`triggers off meanwhile: ${many(plan.triggers)}`);
+  for (const note of plan.notes ?? []) output.line(`note: ${plain(note)}`);
   for (const warning of plan.warnings) output.warn(plain(warning));
 }
 
@@ -50,15 +52,18 @@ export interface ShownRestore {
   readonly target: ShownServer;
   readonly tables: readonly RestoredTable[];
   readonly safetySnapshot?: string | undefined;
+  readonly notes?: readonly string[] | undefined;
   readonly tense: "planned" | "done";
   /** Named where the restore can be undone. */
   readonly job?: string | undefined;
 }
 
 /** Prints what a restore did, or with a plan only would do. */
-export function printRestored(output: Output, { target, tables, safetySnapshot, tense, job }: ShownRestore): void {
+export function printRestored(output: Output, restored: ShownRestore): void {
+  const { target, tables, safetySnapshot, tense, job } = restored;
   printTables(output, tables, tense);
   if (tense === "planned") {
+    for (const note of restored.notes ?? []) output.line(`note: ${plain(note)}`);
     output.line("This is only the plan: nothing was changed.");
     return;
   }

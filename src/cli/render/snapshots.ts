@@ -9,8 +9,10 @@ export interface ListedSnapshot {
   readonly database: string;
   readonly kind: string;
   readonly createdAt: string;
-  readonly tables: number;
-  readonly rows: number;
+  /** Missing where the snapshot is encrypted and no key was given. */
+  readonly tables?: number | undefined;
+  readonly rows?: number | undefined;
+  readonly locked?: string | undefined;
   readonly storedBytes: number;
   readonly destinations: readonly string[];
   readonly verifiedAt?: string | undefined;
@@ -73,8 +75,8 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
       ...(severalDatabases ? [plain(snapshot.database)] : []),
       plain(snapshot.kind),
       formatTime(snapshot.createdAt),
-      formatCount(snapshot.tables),
-      formatCount(snapshot.rows),
+      snapshot.tables === undefined ? "locked" : formatCount(snapshot.tables),
+      snapshot.rows === undefined ? "locked" : formatCount(snapshot.rows),
       formatBytes(snapshot.storedBytes),
       proofOf(snapshot),
       plain(snapshot.destinations.join(", ")),

@@ -11,6 +11,8 @@ const COPY_DONE = 0x63;
 const COPY_OUT_RESPONSE = 0x48;
 const READY_FOR_QUERY = 0x5a;
 const HEADER_BYTES = 5;
+/** Up to here a loop over words is faster than the call of a native copy. */
+const SHORT_ROW_BYTES = 160;
 
 export interface CopyOutOptions {
   readonly batchBytes: number;
@@ -105,6 +107,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #consume(bytes: Buffer): void {
     let at = 0;
     while (at < bytes.length) {
+      at = this.#takeWholeRows(bytes, at);
       if (this.#rowBytesLeft > 0) {
         at = this.#takeRowBytes(bytes, at);
         if (at < 0) return;
@@ -134,6 +137,33 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
       at = end;
     }
     this.#carry = at < bytes.length ? Buffer.from(bytes.subarray(at)) : undefined;
+  }
+
+  /** Copies the rows that are complete and fit into the open batch, which is nearly all; gives the new position. */
+  #takeWholeRows(bytes: Buffer, start: number): number {
+    const fill = this.#fill;
+    if (!fill || this.#rowBytesLeft > 0) return start;
+    const from = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const to = new DataView(fill.buffer, fill.byteOffset, fill.length);
+    let at = start;
+    let filled = this.#filled;
+    let rows = 0;
+    while (bytes.length - at >= HEADER_BYTES && bytes[at] === COPY_DATA) {
+      const length = from.getUint32(at + 1) - 4;
+      const end = at + HEADER_BYTES + length;
+      if (end > bytes.length || filled + length > fill.length) break;
+      if (length <= SHORT_ROW_BYTES) copyWords(from, at + HEADER_BYTES, to, filled, length);
+      else bytes.copy(fill, filled, at + HEADER_BYTES, end);
+      filled += length;
+      rows += 1;
+      at = end;
+    }
+    this.#filled = filled;
+    if (this.#options.countMessages) {
+      this.#rows += rows;
+      this.#totalRows += rows;
+    }
+    return at;
   }
 
   /** Makes sure that a row of this many bytes can begin: whole in the open batch, or at the start of the next one. */
@@ -278,6 +308,12 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     this.#consume(waiting);
     if (!this.#waiting) this.#socket?.resume();
   }
+}
+
+function copyWords(from: DataView, start: number, to: DataView, target: number, length: number): void {
+  let done = 0;
+  for (; done + 8 <= length; done += 8) to.setBigUint64(target + done, from.getBigUint64(start + done));
+  for (; done < length; done += 1) to.setUint8(target + done, from.getUint8(start + done));
 }
 
 /** Memory that a compressing thread can read where it is. */

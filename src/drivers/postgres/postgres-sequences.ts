@@ -18,7 +18,7 @@ const SEQUENCES = `
    where c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
      and not exists (select from pg_catalog.pg_depend x where x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                                                           and x.objid = c.oid and x.deptype = 'e')
-   order by c.oid`;
+   order by n.nspname, c.relname`;
 
 const SEQUENCES_A_STATEMENT = 200;
 

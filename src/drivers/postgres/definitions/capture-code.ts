@@ -22,21 +22,34 @@ export async function captureFunctions(query: CatalogQuery): Promise<readonly Ca
   }));
 }
 
-/** Aggregates of the plain kind, without the moving form. */
+/** What a final function does to the state; said always, as the default depends on the kind. */
+const MODIFIES = (column: string) =>
+  `case ${column} when 'r' then 'READ_ONLY' when 's' then 'SHAREABLE' else 'READ_WRITE' end`;
+
+/** Aggregates of every kind. */
 export async function captureAggregates(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
     `select p.oid, n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid),
             'SFUNC = ' || a.aggtransfn::pg_catalog.text || ', STYPE = ' || pg_catalog.format_type(a.aggtranstype, null) ||
             case when a.aggtransspace <> 0 then ', SSPACE = ' || a.aggtransspace else '' end ||
             case when a.aggfinalfn::pg_catalog.oid <> 0 then ', FINALFUNC = ' || a.aggfinalfn::pg_catalog.text || case when a.aggfinalextra then ', FINALFUNC_EXTRA' else '' end else '' end ||
-            case when a.aggfinalfn::pg_catalog.oid <> 0 and a.aggfinalmodify <> 'r' then ', FINALFUNC_MODIFY = ' || case a.aggfinalmodify when 's' then 'SHAREABLE' else 'READ_WRITE' end else '' end ||
+            case when a.aggfinalfn::pg_catalog.oid <> 0 then ', FINALFUNC_MODIFY = ' || ${MODIFIES("a.aggfinalmodify")} else '' end ||
             case when a.aggcombinefn::pg_catalog.oid <> 0 then ', COMBINEFUNC = ' || a.aggcombinefn::pg_catalog.text else '' end ||
             case when a.aggserialfn::pg_catalog.oid <> 0 then ', SERIALFUNC = ' || a.aggserialfn::pg_catalog.text else '' end ||
             case when a.aggdeserialfn::pg_catalog.oid <> 0 then ', DESERIALFUNC = ' || a.aggdeserialfn::pg_catalog.text else '' end ||
             case when a.agginitval is not null then ', INITCOND = ' || pg_catalog.quote_literal(a.agginitval) else '' end ||
+            case when a.aggmtransfn::pg_catalog.oid <> 0 then
+              ', MSFUNC = ' || a.aggmtransfn::pg_catalog.text || ', MINVFUNC = ' || a.aggminvtransfn::pg_catalog.text || ', MSTYPE = ' || pg_catalog.format_type(a.aggmtranstype, null) ||
+              case when a.aggmtransspace <> 0 then ', MSSPACE = ' || a.aggmtransspace else '' end ||
+              case when a.aggmfinalfn::pg_catalog.oid <> 0 then ', MFINALFUNC = ' || a.aggmfinalfn::pg_catalog.text || case when a.aggmfinalextra then ', MFINALFUNC_EXTRA' else '' end ||
+                ', MFINALFUNC_MODIFY = ' || ${MODIFIES("a.aggmfinalmodify")} else '' end ||
+              case when a.aggminitval is not null then ', MINITCOND = ' || pg_catalog.quote_literal(a.aggminitval) else '' end else '' end ||
+            case when a.aggsortop <> 0 then (select ', SORTOP = OPERATOR(' || pg_catalog.quote_ident(m.nspname) || '.' || o.oprname || ')'
+                   from pg_catalog.pg_operator o join pg_catalog.pg_namespace m on m.oid = o.oprnamespace where o.oid = a.aggsortop) else '' end ||
+            case a.aggkind when 'h' then ', HYPOTHETICAL' else '' end ||
             case p.proparallel when 's' then ', PARALLEL = safe' when 'r' then ', PARALLEL = restricted' else '' end
        from pg_catalog.pg_aggregate a join pg_catalog.pg_proc p on p.oid = a.aggfnoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-      where a.aggkind = 'n' and a.aggmtransfn::pg_catalog.oid = 0 and a.aggsortop = 0 and ${USER_SCHEMAS} and ${isNoMember("pg_proc", "p.oid")}
+      where ${USER_SCHEMAS} and ${isNoMember("pg_proc", "p.oid")}
       order by n.nspname, p.proname`,
   );
   return rows.map(([oid, schema, name, args, options]) => ({

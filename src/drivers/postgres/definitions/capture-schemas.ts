@@ -1,5 +1,6 @@
 import { quoteIdentifier, quoteLiteral } from "../postgres-quote.ts";
 import { type CapturedObject, type CatalogQuery, isNoMember, keyOf, USER_SCHEMAS } from "./captured-object.ts";
+import { OBJECT_ADDRESSES } from "./object-addresses.ts";
 
 /** Schemas; `public` is there already in a new database. */
 export async function captureSchemas(query: CatalogQuery): Promise<readonly CapturedObject[]> {
@@ -121,9 +122,9 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
         where ${USER_SCHEMAS} and t.typtype in ('e', 'd', 'r', 'c') and ${isNoMember("pg_type", "t.oid")}
        union all
        select 'pg_proc', p.oid, 0, case p.prokind when 'p' then 'PROCEDURE ' when 'a' then 'AGGREGATE ' else 'FUNCTION ' end ||
-              ${name("n.nspname", "p.proname")} || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', n.nspname, null, 'pg_proc:' || p.oid
+              ${name("n.nspname", "p.proname")} || '(' || case when p.prokind = 'a' and p.pronargs = 0 then '*' else pg_catalog.pg_get_function_identity_arguments(p.oid) end || ')', n.nspname, null, 'pg_proc:' || p.oid
          from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-        where ${USER_SCHEMAS} and p.prokind <> 'a' and ${isNoMember("pg_proc", "p.oid")}
+        where ${USER_SCHEMAS} and ${isNoMember("pg_proc", "p.oid")}
        union all
        select 'pg_constraint', k.oid, 0, 'CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ON ' || case when k.contypid <> 0 then 'DOMAIN ' || ${name("tn.nspname", "t.typname")} else ${name("n.nspname", "c.relname")} end,
               coalesce(n.nspname, tn.nspname), c.relname,
@@ -143,7 +144,9 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
          from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        union all
        select 'pg_statistic_ext', s.oid, 0, 'STATISTICS ' || ${name("n.nspname", "s.stxname")}, n.nspname, null, 'pg_statistic_ext:' || s.oid
-         from pg_catalog.pg_statistic_ext s join pg_catalog.pg_namespace n on n.oid = s.stxnamespace)
+         from pg_catalog.pg_statistic_ext s join pg_catalog.pg_namespace n on n.oid = s.stxnamespace
+       union all
+       select o.catalog, o.objoid, 0, o.place, o.schema, null, o.catalog || ':' || o.objoid from (${OBJECT_ADDRESSES}) o(catalog, objoid, place, schema, owner))
      select d.objoid, d.objsubid, m.place, m.schema, m.tablename, m.owner, d.description
        from named m join pg_catalog.pg_description d
          on d.objoid = m.objoid and d.objsubid = m.objsubid and d.classoid = ('pg_catalog.' || m.catalog)::pg_catalog.regclass

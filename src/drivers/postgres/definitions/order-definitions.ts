@@ -4,6 +4,8 @@ import { type CapturedObject, type CatalogQuery, keyOf } from "./captured-object
 /** An object with the keys of those that must be there before it. */
 export interface OrderedObject extends CapturedObject {
   readonly needs: readonly string[];
+  /** It needs something that is not captured. */
+  readonly lacks: boolean;
 }
 
 const RANKS: readonly string[] = [
@@ -11,8 +13,15 @@ const RANKS: readonly string[] = [
   "extension",
   "type",
   "domain",
+  "collation",
+  "text-search-dictionary",
+  "text-search-configuration",
   "function",
   "procedure",
+  "operator",
+  "operator-family",
+  "operator-class",
+  "cast",
   "table",
   "attach",
   "sequence",
@@ -29,28 +38,39 @@ const RANKS: readonly string[] = [
   "rule",
   "policy",
   "refresh",
+  "publication",
   "comment",
   "grant",
 ]; // prettier-ignore
 
 /**
  * Orders objects so that each comes after what it needs, by pg_depend; where that leaves a choice, by kind and name.
- * What needs something that comes after the rows comes after them itself (a view that groups by a primary key).
+ * `missing` are keys of objects that are not captured. What needs something that comes after the rows comes after them itself (a view that groups by a primary key).
  */
 export async function orderDefinitions(
   query: CatalogQuery,
   objects: readonly CapturedObject[],
+  missing: ReadonlySet<string>,
 ): Promise<readonly OrderedObject[]> {
-  const resolve = await readAliases(query, new Set(objects.map(({ key }) => key)));
-  const needs = new Map<string, Set<string>>(objects.map(({ key }) => [key, new Set(ownNeedsOf(key))]));
+  const known = new Set(objects.map(({ key }) => key));
+  const resolve = await readAliases(query, known.union(missing));
+  const lacking = new Set<string>();
+  // What says something of an object that is not captured (a comment on a function in C) goes with it.
+  const kept = objects.filter(({ key }) => ownNeedsOf(key).every((base) => known.has(resolve(base))));
+  const needs = new Map<string, Set<string>>(kept.map(({ key }) => [key, new Set(ownNeedsOf(key).map(resolve))]));
   for (const [catalog, oid, refCatalog, refOid] of await query(DEPENDENCIES)) {
     const key = resolve(keyOf(catalog ?? "", oid));
     const needed = resolve(keyOf(refCatalog ?? "", refOid));
+    if (missing.has(needed)) lacking.add(key);
     if (key !== needed && needs.has(needed)) needs.get(key)?.add(needed);
   }
   addRefreshNeeds(needs);
   return sortObjects(
-    objects.map((object) => ({ ...object, needs: [...(needs.get(object.key) ?? [])].filter((key) => needs.has(key)) })),
+    kept.map((object) => ({
+      ...object,
+      lacks: lacking.has(object.key),
+      needs: [...(needs.get(object.key) ?? [])].filter((key) => needs.has(key)),
+    })),
   );
 }
 
@@ -94,6 +114,14 @@ async function readAliases(query: CatalogQuery, known: ReadonlySet<string>): Pro
     union all select 'pg_attrdef:' || d.oid, 'pg_class:' || d.adrelid from pg_catalog.pg_attrdef d
     union all select 'pg_constraint:' || k.oid, case when k.contypid <> 0 then 'pg_type:' || k.contypid else 'pg_class:' || k.conrelid end
                 from pg_catalog.pg_constraint k where k.contypid <> 0 or k.contype in ('c', 'n')
+    union all select d.classid::pg_catalog.regclass::pg_catalog.text || ':' || d.objid,
+                     case when d.refclassid = 'pg_catalog.pg_opclass'::pg_catalog.regclass then 'pg_opclass:' || d.refobjid else 'pg_opfamily:' || d.refobjid || ':members' end
+                from pg_catalog.pg_depend d
+               where d.classid in ('pg_catalog.pg_amop'::pg_catalog.regclass, 'pg_catalog.pg_amproc'::pg_catalog.regclass)
+                 and d.refclassid in ('pg_catalog.pg_opclass'::pg_catalog.regclass, 'pg_catalog.pg_opfamily'::pg_catalog.regclass)
+    union all select m.classid::pg_catalog.regclass::pg_catalog.text || ':' || m.objid, 'pg_extension:' || m.refobjid
+                from pg_catalog.pg_depend m where m.deptype = 'e' and m.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+    union all select 'pg_publication_rel:' || r.oid, 'pg_publication:' || r.prpubid || ':table-' || r.oid from pg_catalog.pg_publication_rel r
     union all select 'pg_class:' || k.conindid, 'pg_constraint:' || k.oid from pg_catalog.pg_constraint k where k.contype in ('p', 'u', 'x')`);
   const aliases = new Map(rows.map(([from, to]) => [from ?? "", to ?? ""]));
   return (key) => {

@@ -1,4 +1,4 @@
-import type { ChosenTable, Definition, TableChoice } from "../../driver.ts";
+import type { ChosenTable, Definition, ObjectOwner, TableChoice } from "../../driver.ts";
 import {
   captureAggregates,
   captureFunctions,
@@ -8,6 +8,15 @@ import {
   captureViews,
 } from "./capture-code.ts";
 import { captureGrants } from "./capture-grants.ts";
+import {
+  captureCasts,
+  captureOperatorClasses,
+  captureOperatorFamilies,
+  captureOperators,
+} from "./capture-operators.ts";
+import { capturePublications } from "./capture-publications.ts";
+import { captureCollations, captureConfigurations, captureDictionaries } from "./capture-text-search.ts";
+import { readOwners } from "./capture-owners.ts";
 import { captureConstraints, captureIndexes, captureStatistics } from "./capture-keys.ts";
 import { captureComments, captureExtensions, captureSchemas, captureTypes } from "./capture-schemas.ts";
 import { captureDefaults, captureSequences, captureTables } from "./capture-tables.ts";
@@ -42,6 +51,13 @@ export async function readDefinitions(
     captureExtensions,
     captureTypes,
     captureFunctions,
+    captureCollations,
+    captureDictionaries,
+    captureConfigurations,
+    captureOperators,
+    captureOperatorFamilies,
+    captureOperatorClasses,
+    captureCasts,
     captureAggregates,
     (run: CatalogQuery) => captureTables(run, options.serverVersion),
     captureSequences,
@@ -53,17 +69,29 @@ export async function readDefinitions(
     captureTriggers,
     captureRules,
     capturePolicies,
+    (run: CatalogQuery) => capturePublications(run, options.serverVersion),
     captureComments,
     captureGrants,
   ]) {
     objects.push(...(await capture(query)));
   }
-  const ordered = await orderDefinitions(query, objects);
+  const owners = await readOwners(query);
+  const others = await findNotCaptured(query);
+  const missing = new Set(others.flatMap(({ key }) => (key === undefined ? [] : [key])));
+  const ordered = await orderDefinitions(
+    query,
+    objects.map((object) => withOwner(object, owners.get(object.key))),
+    missing,
+  );
   const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
   return {
-    definitions: kept.map(({ definition }) => definition),
-    notCaptured: [...left, ...(await findNotCaptured(query))],
+    definitions: withPlaces(kept),
+    notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
   };
+}
+
+function withOwner(object: CapturedObject, owner: ObjectOwner | undefined): CapturedObject {
+  return owner ? { ...object, definition: { ...object.definition, owner } } : object;
 }
 
 /** Keys of the tables that the job leaves out, and their names. */
@@ -81,18 +109,31 @@ async function excludedTables(query: CatalogQuery, { choose }: ReadDefinitionsOp
   return new Set(excluded.map(([schema, name]) => JSON.stringify([schema, name])));
 }
 
+/** Tells what each one needs by its place in the list: a restore of some tables takes only that. */
+function withPlaces(objects: readonly OrderedObject[]): readonly Definition[] {
+  const places = new Map(objects.map(({ key }, place) => [key, place]));
+  return objects.map(({ definition, needs }) => ({
+    ...definition,
+    needs: needs.flatMap((key) => places.get(key) ?? []).sort((left, right) => left - right),
+  }));
+}
+
 /** Leaves out what belongs to excluded tables, in silence, and what needs them, with a sentence. */
 function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<string>) {
   const gone = new Set<string>();
   const left: string[] = [];
-  const kept = objects.filter(({ key, needs, definition }) => {
+  const kept = objects.filter(({ key, needs, lacks, definition }) => {
     const { table, kind, schema, name } = definition;
     const belongs = table !== undefined && excluded.has(JSON.stringify([table.schema, table.name]));
     const broken = needs.some((needed) => gone.has(needed));
-    if (!belongs && !broken) return true;
+    // A table is tried all the same: its rows are in the snapshot.
+    const lacking = lacks && kind !== "table";
+    if (!belongs && !broken && !lacking) return true;
     gone.add(key);
     if (!belongs && kind !== "comment" && kind !== "grant") {
-      left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs a table that is left out`);
+      left.push(
+        `${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs ${lacking ? "what is not captured either" : "something that is left out"}`,
+      );
     }
     return false;
   });

@@ -1,0 +1,208 @@
+import type { OperationalError } from "../base/errors.ts";
+import {
+  type Destination,
+  destinationError,
+  type GetOptions,
+  type ObjectInfo,
+  type OpenBytes,
+  type PutOptions,
+} from "./destination.ts";
+import { orAborted } from "./network-errors.ts";
+import { slicesOf } from "./throttled-destination.ts";
+
+export interface WatchdogLimits {
+  /** A transfer may move no byte for so long while it is the destination's turn. */
+  readonly stallMs: number;
+  /** Everything that moves no bytes must be answered within: the begin and the end of a put, a stat, each step of a list. */
+  readonly answerMs: number;
+  /** How long a put that was given up may take to remove what it left. */
+  readonly graceMs: number;
+}
+
+interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+/** What a put must move within `stallMs`, unless its line is known to be slower. */
+const SLICE_BYTES = 1024 * 1024;
+
+/**
+ * Gives up what stands still and reports it as `unreachable`, whether the destination heeds its signal or not.
+ * The clock stands while the consumer of a get or a list, or the source of a put, takes its time.
+ */
+export class WatchdogDestination implements Destination {
+  readonly name: string;
+  readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly #inner: Destination;
+  readonly #limits: WatchdogLimits;
+  readonly #sliceBytes: number;
+
+  constructor(inner: Destination, limits: WatchdogLimits, sliceBytes = SLICE_BYTES) {
+    this.name = inner.name;
+    this.#inner = inner;
+    this.#limits = limits;
+    this.#sliceBytes = sliceBytes;
+    if (inner.removeUnfinished) {
+      this.removeUnfinished = (prefix, options) =>
+        this.#answer(
+          `tidy up ${this.name}/${prefix}`,
+          async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
+          options,
+        );
+    }
+  }
+
+  async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
+    const { stallMs, answerMs, graceMs } = this.#limits;
+    const sliceBytes = this.#sliceBytes;
+    options.signal.throwIfAborted();
+    using watch = new Watch(`write ${this.name}/${key}`, options.signal);
+    async function* watched() {
+      watch.stop();
+      for await (const part of open()) {
+        for (const slice of slicesOf(part, sliceBytes)) {
+          watch.start(stallMs);
+          yield slice;
+          watch.stop();
+        }
+      }
+      watch.start(answerMs);
+    }
+    watch.start(answerMs);
+    const work = this.#inner.put(key, watched, { ...options, signal: watch.signal });
+    try {
+      await orAborted(work, watch.signal);
+    } catch (error) {
+      if (!watch.signal.aborted) throw error;
+      const isStored = await endsWell(work, graceMs);
+      options.signal.throwIfAborted();
+      if (!isStored) throw watch.signal.reason;
+    }
+  }
+
+  async *get(key: string, options: GetOptions): AsyncIterable<Uint8Array> {
+    yield* watchEach(
+      { action: `read ${this.name}/${key}`, stepMs: this.#limits.stallMs, signal: options.signal },
+      (signal) => this.#inner.get(key, { ...options, signal }),
+    );
+  }
+
+  stat(key: string, options: Waiting): Promise<ObjectInfo | undefined> {
+    return this.#answer(`look at ${this.name}/${key}`, (signal) => this.#inner.stat(key, { signal }), options);
+  }
+
+  async *list(prefix: string, { signal }: Waiting): AsyncIterable<ObjectInfo> {
+    yield* watchEach({ action: `list ${this.name}/${prefix}`, stepMs: this.#limits.answerMs, signal }, (watched) =>
+      this.#inner.list(prefix, { signal: watched }),
+    );
+  }
+
+  remove(key: string, options: Waiting): Promise<void> {
+    return this.#answer(`remove ${this.name}/${key}`, (signal) => this.#inner.remove(key, { signal }), options);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve(this.#inner[Symbol.asyncDispose]());
+  }
+
+  async #answer<T>(action: string, ask: (signal: AbortSignal) => Promise<T>, options: Waiting): Promise<T> {
+    options.signal.throwIfAborted();
+    using watch = new Watch(action, options.signal);
+    watch.start(this.#limits.answerMs);
+    try {
+      return await orAborted(ask(watch.signal), watch.signal);
+    } catch (error) {
+      throw watch.explain(error);
+    }
+  }
+}
+
+interface Steps extends Waiting {
+  readonly action: string;
+  readonly stepMs: number;
+}
+
+/** Passes items on; each must come within `stepMs` of being asked for. */
+async function* watchEach<T>(steps: Steps, begin: (signal: AbortSignal) => AsyncIterable<T>): AsyncIterable<T> {
+  steps.signal.throwIfAborted();
+  using watch = new Watch(steps.action, steps.signal);
+  const items = begin(watch.signal)[Symbol.asyncIterator]();
+  let isEnded = false;
+  try {
+    while (true) {
+      watch.start(steps.stepMs);
+      const next = await orAborted(items.next(), watch.signal);
+      watch.stop();
+      isEnded = next.done === true;
+      if (next.done) return;
+      yield next.value;
+    }
+  } catch (error) {
+    throw watch.explain(error);
+  } finally {
+    if (!isEnded) {
+      // What is stuck is told to stop, not waited for.
+      watch.start(steps.stepMs);
+      const stopped = Promise.resolve(items.return?.()).catch(() => undefined);
+      await orAborted(stopped, watch.signal).catch(() => undefined);
+    }
+  }
+}
+
+/** A clock that can stand, and a signal that is aborted when it ran out or when the caller's is. */
+class Watch {
+  readonly signal: AbortSignal;
+  readonly #action: string;
+  readonly #caller: AbortSignal;
+  readonly #stalled = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(action: string, caller: AbortSignal) {
+    this.#action = action;
+    this.#caller = caller;
+    this.signal = AbortSignal.any([caller, this.#stalled.signal]);
+  }
+
+  start(timeoutMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#stalled.abort(stalled(this.#action, timeoutMs)), timeoutMs);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** Gives what to report instead of an error that only says that the signal was heeded. */
+  explain(error: unknown): unknown {
+    if (this.#caller.aborted) return this.#caller.reason;
+    return this.#stalled.signal.aborted ? this.#stalled.signal.reason : error;
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+}
+
+function stalled(action: string, timeoutMs: number): OperationalError {
+  const span = timeoutMs < 1000 ? `${timeoutMs} ms` : `${Math.round(timeoutMs / 1000)} s`;
+  return destinationError(`cannot ${action}: nothing moved for ${span}`, "unreachable", {
+    hint: "Check the network and whether the server still answers.",
+  });
+}
+
+/** Waits for work that was told to stop, but not for ever. Tells whether it succeeded all the same. */
+async function endsWell(work: Promise<unknown>, graceMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), graceMs);
+  });
+  const outcome = work.then(
+    () => true,
+    () => false,
+  );
+  try {
+    return await Promise.race([outcome, patience]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

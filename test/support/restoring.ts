@@ -1,0 +1,89 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openDestination } from "../../src/destinations/open-destination.ts";
+import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
+import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { backUp } from "../../src/usecases/back-up.ts";
+import type { CreateOptions } from "../../src/usecases/restore-create.ts";
+import { connectionOfUrl } from "./connection.ts";
+import { pgTool } from "./pg-tools.ts";
+import { createDatabase, type TestDatabase } from "./postgres.ts";
+
+const signal = new AbortController().signal;
+
+/** The text of a file of test/fixtures/sql. */
+export function fixture(name: string): string {
+  return readFileSync(new URL(`../fixtures/sql/${name}.sql`, import.meta.url), "utf8");
+}
+
+interface Snapshot extends AsyncDisposable {
+  readonly reader: SnapshotReader;
+}
+
+/** Backs a database up into a folder that disposal removes. */
+export async function snapshotOf(url: string): Promise<Snapshot> {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
+  const { manifest } = await backUp({
+    connection: connectionOfUrl(url),
+    choose: () => "rows",
+    parallel: 2,
+    stallTimeoutMs: 60_000,
+    destinations: [destination],
+    job: "shop",
+    prefix: "shop/shop",
+    compression: { codec: "zstd", level: 2 },
+    files: [],
+    spoolFolder: join(folder, "spool"),
+    signal,
+    report: () => undefined,
+  });
+  const reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
+  return { reader, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+}
+
+/** An empty database whose owner is an ordinary role of its own. */
+export async function emptyDatabase(major: 15 | 18): Promise<TestDatabase & { readonly ownerUrl: string }> {
+  const database = await createDatabase(major);
+  const owner = `maker_${database.name}`;
+  await database.query(`create role ${owner} login password 'pw'; alter database ${database.name} owner to ${owner}`);
+  return {
+    ...database,
+    ownerUrl: database.urlFor(owner, "pw"),
+    async [Symbol.asyncDispose]() {
+      await database[Symbol.asyncDispose]();
+      await using other = await createDatabase(major);
+      await other.query(`drop role ${owner}`).catch(() => undefined);
+    },
+  };
+}
+
+/** Options that ask nobody and restore neither rights nor owners. */
+export function optionsFor(url: string, reader: SnapshotReader, more: Partial<CreateOptions> = {}): CreateOptions {
+  return {
+    reader,
+    target: connectionOfUrl(url),
+    planOnly: false,
+    confirm: async () => true,
+    parallel: 2,
+    grants: false,
+    owners: false,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+    ...more,
+  };
+}
+
+const NO_ROLES = ["--no-owner", "--no-privileges"];
+
+/** The whole dump, rows and definitions, without what is random. */
+export function dump(major: 15 | 18, url: string, options: readonly string[] = NO_ROLES): string {
+  const tool = pgTool("pg_dump", major);
+  if (!tool) throw new Error("pg_dump is missing: run npm run services");
+  const text = execFileSync(tool, [...options, url], { encoding: "utf8", maxBuffer: 256 << 20 });
+  return text.replace(/^\\(un)?restrict .*$/gm, "").replace(/^-- (Name|Data for Name): [^;]*;/gm, "");
+}
