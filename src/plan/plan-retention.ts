@@ -29,6 +29,10 @@ export interface RetainableSnapshot {
   readonly undoneAt?: string | undefined;
   /** Its manifest cannot be read, or volumes of it are missing. */
   readonly isDamaged?: boolean | undefined;
+  /** It is encrypted, and too little is known of it without its key: it stays and counts for nothing. */
+  readonly isClosed?: boolean | undefined;
+  /** What is known of it, anybody could have written: it may go, and is never the reason why another one goes. */
+  readonly isHearsay?: boolean | undefined;
   /** Snapshots that hold chunks of this one. */
   readonly references: readonly string[];
 }
@@ -63,7 +67,7 @@ const SAFETY_MS = 7 * 86_400_000;
 /**
  * Decides which snapshots stay, and why, from nothing but its arguments. The rules look at complete snapshots of one
  * server only, the newest first; whatever they say, the newest one stays, the last one verified, the last one drilled,
- * pinned ones, and all that a snapshot which stays refers to.
+ * pinned ones, and all that a snapshot which stays refers to. What is only hearsay lets all stay that would stay without it.
  * Fails with kind `refused`, `empty-policy`, when the policy keeps nothing; kind `job`, `time-zone`.
  */
 export function planRetention(options: RetentionOptions): RetentionPlan {
@@ -71,25 +75,45 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   const newestFirst = options.snapshots.toSorted(compareSnapshots).reverse();
   const latest = options.now.getTime() + MAX_CLOCK_SKEW_MS;
   const future = newestFirst.filter(({ createdAt }) => timeOf(createdAt) > latest);
-  const usable = newestFirst.filter((snapshot) => !snapshot.isDamaged && timeOf(snapshot.createdAt) <= latest);
-  const ordinary = usable.filter(({ isSafety }) => !isSafety);
-  const server = options.server ?? ordinary[0]?.server;
-  const counted = ordinary.filter((snapshot) => snapshot.server === server);
   const reasons = new Reasons();
-  for (const { id } of newestFirst.filter(({ isDamaged }) => isDamaged)) reasons.add(id, "damaged: counts for nothing");
-  for (const { id } of future) reasons.add(id, "dated in the future: counts for nothing");
-  for (const { id } of newestFirst.filter(({ pinned }) => pinned)) reasons.add(id, "pinned");
+  const usable: RetainableSnapshot[] = [];
+  for (const snapshot of newestFirst) {
+    const { id, isDamaged, isClosed, pinned } = snapshot;
+    const isFuture = timeOf(snapshot.createdAt) > latest;
+    if (isDamaged) reasons.add(id, "damaged: counts for nothing");
+    if (isClosed) reasons.add(id, "encrypted, and not known without its key: counts for nothing");
+    if (isFuture) reasons.add(id, "dated in the future: counts for nothing");
+    if (pinned) reasons.add(id, "pinned");
+    if (!isDamaged && !isClosed && !isFuture) usable.push(snapshot);
+  }
+  const ordinary = usable.filter(({ isSafety }) => !isSafety);
+  const server = options.server ?? (ordinary.find(({ isHearsay }) => !isHearsay) ?? ordinary[0])?.server;
   for (const snapshot of ordinary) if (snapshot.server !== server) reasons.add(snapshot.id, "of another server or job");
+  const counted = ordinary.filter((snapshot) => snapshot.server === server);
+  const proven = counted.filter(({ isHearsay }) => !isHearsay);
+  for (const some of [counted, proven]) keepByRules(some, rules, options, reasons);
+  keepSafety(
+    usable.filter(({ isSafety }) => isSafety),
+    proven[0] ?? counted[0],
+    reasons,
+  );
+  keepReferences(newestFirst, reasons);
+  return renderPlan(newestFirst.reverse(), reasons, future);
+}
+
+/** Keeps the last good, verified and drilled one of `counted`, the newest first, and what the rules keep of it. */
+function keepByRules(
+  counted: readonly RetainableSnapshot[],
+  rules: readonly Rule[],
+  { keepProven }: RetentionOptions,
+  reasons: Reasons,
+): void {
   reasons.add(counted[0]?.id, "last good");
-  if (options.keepProven !== false) {
+  if (keepProven !== false) {
     reasons.add(counted.find(({ verifiedAt }) => verifiedAt)?.id, "last verified");
     reasons.add(counted.find(({ drilledAt }) => drilledAt)?.id, "last drilled");
   }
   for (const rule of rules) applyRule(rule, counted, reasons);
-  const safety = usable.filter(({ isSafety }) => isSafety);
-  keepSafety(safety, counted[0], reasons);
-  keepReferences(newestFirst, reasons);
-  return renderPlan(newestFirst.reverse(), reasons, future);
 }
 
 class Reasons {
@@ -166,9 +190,13 @@ function keepSafety(
   newest: RetainableSnapshot | undefined,
   reasons: Reasons,
 ): void {
-  const [last] = safety;
-  if (last && !last.undoneAt) reasons.add(last.id, "undo needs it");
-  for (const { id, createdAt } of safety) {
+  for (const some of [safety, safety.filter(({ isHearsay }) => !isHearsay)]) {
+    const [last] = some;
+    if (last && !last.undoneAt) reasons.add(last.id, "undo needs it");
+  }
+  for (const { id, createdAt, isHearsay } of safety) {
+    // It may be an ordinary one that somebody only calls so.
+    if (isHearsay) reasons.add(id, "safety snapshot, as far as one knows without its key");
     const isYoung = newest === undefined || timeOf(createdAt) >= timeOf(newest.createdAt) - SAFETY_MS;
     if (isYoung) reasons.add(id, "safety snapshot of the last 7 days");
   }

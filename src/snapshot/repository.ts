@@ -1,12 +1,14 @@
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
+import type { ReadEnvelope } from "./envelope-text.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "./manifest-text.ts";
 import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
-import { type OpenedManifest, openManifest } from "./open-manifest.ts";
+import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
+import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 import type { KeyRing } from "./snapshot-key.ts";
 import {
@@ -97,6 +99,19 @@ interface ListedFolder {
   volumeBytes: number;
 }
 
+/** What is known of a snapshot that is about to be opened. */
+interface Opening extends Waiting {
+  readonly info?: ObjectInfo | undefined;
+  /** Null where there is none. */
+  readonly envelope?: ReadEnvelope | null | undefined;
+}
+
+interface FoundSnapshots {
+  readonly snapshots: SnapshotSummary[];
+  readonly damaged: DamagedSnapshot[];
+  readonly locked: LockedSnapshot[];
+}
+
 class ObjectRepository implements Repository {
   readonly destination: Destination;
   readonly prefix: string;
@@ -119,38 +134,48 @@ class ObjectRepository implements Repository {
       else if (name === PIN_NAME) entry.pinned = true;
       else if (name.startsWith("volume-")) entry.volumeBytes += info.size;
     }
-    const snapshots: SnapshotSummary[] = [];
-    const damaged: DamagedSnapshot[] = [];
-    const locked: LockedSnapshot[] = [];
+    const found: FoundSnapshots = { snapshots: [], damaged: [], locked: [] };
     const queue = [...byId.values()];
     const read = async () => {
-      for (let next = queue.pop(); next; next = queue.pop()) {
-        if (next.manifest === undefined) continue;
-        const pinned = next.pinned ? { pinned: true } : {};
-        const marks = { ...(next.marks ? await this.#readMarks(next.id, options) : {}), ...pinned };
-        try {
-          const summary = await this.#summary(next.id, next.manifest, options);
-          const isIncomplete = next.volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
-          snapshots.push({ ...summary, ...marks, ...isIncomplete });
-        } catch (error) {
-          if (!isDamage(error)) throw error;
-          if (isLocked(error)) locked.push({ id: next.id, storedBytes: next.volumeBytes, error, ...marks });
-          // Removed between the listing and now.
-          else if (error.code !== "not-found") damaged.push({ id: next.id, error, ...pinned });
-        }
-      }
+      for (let next = queue.pop(); next; next = queue.pop()) await this.#read(next, found, options);
     };
     await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
+    const { snapshots, damaged, locked } = found;
     return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged), locked: sortByTime(locked) };
   }
 
-  async #summary(id: string, info: ObjectInfo, options: Waiting): Promise<SnapshotSummary> {
+  async #read(folder: ListedFolder, found: FoundSnapshots, options: Waiting): Promise<void> {
+    const { id, manifest, volumeBytes } = folder;
+    if (manifest === undefined) return;
+    const pinned = folder.pinned ? { pinned: true } : {};
+    const marks = { ...(folder.marks ? await this.#readMarks(id, options) : {}), ...pinned };
+    const envelope = isEncrypted(manifest) ? await this.#readEnvelope(id, options) : undefined;
+    try {
+      const summary = await this.#summary(id, manifest, { ...options, envelope });
+      const isIncomplete = volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
+      found.snapshots.push({ ...summary, ...marks, ...isIncomplete });
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      if (isLocked(error)) {
+        const known = envelope ? closedOf(envelope, folder) : {};
+        found.locked.push({ id, storedBytes: volumeBytes, error, ...known, ...marks });
+      }
+      // Removed between the listing and now.
+      else if (error.code !== "not-found") found.damaged.push({ id, error, ...pinned });
+    }
+  }
+
+  async #readEnvelope(id: string, { signal }: Waiting): Promise<ReadEnvelope | null> {
+    return (await readEnvelope({ destination: this.destination, prefix: this.prefix, id, signal })) ?? null;
+  }
+
+  async #summary(id: string, info: ObjectInfo, options: Opening): Promise<SnapshotSummary> {
     // What an encrypted manifest says is written nowhere in clear, and is told to nobody without its key.
-    const cache = info.key.endsWith(".age") ? undefined : this.#options.cache;
+    const cache = isEncrypted(info) ? undefined : this.#options.cache;
     const key = `${this.destination.name}/${info.key}`;
     const known = await cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf((await this.#open(id, options, info)).manifest);
+    const summary = summaryOf((await this.#open(id, { ...options, info })).manifest);
     await cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
@@ -163,10 +188,10 @@ class ObjectRepository implements Repository {
     return this.#open(id, options);
   }
 
-  async #open(id: string, { signal }: Waiting, info?: ObjectInfo): Promise<OpenedManifest> {
+  async #open(id: string, { info, envelope, signal }: Opening): Promise<OpenedManifest> {
     assertId(id);
     const { destination, prefix } = this;
-    const known = info ? { isEncrypted: info.key.endsWith(".age"), size: info.size } : {};
+    const known = info ? { isEncrypted: isEncrypted(info), size: info.size, envelope } : {};
     return openManifest({ destination, prefix, id, keys: this.#options.keys, ...known, signal });
   }
 
@@ -299,6 +324,21 @@ function assertId(id: string): void {
   throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
     hint: "List the snapshots of this job.",
   });
+}
+
+function isEncrypted({ key }: ObjectInfo): boolean {
+  return key.endsWith(`/${ENCRYPTED_MANIFEST_NAME}`);
+}
+
+/** Gives what an envelope tells of a closed snapshot, compared with what is listed of it. */
+function closedOf(
+  { sha256, keyIds, retention, volumes, manifest }: ReadEnvelope,
+  folder: ListedFolder,
+): Pick<LockedSnapshot, "envelope" | "isIncomplete"> {
+  const facts = retention && fitsId(retention, folder.id) ? { facts: retention } : {};
+  const named = volumes.reduce((sum, { size }) => sum + size, 0);
+  const isIncomplete = folder.volumeBytes < named || folder.manifest?.size !== manifest.size;
+  return { envelope: { sha256, keyIds, ...facts }, ...(isIncomplete ? { isIncomplete } : {}) };
 }
 
 /** Tells a snapshot that is good as far as one can see, but closed. */

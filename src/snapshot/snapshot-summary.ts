@@ -1,5 +1,6 @@
 import type { OperationalError } from "../base/errors.ts";
 import type { Anomaly, Manifest } from "./manifest.ts";
+import type { RetentionFacts } from "./retention-facts.ts";
 
 /**
  * When a snapshot was last proved, when a safety snapshot was put back, when somebody said that its anomalies are as they
@@ -38,6 +39,17 @@ export interface LockedSnapshot extends Marks {
   readonly storedBytes: number;
   /** Why it is not open: `key-needed` or `wrong-key`. */
   readonly error: OperationalError;
+  /** What its envelope tells, which anybody could have written; undefined where it is missing or damaged. */
+  readonly envelope?: ClosedEnvelope | undefined;
+  /** The list shows less than the envelope names. */
+  readonly isIncomplete?: boolean | undefined;
+}
+
+export interface ClosedEnvelope {
+  readonly sha256: string;
+  readonly keyIds: readonly string[];
+  /** Undefined where it tells nothing, or something that does not fit the id. */
+  readonly facts?: RetentionFacts | undefined;
 }
 
 /** A folder with a manifest that cannot be used, and why. */

@@ -51,6 +51,8 @@ export interface BackUpOptions {
 export interface BackUpResult {
   readonly manifest: Manifest;
   readonly destinations: readonly DestinationFate[];
+  /** SHA-256 of the envelope of an encrypted snapshot. */
+  readonly envelopeSha256?: string | undefined;
   readonly storedBytes: number;
   readonly durationMs: number;
 }
@@ -109,6 +111,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   return {
     manifest: committed.manifest,
     destinations: committed.destinations,
+    envelopeSha256: committed.envelopeSha256,
     storedBytes: writer.storedBytes,
     durationMs: Math.round(performance.now() - startedAt),
   };

@@ -250,6 +250,26 @@ describe("what stays whatever the rules say", () => {
     expect(undone.removed.map(({ id }) => id)).toEqual([snapshot("2026-10-02").id]);
   });
 
+  test("what would stay if nobody had ever heard of those that are only hearsay, and not all of these", () => {
+    const own = [oldest, old, middle].map((at) => snapshot(at));
+    const heard = [newest, "2026-11-21T08:00:00Z", "2026-11-21T10:00:00Z"].map((at) =>
+      snapshot(at, { isHearsay: true }),
+    );
+    const result = plan([...own, ...heard], { keepLast: 2 });
+
+    expect(result.removed.map(({ id }) => id)).toEqual([own[0]?.id, heard[0]?.id]);
+    expect(result.kept[1]).toEqual({ id: own[2]?.id, reasons: ["last good", "last"] });
+  });
+
+  test("a closed one, and one that is a safety snapshot by hearsay", () => {
+    const closed = snapshot(oldest, { isClosed: true });
+    const safety = snapshot(old, { isSafety: true, isHearsay: true });
+    const result = plan([closed, safety, snapshot(middle), snapshot("2026-11-21T10:00:00Z")], { keepLast: 1 });
+
+    expect(result.kept.slice(0, 2).map(({ id }) => id)).toEqual([closed.id, safety.id]);
+    expect(result.removed.map(({ id }) => id)).toEqual([snapshot(middle).id]);
+  });
+
   test.each([{}, { keepLast: 0 }, { keepWithin: "0d", keepDaily: 0 }])("refuses the empty policy %j", (policy) => {
     expect(() => plan([snapshot(NOW)], policy)).toThrow(/keeps nothing/);
   });
@@ -407,6 +427,27 @@ describe("for any snapshots, policy and clock", () => {
         return !left.some((one) => future.has(one.id)) || !isReachedFrom(left, future, id);
       }
     });
+  });
+
+  test("hearsay never makes one go that would stay without it", () => {
+    const servers = fc.constantFrom("a", undefined);
+    fc.assert(
+      fc.property(
+        arbitrarySnapshots,
+        fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }),
+        arbitraryPolicy,
+        servers,
+        (all, isHeard, policy, server) => {
+          const snapshots = all.map((one, index) => ({ ...one, isHearsay: isHeard[index] === true }));
+          const options = { policy, now: NOW, timeZone: "UTC", server };
+          const without = planRetention({ ...options, snapshots: snapshots.filter(({ isHearsay }) => !isHearsay) });
+          const removed = new Set(planRetention({ ...options, snapshots }).removed.map(({ id }) => id));
+
+          expect(without.kept.filter(({ id }) => removed.has(id))).toEqual([]);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 
   test("adding a snapshot never brings one back that would be removed", () => {
