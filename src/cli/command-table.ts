@@ -135,6 +135,7 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--dry-run", description: "say what would go and why, remove nothing" },
       { flags: "--accept-missing", description: "go on although snapshots that were stored are no longer there" },
+      identity,
     ],
     examples: ["rowkeep prune shop --dry-run"],
     load: async () => (await import("./commands/prune.ts")).prune,
@@ -157,6 +158,7 @@ export const commandTable: readonly CommandSpec[] = [
     name: "acknowledge",
     summary: "say that tables which shrank or vanished are as they should be",
     arguments: [job],
+    options: [identity],
     load: async () => (await import("./commands/acknowledge.ts")).acknowledge,
   },
   { name: "sync", summary: "copy snapshots to a destination that misses them" },

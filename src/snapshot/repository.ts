@@ -1,10 +1,11 @@
+import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import type { ReadEnvelope } from "./envelope-text.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
-import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "./manifest-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
@@ -74,6 +75,8 @@ export interface RepositoryOptions {
   readonly cache?: SummaryCache | undefined;
   /** Opens encrypted snapshots; without it they are listed as locked. */
   readonly keys?: KeyRing | undefined;
+  /** Lists locked ones only after comparing the bytes of their manifests with the hash in the envelope, for who removes. */
+  readonly checksLocked?: boolean | undefined;
 }
 
 /** Opens the snapshots below `prefix` (`<job>/<database>`); touches nothing yet. */
@@ -157,8 +160,10 @@ class ObjectRepository implements Repository {
     } catch (error) {
       if (!isDamage(error)) throw error;
       if (isLocked(error)) {
+        const isIntact = !envelope || !this.#options.checksLocked || (await this.#isIntact(folder, envelope, options));
         const known = envelope ? closedOf(envelope, folder) : {};
-        found.locked.push({ id, storedBytes: volumeBytes, error, ...known, ...marks });
+        const isIncomplete = isIntact ? {} : { isIncomplete: true };
+        found.locked.push({ id, storedBytes: volumeBytes, error, ...known, ...isIncomplete, ...marks });
       }
       // Removed between the listing and now.
       else if (error.code !== "not-found") found.damaged.push({ id, error, ...pinned });
@@ -167,6 +172,19 @@ class ObjectRepository implements Repository {
 
   async #readEnvelope(id: string, { signal }: Waiting): Promise<ReadEnvelope | null> {
     return (await readEnvelope({ destination: this.destination, prefix: this.prefix, id, signal })) ?? null;
+  }
+
+  async #isIntact({ id, manifest: listed }: ListedFolder, envelope: ReadEnvelope, { signal }: Waiting) {
+    const { size, sha256 } = envelope.manifest;
+    if (listed?.size !== size) return false;
+    try {
+      const bytes = this.destination.get(listed.key, { size, signal });
+      return hash("sha256", await collectBytes(bytes, MAX_MANIFEST_BYTES, id)) === sha256;
+    } catch (error) {
+      // Removed since it was listed, or not what it was.
+      if (isDamage(error) || codeOf(error) === "not-found") return false;
+      throw error;
+    }
   }
 
   async #summary(id: string, info: ObjectInfo, options: Opening): Promise<SnapshotSummary> {

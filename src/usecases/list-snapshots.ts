@@ -28,6 +28,8 @@ export interface ListedSnapshot {
   readonly pinned: boolean;
   /** Tables that lost more rows than the job calls normal. */
   readonly anomalies?: readonly Anomaly[] | undefined;
+  /** Of a locked one only whether there are some is known. */
+  readonly hasAnomalies?: boolean | undefined;
   /** When somebody said that this is as it should be. */
   readonly acknowledgedAt?: string | undefined;
   /** The snapshot whose restore made this safety snapshot. */
@@ -48,6 +50,9 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
     ...snapshots.flatMap(({ id, incompleteAt }) =>
       incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
     ),
+    ...locked
+      .filter(({ isIncomplete }) => isIncomplete)
+      .map(({ id, destination }) => `${id} at ${destination.name} lacks volumes: rowkeep verify tells more`),
     ...unread.map(({ destination, error }) => `${destination.name} is not in the list: ${error.message}`),
     ...damaged.map(({ id, destination, error }) => `${id} at ${destination.name} is damaged: ${error.message}`),
     ...locked.filter(({ error }) => error.code === "wrong-key").map(({ error }) => error.message),
@@ -76,10 +81,12 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
 function listLocked(locked: PlacedList["locked"], prefix: string): readonly ListedSnapshot[] {
   const [job = "", database = ""] = prefix.split("/");
   const byId = new Map<string, ListedSnapshot & { readonly destinations: string[] }>();
-  for (const { id, storedBytes, error, destination, ...marks } of locked) {
+  const isPinned = new Set(locked.filter(({ pinned }) => pinned).map(({ id }) => id));
+  for (const one of locked) {
+    const { id, storedBytes, error, destination, envelope, isIncomplete: _lacking, ...marks } = one;
     const known = byId.get(id);
     const parsed = parseSnapshotId(id);
-    if (known) known.destinations.push(destination.name);
+    if (known) byId.set(id, { ...marks, ...known, destinations: [...known.destinations, destination.name] });
     else if (parsed) {
       byId.set(id, {
         id,
@@ -92,7 +99,8 @@ function listLocked(locked: PlacedList["locked"], prefix: string): readonly List
         storedBytes,
         destinations: [destination.name],
         ...marks,
-        pinned: false,
+        ...(envelope?.facts?.hasAnomalies ? { hasAnomalies: true } : {}),
+        pinned: isPinned.has(id),
       });
     }
   }

@@ -3,10 +3,12 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import { MAX_CLOCK_SKEW_MS } from "../plan/plan-retention.ts";
+import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import { serverIdOf } from "../snapshot/retention-facts.ts";
 import type { Brake } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
 import type { Report } from "./progress.ts";
-import { hasRetention, pruneDatabase, type PruneResult, serverOf } from "./prune-database.ts";
+import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.ts";
 
 export interface PruneAfterRunOptions {
   readonly job: Job;
@@ -18,6 +20,8 @@ export interface PruneAfterRunOptions {
   readonly now: Date;
   readonly result: BackUpResult;
   readonly brake: Brake;
+  /** What opens encrypted snapshots, where there is something. */
+  readonly keys?: KeyRing | undefined;
   readonly warn: (message: string) => void;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -28,10 +32,17 @@ export interface PruneAfterRunOptions {
  * from doing so is a warning: the snapshot is good all the same. Gives what was removed.
  */
 export async function pruneAfterRun(options: PruneAfterRunOptions): Promise<PruneResult["removed"]> {
-  const { job, prefix, state, result, warn, signal } = options;
+  const { job, prefix, state, result, brake, warn, signal } = options;
   const stored = new Set(result.destinations.filter(({ status }) => status === "stored").map(({ name }) => name));
   for (const name of stored) state.addStored(prefix, name, result.manifest.id);
-  if (!hasRetention(job)) return [];
+  if (result.envelopeSha256 !== undefined) {
+    const { id, tables } = result.manifest;
+    state.addEncrypted(prefix, { id, envelopeSha256: result.envelopeSha256, tables });
+  }
+  if (!hasRetention(job)) {
+    if (brake.problem) warn(`the new snapshot could not be compared with the one before: ${brake.problem}`);
+    return [];
+  }
   const reason = reasonToWait(options);
   if (reason !== undefined) {
     warn(`nothing was pruned: ${reason}`);
@@ -39,7 +50,7 @@ export async function pruneAfterRun(options: PruneAfterRunOptions): Promise<Prun
   }
   try {
     const only = options.destinations.filter(({ name }) => stored.has(name));
-    const server = serverOf(result.manifest.source);
+    const server = serverIdOf(result.manifest);
     const pruned = await pruneDatabase({ ...options, only, server, dryRun: false, acceptMissing: false });
     pruned.warnings.forEach(warn);
     return pruned.removed;

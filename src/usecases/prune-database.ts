@@ -1,6 +1,6 @@
+import { keyIdOf } from "../archive/age-keys.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import type { ServerIdentity } from "../drivers/driver.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import {
@@ -13,15 +13,17 @@ import {
   type RetentionPolicy,
 } from "../plan/plan-retention.ts";
 import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
-import { openRepository } from "../snapshot/repository.ts";
+import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
+import { serverIdOf } from "../snapshot/retention-facts.ts";
 import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import { findBrake } from "./anomaly-brake.ts";
+import { type OwnKnowledge, problemOfClosed, retainableClosed } from "./closed-snapshots.ts";
 import { destinationNameOf } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 
-export interface PruneDatabaseOptions {
+export interface PruneDatabaseOptions extends Pick<RepositoryOptions, "keys"> {
   readonly job: Job;
   /** Folder of the database's snapshots at every destination. */
   readonly prefix: string;
@@ -31,7 +33,7 @@ export interface PruneDatabaseOptions {
   readonly only?: readonly Destination[] | undefined;
   readonly state: StateStore;
   readonly now: Date;
-  /** The server whose snapshots the retention is for (see `serverOf`); left out: that of the newest snapshot. */
+  /** The server whose snapshots the retention is for (see `serverIdOf`); left out: that of the newest snapshot. */
   readonly server?: string | undefined;
   /** Says what would go; removes nothing. */
   readonly dryRun: boolean;
@@ -59,11 +61,6 @@ export function hasRetention(job: Job): boolean {
   return job.naming === "overwrite" || [job, ...job.destinations].some(({ retention }) => retention !== undefined);
 }
 
-/** Names the server of a snapshot: snapshots of another one are not for this job to remove. */
-export function serverOf({ engine, systemIdentifier, host, port }: ServerIdentity): string {
-  return `${engine}:${systemIdentifier ?? `${host}:${port}`}`;
-}
-
 /**
  * Applies the retention of a job to the snapshots of one database, at each destination for itself. A snapshot goes with
  * its manifest first; what cannot be removed is a warning and keeps nothing else from going.
@@ -71,7 +68,7 @@ export function serverOf({ engine, systemIdentifier, host, port }: ServerIdentit
  * when that holds everywhere. Fails with kind `destination` when no destination can be listed.
  */
 export async function pruneDatabase(options: PruneDatabaseOptions): Promise<PruneResult> {
-  const list = await listEverywhere(options);
+  const list = await listEverywhere({ ...options, checksLocked: true });
   const places = options.only ?? options.destinations;
   const unread = list.unread.filter(({ destination }) => places.includes(destination));
   const warnings = [
@@ -84,10 +81,18 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     for (const { name } of incompleteAt)
       warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
   }
-  const brake = findBrake(options.job.name, list.snapshots);
+  const own: OwnKnowledge = {
+    envelopes: options.state.envelopesOf(options.prefix),
+    keyIds: options.job.encryption?.recipients?.map(keyIdOf),
+  };
+  for (const one of list.locked) {
+    const problem = problemOfClosed(one, own);
+    if (problem) warnings.push(`${one.id} at ${one.destination.name} stays and counts for nothing: ${problem}`);
+  }
+  const brake = findBrake(options.job.name, list);
   if (brake && !options.dryRun) throw brake;
   if (brake) warnings.push(brake.message);
-  const server = options.server ?? newestServer(options, list.snapshots);
+  const server = options.server ?? newestServer(options, list, own);
   const result = {
     kept: [] as PruneResult["kept"][number][],
     removed: [] as PruneResult["removed"][number][],
@@ -97,7 +102,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   const refusals: OperationalError[] = [];
   for (const destination of readable) {
     try {
-      const snapshots = snapshotsAt(destination, options, list);
+      const snapshots = snapshotsAt(destination, options, list, own);
       const plan = planAt(destination, snapshots, { ...options, server });
       await applyPlan(plan, { destination, snapshots }, options, result);
     } catch (error) {
@@ -110,20 +115,30 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   return result;
 }
 
-function newestServer({ job, now }: PruneDatabaseOptions, snapshots: readonly SnapshotSummary[]): string | undefined {
+/** Gives the server of the newest snapshot; one that is only hearsay has a say when there is no other. */
+function newestServer(
+  { job, prefix, now }: PruneDatabaseOptions,
+  { snapshots, locked }: PlacedList,
+  own: OwnKnowledge,
+): string | undefined {
   const latest = now.getTime() + MAX_CLOCK_SKEW_MS;
-  const newest = snapshots.findLast(
-    (one) => one.safetyOf === undefined && one.job === job.name && Date.parse(one.createdAt) <= latest,
-  );
-  return newest && serverOf(newest.source);
+  const known = [
+    ...snapshots.map((summary) => retainableOf(summary, job.name, prefix)),
+    ...retainableClosed(locked, [], own).filter(({ isClosed }) => !isClosed),
+  ]
+    .filter((one) => !one.isSafety && isOwn(one) && Date.parse(one.createdAt) <= latest)
+    .sort((left, right) => Date.parse(right.createdAt) - Date.parse(left.createdAt));
+  return (known.find(({ isHearsay }) => !isHearsay) ?? known[0])?.server;
 }
 
 /** Gives what one destination has. Fails with `unknown-references` when it is not known what a damaged one needs. */
 function snapshotsAt(
   destination: Destination,
   { job, prefix }: PruneDatabaseOptions,
-  { snapshots, damaged }: PlacedList,
+  list: PlacedList,
+  own: OwnKnowledge,
 ): readonly RetainableSnapshot[] {
+  const { snapshots, damaged, locked } = list;
   const good = snapshots
     .filter(({ destinations }) => destinations.includes(destination))
     .map((summary) => ({
@@ -132,24 +147,36 @@ function snapshotsAt(
     }));
   const spoiled = damaged
     .filter((one) => one.destination === destination)
-    .map(({ id, error, pinned }): RetainableSnapshot => {
+    .map(({ id, error }): RetainableSnapshot => {
       const elsewhere = snapshots.find((one) => one.id === id);
       // A full snapshot of this version of the format refers to nothing; of any other nobody knows.
       if (!elsewhere && (parseSnapshotId(id)?.kind !== "full" || error.code === "future-version")) {
         throw unknownReferences(id, destination.name, error);
       }
-      return { ...hypotheticalOf(id, ""), isDamaged: true, pinned, references: elsewhere?.references ?? [] };
+      return { ...hypotheticalOf(id, ""), isDamaged: true, references: elsewhere?.references ?? [] };
     });
-  return [...good, ...spoiled];
+  const closed = retainableClosed(
+    locked.filter((one) => one.destination === destination),
+    good,
+    own,
+  );
+  const pinned = new Set([...snapshots, ...damaged, ...locked].filter((one) => one.pinned).map(({ id }) => id));
+  return [...good, ...spoiled, ...closed].map((one) => ({ ...one, pinned: pinned.has(one.id) }));
 }
 
 function retainableOf(summary: SnapshotSummary, job: string, prefix: string): RetainableSnapshot {
   const { id, createdAt, pinned, verifiedAt, drilledAt, undoneAt, references = [] } = summary;
   // Snapshots of another job that somebody copied here are nobody's to remove.
-  const isOwn = summary.job === job && snapshotPrefix(summary.job, summary.database) === prefix;
-  const server = isOwn ? serverOf(summary.source) : `job ${summary.job}`;
-  const isSafety = isOwn && summary.safetyOf !== undefined;
+  const isOurs = summary.job === job && snapshotPrefix(summary.job, summary.database) === prefix;
+  const server = isOurs ? serverIdOf(summary) : `${FOREIGN}${summary.job}`;
+  const isSafety = isOurs && summary.safetyOf !== undefined;
   return { id, createdAt, server, pinned, verifiedAt, drilledAt, undoneAt, isSafety, references };
+}
+
+const FOREIGN = "job ";
+
+function isOwn({ server }: RetainableSnapshot): boolean {
+  return !server.startsWith(FOREIGN);
 }
 
 /** A snapshot of which only the id is known. */

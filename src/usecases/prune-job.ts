@@ -1,5 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import { assertAvailable } from "../job/availability.ts";
+import { keyRingIfAny } from "../job/encryption.ts";
 import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
@@ -17,6 +18,8 @@ export interface PruneJobOptions {
   readonly now: () => Date;
   readonly dryRun: boolean;
   readonly acceptMissing: boolean;
+  /** A file with secret keys. */
+  readonly identity?: string | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -24,7 +27,7 @@ export interface PruneJobOptions {
 /**
  * Applies the retention of a job to all its databases at all its destinations. A destination that does not answer, and a
  * removal that fails, are warnings; the others go on.
- * Fails with kind `locked`; kind `job`, `no-retention`; kind `refused` (see prune-database.ts); kind `destination` when
+ * A key of the job that is not on this machine is a warning too. Fails with kind `locked`; kind `job`, `no-retention`; kind `refused` (see prune-database.ts); kind `destination` when
  * none can be read.
  */
 export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
@@ -38,6 +41,7 @@ export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
   };
   using state = await openStateStore(home, warn);
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
+  const keys = await keyRingIfAny(job, surroundings, options.identity);
   await using places = await openDestinations(job, surroundings);
   const { destinations, failed } = places;
   if (destinations.length === 0 && failed[0]) throw failed[0].error;
@@ -48,7 +52,7 @@ export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
   const kept: PruneResult["kept"][number][] = [];
   const removed: PruneResult["removed"][number][] = [];
   for (const prefix of prefixes) {
-    const result = await pruneDatabase({ ...options, prefix, destinations, state, now: now() });
+    const result = await pruneDatabase({ ...options, keys, prefix, destinations, state, now: now() });
     kept.push(...result.kept);
     removed.push(...result.removed);
     warnings.push(...result.warnings);

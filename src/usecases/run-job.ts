@@ -157,7 +157,7 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       const startedAt = now();
       const prefix = snapshotPrefix(job.name, database);
       const { destinations } = places;
-      const brake = await readBrake({ job, prefix, destinations, keys, signal });
+      const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
       const result = await backUpOne(options, { connection: { ...connection, database }, lock, brake }, places);
       const fates = [
         ...result.destinations,
@@ -166,7 +166,20 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
       await removeGarbage({ destinations, prefix, now: now(), warn, signal });
-      const prune = { job, prefix, destinations, state, startedAt, now: now(), result, brake, warn, signal, report };
+      const prune = {
+        job,
+        prefix,
+        destinations,
+        state,
+        startedAt,
+        now: now(),
+        result,
+        brake,
+        keys,
+        warn,
+        signal,
+        report,
+      };
       removed.push(...(await pruneAfterRun(prune)));
     } catch (error) {
       if (!(error instanceof OperationalError) || databases.length === 1) throw error;

@@ -2,20 +2,24 @@ import { type AcknowledgedSnapshot, acknowledgeAnomalies, describeAnomaly } from
 import type { CommandAction } from "../command.ts";
 import { readJobFor } from "../job-context.ts";
 import { openJob } from "../open-job.ts";
+import { readText } from "../option-values.ts";
 import { plain } from "../text-table.ts";
 
 /** Says that what shrank or vanished is as it should be: prune goes on. */
-export const acknowledge: CommandAction = async (context, { args }) => {
+export const acknowledge: CommandAction = async (context, { args, options }) => {
   const job = await readJobFor(context, String(args[0]));
-  await using opened = await openJob(context, { job: String(args[0]) });
-  const { destinations } = opened;
+  await using opened = await openJob(context, {
+    job: String(args[0]),
+    identity: readText(options.identity),
+  });
+  const { destinations, keys } = opened;
   const { signal } = context;
   const warnings: string[] = [];
   const acknowledged: AcknowledgedSnapshot[] = [];
   for (const { prefix } of opened.databases) {
     const warn = (message: string) => warnings.push(message);
-    const options = { job, prefix, destinations, now: context.now(), warn, signal };
-    acknowledged.push(...(await acknowledgeAnomalies(options)));
+    const braking = { job, prefix, destinations, keys, now: context.now(), warn, signal };
+    acknowledged.push(...(await acknowledgeAnomalies(braking)));
   }
   for (const warning of warnings) context.output.warn(warning);
   context.output.result({ acknowledged, warnings }, () => {

@@ -13,10 +13,10 @@ export const unpin: CommandAction = (context, invocation) => setPinned(false, co
 async function setPinned(pinned: boolean, ...[context, { args, options }]: Parameters<CommandAction>): Promise<number> {
   await using job = await openJob(context, { job: String(args[0]) });
   const { prefix } = onlyDatabase(job, readText(options.database));
-  const { destinations } = job;
+  const { destinations, keys } = job;
   const { signal } = context;
   const name = String(args[1]);
-  const result = await pinSnapshot({ destinations, prefix, name, pinned, now: context.now(), signal });
+  const result = await pinSnapshot({ destinations, prefix, keys, name, pinned, now: context.now(), signal });
   for (const warning of result.warnings) context.output.warn(warning);
   context.output.result({ ...result, pinned }, () => {
     const where = result.destinations.map(plain).join(", ");

@@ -1,6 +1,8 @@
+import { resolve } from "node:path";
 import { pruneJob } from "../../usecases/prune-job.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
+import { readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRetention } from "../render/retention.ts";
 
@@ -8,6 +10,7 @@ import { printRetention } from "../render/retention.ts";
 export const prune: CommandAction = async (context, { args, options }) => {
   const job = await readJobFor(context, String(args[0]));
   const { env, now, signal } = context;
+  const identity = readText(options.identity);
   const dryRun = options.dryRun === true;
   const result = await (async () => {
     using progress = await openProgress(context);
@@ -18,6 +21,7 @@ export const prune: CommandAction = async (context, { args, options }) => {
       now,
       dryRun,
       acceptMissing: options.acceptMissing === true,
+      identity: identity === undefined ? undefined : resolve(context.cwd, identity),
       signal,
       report: progress.report,
     });

@@ -19,6 +19,8 @@ export interface ListedSnapshot {
   readonly drilledAt?: string | undefined;
   readonly pinned: boolean;
   readonly anomalies?: readonly unknown[] | undefined;
+  /** Of a locked one. */
+  readonly hasAnomalies?: boolean | undefined;
   readonly acknowledgedAt?: string | undefined;
 }
 
@@ -130,7 +132,7 @@ function proofOf(snapshot: ListedSnapshot): string {
     snapshot.drilledAt ? `drilled ${formatTime(snapshot.drilledAt)}` : undefined,
     snapshot.verifiedAt ? formatTime(snapshot.verifiedAt) : undefined,
     snapshot.pinned ? "pinned" : undefined,
-    snapshot.anomalies?.length && !snapshot.acknowledgedAt ? "tables lost rows" : undefined,
+    (snapshot.anomalies?.length || snapshot.hasAnomalies) && !snapshot.acknowledgedAt ? "tables lost rows" : undefined,
   ];
   return proofs.filter((proof) => proof !== undefined).join(", ") || "-";
 }
