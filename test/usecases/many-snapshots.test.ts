@@ -10,9 +10,9 @@ import { renderSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
 
-/** One an hour for a year. */
-const COUNT = 8760;
-const HOUR = 3_600_000;
+/** One every four hours for a year: enough of them to fill the small heap below several times, were they all kept. */
+const COUNT = 2190;
+const STEP_MS = 4 * 3_600_000;
 const NEWEST = Date.parse("2026-11-21T02:00:00Z");
 
 const cliEntry = fileURLToPath(new URL("../support/rowkeep-process.ts", import.meta.url));
@@ -23,7 +23,7 @@ beforeAll(async () => {
   folder = await createFolder();
   const sample = await writeSample({ destinations: [folder.destination], spoolFolder: folder.spool });
   for (let index = 1; index < COUNT; index++) {
-    const at = new Date(NEWEST - index * HOUR);
+    const at = new Date(NEWEST - index * STEP_MS);
     const id = renderSnapshotId(at, "full");
     const path = join(folder.path, "store", "shop", "shop", id);
     mkdirSync(path);
@@ -45,8 +45,8 @@ async function list() {
   return await listSnapshots({ destinations, prefix: PREFIX, cache, signal: never, report: () => undefined });
 }
 
-describe("a year of hourly snapshots", () => {
-  test("is listed within two seconds of work once it has been listed before", async () => {
+describe("a year of snapshots", () => {
+  test("is listed in less than half a second of work once it has been listed before", async () => {
     const first = await list();
 
     const before = process.cpuUsage();
@@ -57,13 +57,13 @@ describe("a year of hourly snapshots", () => {
     expect(second.snapshots).toHaveLength(COUNT);
     expect(second.snapshots.at(-1)?.createdAt).toBe(new Date(NEWEST).toISOString());
     // Time of the processor: other work on the machine makes nobody's list slower than it is.
-    expect((user + system) / 1000).toBeLessThan(2000);
+    expect((user + system) / 1000).toBeLessThan(500);
   });
 
   test("is pruned in a small heap", () => {
     const prune = spawnSync(
       process.execPath,
-      ["--max-old-space-size=96", cliEntry, "prune", join(folder.path, "shop.yaml"), "--dry-run", "--json"],
+      ["--max-old-space-size=64", cliEntry, "prune", join(folder.path, "shop.yaml"), "--dry-run", "--json"],
       {
         env: { ...process.env, ROWKEEP_HOME: join(folder.path, "home") },
         encoding: "utf8",
