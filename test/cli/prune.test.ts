@@ -1,8 +1,10 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { mkdtemp, mkdir, readdir, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import { findHome } from "../../src/job/home.ts";
 import { takeJobLock } from "../../src/job/job-lock.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
@@ -241,7 +243,7 @@ describe("rowkeep prune", () => {
   test("killed behind the manifest leaves only unlisted volumes, which a later prune removes", async () => {
     await storeThree("{ keepLast: 2 }");
     const path = join(store(), first);
-    for (let number = 2; number < 1500; number++) {
+    for (let number = 2; number < 600; number++) {
       writeFileSync(join(path, `volume-${String(number).padStart(4, "0")}.tar`), "x");
     }
 
@@ -356,5 +358,40 @@ describe("the anomaly brake", () => {
 
     expect(run.exitCode).toBe(3);
     expect(run.last()["warnings"]).toEqual(["public.other shrank from 1000 rows to 100"]);
+  });
+});
+
+describe("a machine that has only the public key", () => {
+  test("replaces its one snapshot, sees rows that were lost, and writes no name of a table to the destination", async () => {
+    await using database = await oneTable(1000);
+    await database.query("alter table t rename to canary_table");
+    const { identity, recipient } = await generateKeyPair();
+    await writeFile(join(folder, "mine.key"), identity);
+    await writeJob(database, `naming: overwrite\nencryption: { recipients: [${recipient}] }`);
+
+    const [first] = await makeSnapshots(1);
+    const [second, ...more] = await makeSnapshots(1);
+    await database.query("delete from canary_table where i > 400");
+    const shrunk = await cli("run", file, "--json");
+    const human = await cli("list", file);
+    const braked = await cli("prune", file, "--json");
+    await cli("acknowledge", file);
+    const after = await cli("prune", file, "--json");
+    const opened = await cli("list", file, "--identity", "mine.key", "--json");
+
+    expect(more).toEqual([]);
+    expect(second).not.toBe(first);
+    expect([shrunk.exitCode, braked.exitCode, after.exitCode]).toEqual([3, 9, 0]);
+    expect(shrunk.last()["warnings"]).toContain("public.canary_table shrank from 1000 rows to 400");
+    expect(human.stdout).toContain("tables lost rows");
+    expect(braked.last()).toMatchObject({ code: "brake" });
+    expect(idsOf(after.last()["removed"])).toEqual([second]);
+    expect(opened.last()["snapshots"]).toMatchObject([{ rows: 400, anomalies: [{ name: "canary_table" }] }]);
+    const leaks = (path: string) =>
+      spawnSync("grep", ["-rlaF", "canary_table", join(folder, path)], { encoding: "utf8" });
+    expect(leaks("backups").stdout).toBe("");
+    // This machine reads the database anyway, and must know what to compare the next snapshot with.
+    expect(leaks("home").stdout).toContain("state.sqlite");
+    expect(leaks("home").stdout).not.toContain("summaries.sqlite");
   });
 });
