@@ -4,7 +4,6 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import {
-  MAX_CLOCK_SKEW_MS,
   planRetention,
   referrersFirst,
   type RetainableSnapshot,
@@ -12,16 +11,13 @@ import {
   type RetentionPlan,
   type RetentionPolicy,
 } from "../plan/plan-retention.ts";
-import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import { listEverywhere } from "../snapshot/locate-snapshot.ts";
 import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
-import { serverIdOf } from "../snapshot/retention-facts.ts";
-import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
-import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
-import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import { findBrake } from "./anomaly-brake.ts";
-import { type OwnKnowledge, problemOfClosed, retainableClosed } from "./closed-snapshots.ts";
+import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
 import { destinationNameOf } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import { hypotheticalOf, newestServer, snapshotsAt } from "./retainable-snapshots.ts";
 
 export interface PruneDatabaseOptions extends Pick<RepositoryOptions, "keys"> {
   readonly job: Job;
@@ -92,7 +88,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   const brake = findBrake(options.job.name, list);
   if (brake && !options.dryRun) throw brake;
   if (brake) warnings.push(brake.message);
-  const server = options.server ?? newestServer(options, list, own);
+  const server = options.server ?? newestServer({ ...options, own }, list);
   const result = {
     kept: [] as PruneResult["kept"][number][],
     removed: [] as PruneResult["removed"][number][],
@@ -102,7 +98,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   const refusals: OperationalError[] = [];
   for (const destination of readable) {
     try {
-      const snapshots = snapshotsAt(destination, options, list, own);
+      const snapshots = snapshotsAt(destination, { ...options, own }, list);
       const plan = planAt(destination, snapshots, { ...options, server });
       await applyPlan(plan, { destination, snapshots }, options, result);
     } catch (error) {
@@ -113,75 +109,6 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   }
   if (refusals[0] && refusals.length === readable.length) throw refusals[0];
   return result;
-}
-
-/** Gives the server of the newest snapshot; one that is only hearsay has a say when there is no other. */
-function newestServer(
-  { job, prefix, now }: PruneDatabaseOptions,
-  { snapshots, locked }: PlacedList,
-  own: OwnKnowledge,
-): string | undefined {
-  const latest = now.getTime() + MAX_CLOCK_SKEW_MS;
-  const known = [
-    ...snapshots.map((summary) => retainableOf(summary, job.name, prefix)),
-    ...retainableClosed(locked, [], own).filter(({ isClosed }) => !isClosed),
-  ]
-    .filter((one) => !one.isSafety && isOwn(one) && Date.parse(one.createdAt) <= latest)
-    .sort((left, right) => Date.parse(right.createdAt) - Date.parse(left.createdAt));
-  return (known.find(({ isHearsay }) => !isHearsay) ?? known[0])?.server;
-}
-
-/** Gives what one destination has. Fails with `unknown-references` when it is not known what a damaged one needs. */
-function snapshotsAt(
-  destination: Destination,
-  { job, prefix }: PruneDatabaseOptions,
-  list: PlacedList,
-  own: OwnKnowledge,
-): readonly RetainableSnapshot[] {
-  const { snapshots, damaged, locked } = list;
-  const good = snapshots
-    .filter(({ destinations }) => destinations.includes(destination))
-    .map((summary) => ({
-      ...retainableOf(summary, job.name, prefix),
-      isDamaged: summary.incompleteAt.includes(destination),
-    }));
-  const spoiled = damaged
-    .filter((one) => one.destination === destination)
-    .map(({ id, error }): RetainableSnapshot => {
-      const elsewhere = snapshots.find((one) => one.id === id);
-      // A full snapshot of this version of the format refers to nothing; of any other nobody knows.
-      if (!elsewhere && (parseSnapshotId(id)?.kind !== "full" || error.code === "future-version")) {
-        throw unknownReferences(id, destination.name, error);
-      }
-      return { ...hypotheticalOf(id, ""), isDamaged: true, references: elsewhere?.references ?? [] };
-    });
-  const closed = retainableClosed(
-    locked.filter((one) => one.destination === destination),
-    good,
-    own,
-  );
-  const pinned = new Set([...snapshots, ...damaged, ...locked].filter((one) => one.pinned).map(({ id }) => id));
-  return [...good, ...spoiled, ...closed].map((one) => ({ ...one, pinned: pinned.has(one.id) }));
-}
-
-function retainableOf(summary: SnapshotSummary, job: string, prefix: string): RetainableSnapshot {
-  const { id, createdAt, pinned, verifiedAt, drilledAt, undoneAt, references = [] } = summary;
-  // Snapshots of another job that somebody copied here are nobody's to remove.
-  const isOurs = summary.job === job && snapshotPrefix(summary.job, summary.database) === prefix;
-  const server = isOurs ? serverIdOf(summary) : `${FOREIGN}${summary.job}`;
-  const isSafety = isOurs && summary.safetyOf !== undefined;
-  return { id, createdAt, server, pinned, verifiedAt, drilledAt, undoneAt, isSafety, references };
-}
-
-const FOREIGN = "job ";
-
-function isOwn({ server }: RetainableSnapshot): boolean {
-  return !server.startsWith(FOREIGN);
-}
-
-/** A snapshot of which only the id is known. */
-function hypotheticalOf(id: string, server: string): RetainableSnapshot {
-  return { id, createdAt: (parseSnapshotId(id)?.takenAt ?? new Date(0)).toISOString(), server, references: [] };
 }
 
 type PlanOptions = Pick<
@@ -300,14 +227,5 @@ function suspiciousListing(destination: string, id: string, count: number): Oper
     kind: "refused",
     code: "suspicious-listing",
     hint: "Look what became of it; if you removed it yourself, give rowkeep prune --accept-missing once.",
-  });
-}
-
-function unknownReferences(id: string, destination: string, cause: OperationalError): OperationalError {
-  return new OperationalError(`cannot prune ${destination}: ${id} cannot be read, so what it needs is not known`, {
-    kind: "refused",
-    code: "unknown-references",
-    hint: "Upgrade rowkeep if a newer one wrote it; otherwise repair it or remove its folder.",
-    cause,
   });
 }

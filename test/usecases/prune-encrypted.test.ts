@@ -144,6 +144,19 @@ describe("a prune of encrypted snapshots", () => {
     expect(idsOf(result.kept)).toEqual([SECOND, THIRD]);
   });
 
+  test("lets no plain one, which anybody could have put there, push out an encrypted one", async () => {
+    await store(FIRST);
+    await store(SECOND);
+    const createdAt = "2026-11-03T02:00:00.000Z";
+    await writeSample({ destinations: [near], spoolFolder: folder.spool, id: THIRD, manifest: { createdAt } });
+
+    for (const given of [undefined, keys]) {
+      const result = await prune({ keys: given, dryRun: true });
+      expect(idsOf(result.removed)).toEqual([FIRST]);
+      expect(result.kept).toMatchObject([{ id: SECOND, reasons: ["last good", "last"] }, { id: THIRD }]);
+    }
+  });
+
   test("keeps what another key opens, with and without a key at hand, and says so", async () => {
     await store(FIRST, { recipient: stranger.recipient, own: false });
     await store(SECOND);
