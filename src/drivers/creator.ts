@@ -45,14 +45,19 @@ export interface Creator extends AsyncDisposable {
   begin(snapshot: string, definitions: readonly Definition[]): Promise<readonly string[]>;
   /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
   load(rows: CreateRows): Promise<number>;
-  /** Executes statements on a connection of its own; may run concurrently. */
-  execute(sql: string): Promise<void>;
+  /**
+   * Executes statements on a connection of its own; may run concurrently. `idle` further connections have nothing to do
+   * meanwhile: the server may use as many more processes for an index.
+   */
+  execute(sql: string, idle?: number): Promise<void>;
+  /** Takes the statistics of a table that is complete; may run concurrently. */
+  analyse(table: TableName): Promise<void>;
   /** Executes a definition that a restore can do without; gives the sentence that says why it is not there. */
   tryDefinition(definition: Definition): Promise<string | undefined>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
-  /** Sets sequences, analyses, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
+  /** Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
   finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
   /** Drops everything that this restore made. */
   abandon(): Promise<void>;

@@ -4,6 +4,8 @@
  * `\N` for NULL, newline after every row; https://www.postgresql.org/docs/current/sql-copy.html), whatever the engine.
  */
 
+import type { Fingerprints } from "./fingerprints.ts";
+
 export type Engine = "postgres";
 
 /** How much of "one instant" was really obtained. */
@@ -152,6 +154,8 @@ export interface Source extends AsyncDisposable {
    * a large object without content gives one row with an empty value.
    */
   largeObjects(options: RowOptions): AsyncIterable<RowBatch>;
+  /** What tells the rows of one table from those of another, computed where they are. */
+  readonly fingerprints: Fingerprints;
   /** Reads the sequences. Call it after the last row was read. */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
 }

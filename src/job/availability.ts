@@ -14,7 +14,9 @@ const LIMITS: readonly Limit[] = [
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
   { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
-  { what: "dr", isUsed: (job) => job.dr !== undefined },
+  { what: "dr.active", isUsed: (job) => job.dr?.active !== undefined && job.dr.active !== false },
+  { what: "dr.autoRestore", isUsed: (job) => job.dr?.autoRestore === true },
+  { what: "dr.alwaysBackupPrimary", isUsed: (job) => job.dr?.alwaysBackupPrimary === true },
   { what: "notify", isUsed: (job) => job.notify !== undefined },
 ];
 

@@ -114,12 +114,15 @@ describe("a job file", () => {
 
   test("may say everything that later versions will do, and run refuses that by name", () => {
     const job = checkJob([
-      { path: "/h/a.yaml", text: `${good}retention: { keepLast: 7 }\nencryption: { passphrase: x }\ndr: { url: y }\n` },
+      {
+        path: "/h/a.yaml",
+        text: `${good}retention: { keepLast: 7 }\nencryption: { passphrase: x }\ndr: { url: y, autoRestore: true }\n`,
+      },
     ]);
 
     const missing = unavailableIn({ ...job, name: "a", path: "/h/a.yaml", folder: "/h" });
 
-    expect(missing).toEqual(expect.arrayContaining(["dr"]));
+    expect(missing).toEqual(expect.arrayContaining(["dr.autoRestore"]));
   });
 });
 

@@ -16,6 +16,8 @@ const SHORT_ROW_BYTES = 160;
 
 export interface CopyOutOptions {
   readonly batchBytes: number;
+  /** Buffers of earlier queries of the connection: taken from here, and given back at the end. */
+  readonly spare: Buffer[];
   /** COPY text sends one message a row, so rows are counted by messages; COPY binary does not promise that. */
   readonly countMessages: boolean;
   readonly stallTimeoutMs: number;
@@ -41,7 +43,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #socket: Socket | undefined;
   #parse: ((chunk: Buffer) => void) | undefined;
 
-  readonly #free: Buffer[] = [];
+  readonly #free: Buffer[];
   #allocated = 0;
   #fill: Buffer | undefined;
   #filled = 0;
@@ -51,7 +53,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #rowBytesLeft = 0;
   /** Start (a copy) of a message that is not complete: a header, or a message for the client's parser. */
   #carry: Buffer | undefined;
-  /** A copy of the bytes that arrived when both buffers were full. */
+  /** What arrived when both buffers were full, where it lies: nothing more is read until it was taken. */
   #waiting: Buffer | undefined;
 
   readonly #ready: { buffer: Buffer; bytes: number; rows: number }[] = [];
@@ -64,6 +66,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   constructor(text: string, options: CopyOutOptions) {
     this.#text = text;
     this.#options = options;
+    this.#free = options.spare.splice(0).filter((buffer) => buffer.length === options.batchBytes);
+    this.#allocated = this.#free.length;
   }
 
   /** Whether the server is done with it, well or badly. */
@@ -88,20 +92,28 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     connection.query(this.#text);
   }
 
-  readonly #onData = (chunk: Buffer): void => {
+  /** Gives false when the rest of the bytes waits for a free buffer. */
+  readonly #onData = (chunk: Buffer): boolean => {
     this.#lastProgressAt = performance.now();
-    let bytes = chunk;
     if (this.#waiting) {
-      // Data may still arrive after pause(): it queues behind what waits already.
+      // A TLS socket may still deliver after pause(): that queues behind what waits already.
       this.#waiting = Buffer.concat([this.#waiting, chunk]);
-      return;
+      return false;
     }
-    if (this.#carry) {
-      bytes = Buffer.concat([this.#carry, chunk]);
-      this.#carry = undefined;
-    }
-    this.#consume(bytes);
+    this.#consume(this.#carry ? this.#join(this.#carry, chunk) : chunk);
+    return this.#waiting === undefined;
   };
+
+  /** Gives the bytes that follow what was carried over; a row whose header was cut costs no copy of the whole chunk. */
+  #join(carry: Buffer, chunk: Buffer): Buffer {
+    this.#carry = undefined;
+    const missing = HEADER_BYTES - carry.length;
+    if (carry[0] !== COPY_DATA || missing > chunk.length) return Buffer.concat([carry, chunk]);
+    const length = Buffer.concat([carry, chunk.subarray(0, missing)]).readUInt32BE(1) - 4;
+    if (!this.#room(length)) return Buffer.concat([carry, chunk]);
+    this.#beginRow(length);
+    return chunk.subarray(missing);
+  }
 
   /** Splits bytes into messages; keeps what is incomplete for the next call. */
   #consume(bytes: Buffer): void {
@@ -121,8 +133,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
           return;
         }
         at += HEADER_BYTES;
-        this.#rowBytesLeft = length;
-        if (length === 0) this.#endRow();
+        this.#beginRow(length);
         continue;
       }
       const end = at + HEADER_BYTES + length;
@@ -197,6 +208,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     return at + count;
   }
 
+  #beginRow(length: number): void {
+    this.#rowBytesLeft = length;
+    if (length === 0) this.#endRow();
+  }
+
   #endRow(): void {
     if (!this.#options.countMessages) return;
     this.#rows += 1;
@@ -219,8 +235,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   }
 
   #wait(rest: Buffer): void {
-    this.#waiting = Buffer.from(rest);
-    this.#socket?.pause();
+    this.#waiting = rest;
+    if (!(this.#socket instanceof CopySocket)) this.#socket?.pause();
   }
 
   /** Ends the take-over: the client's parser gets ReadyForQuery and all that follows. */
@@ -296,6 +312,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     } finally {
       // Left early: a COPY cannot be stopped in an orderly way without reading all of it.
       if (!this.#done) this.#options.destroy();
+      else this.#options.spare.push(...this.#free.splice(0));
       clearInterval(this.#watchdog);
     }
   }

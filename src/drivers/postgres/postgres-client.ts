@@ -89,6 +89,7 @@ class Client implements PostgresClient {
   readonly #notices: string[] = [];
   #running = 0;
   #copy: CopyOutQuery | undefined;
+  readonly #spareBuffers: Buffer[] = [];
   /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
   #broken: unknown;
 
@@ -148,6 +149,7 @@ class Client implements PostgresClient {
   copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery {
     const query = new CopyOutQuery(sql, {
       ...options,
+      spare: this.#spareBuffers,
       stallTimeoutMs: this.#options.stallTimeoutMs,
       translate: (error) => this.#translate(error),
       destroy: () => this.destroy(),

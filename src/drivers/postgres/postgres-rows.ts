@@ -31,16 +31,25 @@ export function copyStatement(table: SourceTable, segment: Segment, format: RowF
   const name = quoteName(table.schema, table.name);
   const columns = storedColumns(table).map(quoteIdentifier).join(", ");
   const target = format === "binary" ? "to stdout (format binary)" : "to stdout";
+  const conditions = conditionsOf(table, segment);
+  if (conditions.length > 0)
+    return `copy (select ${columns} from only ${name} where ${conditions.join(" and ")}) ${target}`;
+  // An empty column list is a syntax error; without one COPY leaves generated columns out by itself.
+  return columns === "" ? `copy ${name} ${target}` : `copy ${name} (${columns}) ${target}`;
+}
+
+/** The conditions that choose the rows of one segment, and those that belong to the backup at all. */
+export function conditionsOf(
+  table: Pick<SourceTable, "condition">,
+  segment: Pick<Segment, "pages">,
+): readonly string[] {
   const conditions: string[] = [];
   if (segment.pages) {
     conditions.push(`ctid >= '(${segment.pages.lo},0)'::pg_catalog.tid`);
     if (segment.pages.hi !== undefined) conditions.push(`ctid < '(${segment.pages.hi},0)'::pg_catalog.tid`);
   }
   if (table.condition) conditions.push(`(${table.condition})`);
-  if (conditions.length > 0)
-    return `copy (select ${columns} from only ${name} where ${conditions.join(" and ")}) ${target}`;
-  // An empty column list is a syntax error; without one COPY leaves generated columns out by itself.
-  return columns === "" ? `copy ${name} ${target}` : `copy ${name} (${columns}) ${target}`;
+  return conditions;
 }
 
 /** How many bytes of a large object make one row. */

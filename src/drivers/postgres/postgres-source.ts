@@ -11,9 +11,11 @@ import type {
   Source,
   SourceTable,
 } from "../driver.ts";
+import type { Fingerprints } from "../fingerprints.ts";
 import { readDefinitions } from "./definitions/read-definitions.ts";
 import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { databaseError } from "./postgres-errors.ts";
+import { type Borrow, PostgresFingerprints } from "./postgres-fingerprints.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
@@ -155,6 +157,33 @@ class PostgresSource implements Source {
   largeObjects(options: RowOptions): AsyncIterable<RowBatch> {
     return this.#copy(options, async () => LARGE_OBJECTS_COPY);
   }
+
+  get fingerprints(): Fingerprints {
+    return new PostgresFingerprints(this.#borrow, this.identity.encoding);
+  }
+
+  /** Lends a connection for work that is no stream of rows. */
+  readonly #borrow: Borrow = async (table, work, signal) => {
+    signal.throwIfAborted();
+    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    const onAbort = () => worker.destroy();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      if (table) {
+        await worker.query(`lock table only ${quoteName(table.schema, table.name)} in access share mode nowait`);
+      }
+      const result = await work(worker);
+      this.#idle.push(worker);
+      return result;
+    } catch (error) {
+      this.#all.delete(worker);
+      worker.destroy();
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  };
 
   async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
     options.signal.throwIfAborted();

@@ -1,0 +1,190 @@
+import { isAbort, OperationalError } from "../../base/errors.ts";
+import type { Connection } from "../../drivers/driver.ts";
+import { connectionOf } from "../../job/connection.ts";
+import { type Job, jobNameOfPath, listJobFiles } from "../../job/read-job.ts";
+import { chooseTable } from "../../plan/table-patterns.ts";
+import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { type CompareSide, openLiveSide, openSnapshotSide } from "../../usecases/compare-sides.ts";
+import { type CompareResult, compareSites } from "../../usecases/compare-sites.ts";
+import type { Report } from "../../usecases/progress.ts";
+import type { CommandAction, Invocation } from "../command.ts";
+import type { CliContext } from "../context.ts";
+import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readCount, readList, readText } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printComparison } from "../render/compare.ts";
+import { STALL_TIMEOUT_MS } from "../timeouts.ts";
+
+const DEFAULT_PARALLEL = 2;
+
+/** Compares two sites, a site with a snapshot or two snapshots; exit code 4 when they differ. */
+export const compare: CommandAction = async (context, invocation) => {
+  const { args, options } = invocation;
+  const [name, snapshot] = args;
+  if (options.all === true) {
+    if (name !== undefined) throw usage("a job and --all exclude each other", "both-chosen", "Leave out one of them.");
+    return await compareAll(context, options);
+  }
+  if (name === undefined) throw usage("no job is named", "missing-argument", "Name a job, or all of them with --all.");
+  if (snapshot !== undefined && options.with === undefined) {
+    throw usage("a snapshot is compared with something", "missing-with", "Name the other one by --with <snapshot>.");
+  }
+  const result = await compareJob(context, invocation);
+  context.output.result({ ...result }, () => printComparison(context.output, result));
+  return exitCodeOf(result);
+};
+
+/** Compares the sites of every job that has a second one; a job that fails does not keep the others from it. */
+async function compareAll(context: CliContext, options: Invocation["options"]): Promise<number> {
+  const jobs: ({ readonly job: string } & (CompareResult | { readonly error: string }))[] = [];
+  const codes: number[] = [];
+  for (const path of await listJobFiles(homeOf(context))) {
+    const name = jobNameOfPath(path);
+    try {
+      if (options.with === undefined && (await readJobFor(context, path)).dr === undefined) {
+        context.output.note(`${name} has no dr site: not compared`);
+        continue;
+      }
+      const result = await compareJob(context, { args: [path], options });
+      context.output.line(name);
+      printComparison(context.output, result);
+      jobs.push({ job: name, ...result });
+      codes.push(exitCodeOf(result));
+    } catch (error) {
+      if (isAbort(error) || !(error instanceof OperationalError)) throw error;
+      context.output.warn(`${name}: ${error.message}`);
+      jobs.push({ job: name, error: error.message });
+      codes.push(error.exitCode);
+    }
+  }
+  const equal = jobs.every((job) => "equal" in job && job.equal);
+  context.output.result({ equal, jobs }, () => {
+    if (jobs.length === 0) context.output.line("no job has a dr site");
+  });
+  return Math.max(0, ...codes);
+}
+
+/** 4: differences; 3: none were found, but some rows could not be compared. */
+function exitCodeOf({ equal, tables, schemaDifferences, largeObjects }: CompareResult): number {
+  if (equal) return 0;
+  const differs = (table: CompareResult["tables"][number]) =>
+    !table.equal && (table.problem === undefined || table.left.rows !== table.right.rows);
+  return tables.some(differs) || schemaDifferences.length > 0 || largeObjects?.equal === false ? 4 : 3;
+}
+
+async function compareJob(context: CliContext, { args, options }: Invocation): Promise<CompareResult> {
+  const { signal } = context;
+  const job = await readJobFor(context, String(args[0]));
+  const parallel = readCount(options.parallel, "--parallel") ?? job.parallel ?? DEFAULT_PARALLEL;
+  const [left, other] = [readText(args[1]), readText(options.with)];
+  using progress = await openProgress(context);
+  const { report } = progress;
+  const sides = { context, job, options, parallel, report };
+  await using stack = new AsyncDisposableStack();
+  const common = {
+    tables: readList(options.tables, "--tables"),
+    countOnly: options.count === true,
+    rows: options.rows === true,
+    parallel,
+    signal,
+    report,
+  };
+  if (other === undefined) {
+    const open = () => openSites(sides);
+    const [primary, dr] = await open();
+    stack.use(primary);
+    stack.use(dr);
+    return await compareSites({ ...common, left: primary, right: dr, reopen: open });
+  }
+  const snapshots = stack.use(await openSnapshots(sides));
+  const { side, database } = await snapshots.open(other);
+  const right = stack.use(side);
+  const first =
+    left === undefined ? await openLive(sides, await primaryOf(sides, database)) : (await snapshots.open(left)).side;
+  return await compareSites({ ...common, left: stack.use(first), right });
+}
+
+interface Sides {
+  readonly context: CliContext;
+  readonly job: Job;
+  readonly options: Invocation["options"];
+  readonly parallel: number;
+  readonly report: Report;
+}
+
+async function openSites(sides: Sides): Promise<readonly [CompareSide, CompareSide]> {
+  const { context, job, options } = sides;
+  if (!job.dr) {
+    throw usage(
+      `${job.name} has no dr site`,
+      "no-dr",
+      "Add dr: { url: … } to the job, or name a snapshot by --with <snapshot>.",
+    );
+  }
+  const database = readText(options.database) ?? onlyName(job);
+  const primary = await primaryOf(sides, database);
+  const { url, tls } = job.dr;
+  const dr = await connectionOf({ url, tls }, surroundingsOf(context, job));
+  await using stack = new AsyncDisposableStack();
+  const left = stack.use(await openLive(sides, primary));
+  const right = await openLive(sides, database === undefined ? dr : { ...dr, database });
+  stack.move();
+  return [left, right];
+}
+
+/** The database that a job names apart from its URL; of several, one must be chosen. */
+function onlyName(job: Job): string | undefined {
+  if (job.databases === undefined) return undefined;
+  const [only, ...more] = job.databases === "all" ? [] : job.databases;
+  if (only !== undefined && more.length === 0) return only;
+  throw usage(`${job.name} has several databases`, "several-databases", "Name one with --database.");
+}
+
+async function primaryOf({ context, job }: Sides, database: string | undefined): Promise<Connection> {
+  const connection = await connectionOf(job.source, surroundingsOf(context, job));
+  return database === undefined ? connection : { ...connection, database };
+}
+
+function openLive({ context, job, parallel, report }: Sides, connection: Connection): Promise<CompareSide> {
+  report({ type: "phase", text: `reading definitions of ${connection.database} at ${connection.host}` });
+  return openLiveSide(connection, {
+    parallel,
+    choose: chooseTable(job.tables ?? {}),
+    stallTimeoutMs: STALL_TIMEOUT_MS,
+    signal: context.signal,
+  });
+}
+
+interface Snapshots extends AsyncDisposable {
+  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string }>;
+}
+
+async function openSnapshots(sides: Sides): Promise<Snapshots> {
+  const { context, job, options } = sides;
+  const { signal } = context;
+  await using stack = new AsyncDisposableStack();
+  const opened = stack.use(
+    await openJob(context, {
+      job: job.path,
+      from: readText(options.from),
+      identity: readText(options.identity),
+    }),
+  );
+  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const kept = stack.move();
+  return {
+    open: async (snapshot) => {
+      const { destinations, keys } = opened;
+      const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: snapshot } });
+      const reader = openSnapshotReader({ ...located, prefix, signal });
+      return { side: openSnapshotSide(reader), database: located.manifest.database };
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+function usage(reason: string, code: string, hint: string): OperationalError {
+  return new OperationalError(`cannot compare: ${reason}`, { kind: "usage", code, hint });
+}

@@ -1,0 +1,126 @@
+import type { Segment, SourceTable } from "../driver.ts";
+import type {
+  BucketSums,
+  FindRequest,
+  Fingerprints,
+  FoundRow,
+  ListRequest,
+  ShownRow,
+  ShowRequest,
+  Waiting,
+} from "../fingerprints.ts";
+import type { RowForm } from "../row-form.ts";
+import { HASH_PROBES, type RowHash, RowHasher } from "../row-hash.ts";
+import type { PostgresClient, RawRow } from "./postgres-client.ts";
+import { countQuery, findQuery, listQuery, probeQuery, showQuery, sumsQuery } from "./postgres-fingerprint-sql.ts";
+
+/** Lends a connection that shares the snapshot, with this table locked; it is closed when the work fails. */
+export type Borrow = <T>(
+  table: SourceTable | undefined,
+  work: (worker: PostgresClient) => Promise<T>,
+  signal: AbortSignal,
+) => Promise<T>;
+
+const FETCHED_ROWS = 5000;
+
+/** Memory for the sums of all buckets; no code generation, which takes longer than most tables; hashing, not sorting. */
+const SETTINGS =
+  "set local work_mem = '64MB'; set local jit = off; set local enable_sort = off; set local cursor_tuple_fraction = 1";
+
+export class PostgresFingerprints implements Fingerprints {
+  readonly #borrow: Borrow;
+  readonly #encoding: string;
+
+  /** `encoding` is the one in which the server holds text: its hash is one of those bytes. */
+  constructor(borrow: Borrow, encoding: string) {
+    this.#borrow = borrow;
+    this.#encoding = encoding;
+  }
+
+  async agreesOn(hash: RowHash, { signal }: Waiting): Promise<boolean> {
+    if (hash.method === "lookup3" && !["UTF8", "SQL_ASCII"].includes(this.#encoding)) return false;
+    const hasher = new RowHasher(hash);
+    const rows = await this.#query(undefined, probeQuery(hash), signal);
+    return HASH_PROBES.every((probe, index) => {
+      const bytes = Buffer.from(probe);
+      hasher.update(bytes, bytes.length);
+      return rows[index]?.[0] === String(hasher.first) && rows[index]?.[1] === String(hasher.second);
+    });
+  }
+
+  async count(table: SourceTable, { signal }: Waiting): Promise<number> {
+    const [row] = await this.#query(table, countQuery(table), signal);
+    return Number(row?.[0]);
+  }
+
+  async sums(
+    table: SourceTable,
+    segment: Segment,
+    { form, signal }: { readonly form: RowForm } & Waiting,
+  ): Promise<BucketSums> {
+    const rows = await this.#query(table, sumsQuery(table, segment, form), signal);
+    return new Map(
+      rows.map(([bucket, count, first, second]) => [
+        Number(bucket),
+        { rows: Number(count), first: BigInt(first ?? 0), second: BigInt(second ?? 0) },
+      ]),
+    );
+  }
+
+  list(table: SourceTable, { form, buckets, take, signal }: ListRequest): Promise<void> {
+    return this.#borrow(
+      table,
+      async (worker) => {
+        await worker.query(SETTINGS);
+        await worker.query(`declare listed no scroll cursor for ${listQuery(table, form, buckets)}`);
+        for (;;) {
+          const rows = await worker.query(`fetch ${FETCHED_ROWS} from listed`);
+          take(
+            rows.map((row) => ({
+              key: row.slice(0, form.key.length).map(String),
+              hash: row.slice(-3, -1).join(":"),
+              count: Number(row.at(-1)),
+            })),
+          );
+          if (rows.length < FETCHED_ROWS) break;
+        }
+        await worker.query("close listed");
+      },
+      signal,
+    );
+  }
+
+  async find(table: SourceTable, { form, keys, signal }: FindRequest): Promise<readonly FoundRow[]> {
+    const parameters = form.key.map((_, index) => keys.map((key) => key[index]));
+    const rows = await this.#query(table, findQuery(table, form), signal, parameters);
+    return rows.map((row) => ({
+      key: row.slice(0, form.key.length).map(String),
+      columns: row.slice(form.key.length),
+    }));
+  }
+
+  async show(table: SourceTable, { form, hashes, signal }: ShowRequest): Promise<readonly ShownRow[]> {
+    const firsts = hashes.map((hash) => hash.slice(0, hash.indexOf(":")));
+    const rows = await this.#query(table, showQuery(table, form, firsts), signal);
+    const wanted = new Set(hashes);
+    return rows
+      .map(([first, second, ...values]) => ({ hash: `${first}:${second}`, values }))
+      .filter(({ hash }) => wanted.has(hash));
+  }
+
+  #query(
+    table: SourceTable | undefined,
+    sql: string,
+    signal: AbortSignal,
+    values?: readonly unknown[],
+  ): Promise<RawRow[]> {
+    return this.#borrow(
+      table,
+      async (worker) => {
+        await worker.query(SETTINGS);
+        return worker.query(sql, values);
+      },
+      signal,
+    );
+  }
+}

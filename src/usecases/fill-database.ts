@@ -1,0 +1,173 @@
+import { OperationalError } from "../base/errors.ts";
+import { runSteps, type Step } from "../base/run-steps.ts";
+import type { Creator } from "../drivers/creator.ts";
+import type { Definition, ObjectOwner, TableName } from "../drivers/driver.ts";
+import { renderOwnerFailures } from "../plan/plan-owners.ts";
+import { storedColumnsOf } from "../plan/plan-restore.ts";
+import type { StoredTable } from "../snapshot/manifest.ts";
+import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import type { Report } from "./progress.ts";
+import { streamsOf } from "./table-streams.ts";
+
+export interface FillOptions {
+  readonly reader: SnapshotReader;
+  /** Connections that write rows and build indexes. */
+  readonly parallel: number;
+  /** Execute the rights too; the roles that they name must be there. */
+  readonly grants: boolean;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/** Makes everything that a snapshot holds in an empty database; gives warnings. Fails with kind `archive` or `database`. */
+export async function fillDatabase(
+  options: FillOptions,
+  creator: Creator,
+  owners: readonly ObjectOwner[],
+): Promise<readonly string[]> {
+  const { reader, report, signal } = options;
+  const { manifest } = reader;
+  report({ type: "phase", text: "creating definitions" });
+  const refusedBefore = await creator.begin(manifest.id, manifest.definitions.filter(isBefore));
+  const tables = manifest.tables.toSorted((left, right) => right.rawBytes - left.rawBytes);
+  report({
+    type: "plan",
+    tables: tables.map((table) => ({ table: labelOf(table), estimatedRows: table.rows, bytes: table.rawBytes })),
+  });
+  const { steps, built } = stepsOf(options, creator, tables);
+  await runSteps(steps, options.parallel);
+  if (manifest.largeObjects.chunks.length > 0) {
+    await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
+  }
+  report({ type: "phase", text: "creating triggers and the rest" });
+  for (const definition of manifest.definitions) {
+    if (definition.section !== "post-data" || isOptional(definition) || built.has(definition)) continue;
+    signal.throwIfAborted();
+    await creator.execute(definition.sql);
+  }
+  const refused = [...refusedBefore, ...(await createOptional(options, creator))];
+  report({ type: "phase", text: "analysing" });
+  const { warnings, ownerFailures } = await creator.finish(manifest.sequences, owners);
+  return [...refused, ...warnings, ...renderOwnerFailures(ownerFailures, creator.identity.user)];
+}
+
+/** Publications and rights name what the target may lack or forbid: that is told, and the rest goes on. */
+async function createOptional({ reader, signal, grants }: FillOptions, creator: Creator): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  for (const definition of reader.manifest.definitions) {
+    if (!isOptional(definition) || (isRights(definition.kind) && !grants)) continue;
+    signal.throwIfAborted();
+    const warning = await creator.tryDefinition(definition);
+    if (warning) warnings.push(warning);
+  }
+  return warnings;
+}
+
+interface Steps {
+  readonly steps: readonly Step[];
+  /** The definitions that these steps execute. */
+  readonly built: ReadonlySet<Definition>;
+}
+
+/**
+ * Each table's rows, then its keys and indexes, then its statistics, the largest first; a foreign key as soon as both its
+ * tables are ready. One connection sorts an index while another one loads, and the keys are checked side by side.
+ */
+function stepsOf(options: FillOptions, creator: Creator, tables: readonly StoredTable[]): Steps {
+  const { reader, signal } = options;
+  const { definitions } = reader.manifest;
+  const built = new Set<Definition>();
+  const ofTables = new Map<string, readonly Step[]>();
+  const ofTable = groupByTable(definitions.filter(isIndex));
+  const execute = (definition: Definition) => async (idle: number) => {
+    signal.throwIfAborted();
+    await creator.execute(definition.sql, idle);
+  };
+  for (const table of tables) {
+    const name = labelOf(table);
+    const load: Step = { after: [], alone: [name], shared: [], run: () => loadTable(options, creator, table) };
+    const indexes = (ofTable.get(name) ?? []).map((definition): Step => {
+      built.add(definition);
+      // Indexes of one table can be built side by side, a constraint locks it.
+      const use = definition.kind === "index" ? { alone: [], shared: [name] } : { alone: [name], shared: [] };
+      return { after: [load], ...use, run: execute(definition) };
+    });
+    const analyse: Step = { after: [load, ...indexes], alone: [name], shared: [], run: () => creator.analyse(table) };
+    // The statistics of a partition are made together with those of the whole, at the end.
+    ofTables.set(name, table.partitionRoot ? [load, ...indexes] : [load, ...indexes, analyse]);
+  }
+  const keys: Step[] = [];
+  for (const definition of definitions) {
+    const names = definition.kind === "foreign-key" ? tablesOf(definition, definitions) : undefined;
+    if (!names?.every((name) => ofTables.has(name))) continue;
+    built.add(definition);
+    const after = names.flatMap((name) => ofTables.get(name) ?? []);
+    keys.push({ after, alone: names, shared: [], run: execute(definition) });
+  }
+  return { steps: [...[...ofTables.values()].flat(), ...keys], built };
+}
+
+/** Gives the tables of a foreign key; undefined when the snapshot does not tell them, or when it needs more than tables and keys. */
+function tablesOf({ table, needs }: Definition, all: readonly Definition[]): readonly string[] | undefined {
+  const needed = needs?.map((place) => all[place]) ?? [];
+  const keys = needed.filter((definition) => definition?.section === "post-data");
+  if (!table || keys.length === 0 || !keys.every((key) => key && isIndex(key))) return undefined;
+  return [...new Set([table, ...keys.flatMap((key) => key?.table ?? [])].map(labelOf))];
+}
+
+async function loadTable(options: FillOptions, creator: Creator, table: StoredTable): Promise<void> {
+  const { reader, report, signal } = options;
+  signal.throwIfAborted();
+  const label = labelOf(table);
+  report({ type: "table-start", table: label });
+  const rows = await creator.load({
+    table,
+    columns: storedColumnsOf(table),
+    format: table.format,
+    streams: streamsOf(reader, table, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
+    isWhole: table.condition === undefined,
+  });
+  if (rows !== table.rows) {
+    throw new OperationalError(`cannot restore ${label}: ${rows} rows arrived where the snapshot has ${table.rows}`, {
+      kind: "database",
+      code: "count-mismatch",
+    });
+  }
+  report({ type: "rows", table: label, rows, bytes: 0 });
+  report({ type: "table-done", table: label, rows });
+}
+
+function groupByTable(definitions: readonly Definition[]): ReadonlyMap<string, readonly Definition[]> {
+  const groups = new Map<string, Definition[]>();
+  for (const definition of definitions) {
+    if (!definition.table) continue;
+    const name = labelOf(definition.table);
+    const group = groups.get(name);
+    if (group) group.push(definition);
+    else groups.set(name, [definition]);
+  }
+  return groups;
+}
+
+function isBefore({ section, kind }: Definition): boolean {
+  return section === "pre-data" && !isRights(kind);
+}
+
+/** Keys and indexes of one table that need nothing but its rows. */
+function isIndex({ section, kind, table }: Definition): boolean {
+  return section === "post-data" && (kind === "index" || kind === "constraint") && table !== undefined;
+}
+
+/** Nothing in the database needs it. */
+function isOptional({ section, kind, name }: Definition): boolean {
+  const ofPublication = kind === "publication" || (kind === "comment" && name.startsWith("PUBLICATION "));
+  return isRights(kind) || (section === "post-data" && ofPublication);
+}
+
+function isRights(kind: string): boolean {
+  return kind === "grant";
+}
+
+function labelOf({ schema, name }: TableName): string {
+  return `${schema}.${name}`;
+}
