@@ -117,6 +117,13 @@ export class FaultDestination implements Destination {
   constructor(inner: Destination, { schedule, quotaBytes = Number.POSITIVE_INFINITY, seed = 1 }: FaultOptions) {
     this.name = inner.name;
     Object.assign(this, optionalOf(inner));
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = async (folder, options) => {
+        await this.#disturb("list", folder, "list", options);
+        return listFolders(folder, options);
+      };
+    }
     this.#inner = inner;
     this.schedule = schedule;
     this.#quotaBytes = quotaBytes;
