@@ -85,6 +85,11 @@ export interface Destination extends AsyncDisposable {
   list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo>;
   remove(key: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /**
+   * Where that is cheaper than `list`: gives the names of the folders right below this one (`shop`), perhaps also of such
+   * that hold no complete object.
+   */
+  listFolders?(folder: string, options: { readonly signal: AbortSignal }): Promise<readonly string[]>;
+  /**
    * Where unfinished objects can be left behind by a process that died: removes those whose key starts with `prefix` and
    * that nobody wrote to for `olderThanMs`. Gives their number.
    */

@@ -47,6 +47,7 @@ interface Waiting {
 export class RetryingDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
   readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: RetryLimits;
@@ -71,6 +72,11 @@ export class RetryingDestination implements Destination {
           async () => (await inner.removeUnfinished?.(prefix, options)) ?? 0,
           options,
         );
+    }
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = (folder, options) =>
+        this.#retry(`list ${this.name}/${folder}`, () => listFolders(folder, options), options);
     }
     const thaw = inner.thaw?.bind(inner);
     if (thaw) {

@@ -33,6 +33,7 @@ const SLICE_BYTES = 1024 * 1024;
 export class WatchdogDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
   readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: WatchdogLimits;
@@ -50,6 +51,11 @@ export class WatchdogDestination implements Destination {
           async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
           options,
         );
+    }
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = (folder, options) =>
+        this.#answer(`list ${this.name}/${folder}`, (signal) => listFolders(folder, { signal }), options);
     }
     const thaw = inner.thaw?.bind(inner);
     if (thaw) {

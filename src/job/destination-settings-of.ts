@@ -27,8 +27,9 @@ export async function destinationSettingsOf(
   index: number,
   surroundings: SecretSurroundings,
 ): Promise<DestinationSettings> {
-  const settings: Record<string, unknown> = { ...destination };
-  for (const [field, value] of Object.entries(destination)) {
+  const { retention: _retention, ...place } = destination;
+  const settings: Record<string, unknown> = { ...place };
+  for (const [field, value] of Object.entries(place)) {
     if (typeof value !== "string") continue;
     if (SECRET_FIELDS.has(field)) {
       settings[field] = await resolveSecret(value, `destinations[${index}].${field}`, surroundings);

@@ -32,6 +32,18 @@ const source = z
 /** Below this a transfer could not be told from one that stands still. */
 const LEAST_BANDWIDTH = 10_000;
 
+const retention = z
+  .strictObject({
+    keepLast: count("Newest snapshots that stay.").optional(),
+    keepWithin: duration("All that are at most so much older than the newest stay.").optional(),
+    keepHourly: count("Hours of which the last snapshot stays.").optional(),
+    keepDaily: count("Days of which the last snapshot stays.").optional(),
+    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
+    keepMonthly: count("Months of which the last snapshot stays.").optional(),
+    keepYearly: count("Years of which the last snapshot stays.").optional(),
+  })
+  .describe("Which snapshots stay; left out: all.");
+
 /** What every destination has. */
 const common = {
   name: text("How the destination is called in --from and in results.").optional(),
@@ -41,6 +53,7 @@ const common = {
     .refine((text) => (parseByteSize(text) ?? LEAST_BANDWIDTH) >= LEAST_BANDWIDTH, "must be at least 10kB")
     .describe("Bytes per second that all transfers together may move, to and from it: 10MB. Left out: no limit.")
     .optional(),
+  retention: retention.optional().describe("Instead of the job's retention, at this destination."),
 };
 
 const destination = z
@@ -124,18 +137,6 @@ const schedule = z
     node: text("Machine that runs the job while it is up.").optional(),
   })
   .describe("When the job runs by itself.");
-
-const retention = z
-  .strictObject({
-    keepLast: count("Newest snapshots that stay.").optional(),
-    keepWithin: duration("Everything younger stays.").optional(),
-    keepHourly: count("Hours of which the last snapshot stays.").optional(),
-    keepDaily: count("Days of which the last snapshot stays.").optional(),
-    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
-    keepMonthly: count("Months of which the last snapshot stays.").optional(),
-    keepYearly: count("Years of which the last snapshot stays.").optional(),
-  })
-  .describe("Which snapshots stay; left out: all.");
 
 const tables = z
   .strictObject({

@@ -74,6 +74,13 @@ export interface StoredFile {
   readonly chunks: readonly ChunkRef[];
 }
 
+/** A table that lost more rows since the snapshot before than the job calls normal. */
+export interface Anomaly extends TableName {
+  readonly kind: "shrunk" | "vanished";
+  readonly rowsBefore: number;
+  readonly rows: number;
+}
+
 /** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
 export interface Manifest {
   readonly format: "rowkeep-snapshot";
@@ -101,6 +108,10 @@ export interface Manifest {
   readonly largeObjects: StoredLargeObjects;
   readonly files: readonly StoredFile[];
   readonly warnings: readonly string[];
+  /** Earlier snapshots of the same database, by id, whose volumes hold chunks of this one: they stay as long as it does. */
+  readonly references?: readonly string[] | undefined;
+  /** While nobody acknowledged them, nothing is pruned: older snapshots may hold what was lost. */
+  readonly anomalies?: readonly Anomaly[] | undefined;
   /** Taken by a restore of what it was about to replace; what `undo` puts back. */
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
 }

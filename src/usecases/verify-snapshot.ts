@@ -8,6 +8,7 @@ import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-plac
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
+import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import {
@@ -192,9 +193,10 @@ function warnOfArchived({ id, destination, archived }: VerifiedSnapshot, report:
 /** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */
 async function checkEnvelope(
   { destination, prefix }: Repository,
-  { id, volumes }: Manifest,
+  manifest: Manifest,
   signal: AbortSignal,
 ): Promise<readonly Problem[]> {
+  const { id, volumes } = manifest;
   const envelope = await readEnvelope({ destination, prefix, id, signal });
   const say = (problem: string) => [{ volume: ENVELOPE_NAME, chunk: "", problem }];
   if (!envelope) return say("it is missing or damaged");
@@ -202,7 +204,10 @@ async function checkEnvelope(
     envelope.volumes,
     volumes.map(({ name, size, sha256 }) => ({ name, size, sha256 })),
   );
-  return isSame ? [] : say("its volumes are not those of the manifest");
+  if (!isSame) return say("its volumes are not those of the manifest");
+  const { retention } = envelope;
+  const isTrue = retention === undefined || isDeepStrictEqual(retention, retentionFactsOf(manifest));
+  return isTrue ? [] : say("what it tells the retention is not what the manifest says");
 }
 
 /** Checks what can be checked without the key. No mark is set: nobody saw that the content is right. */
