@@ -94,7 +94,7 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   for (const some of [counted, proven]) keepByRules(some, rules, options, reasons);
   keepSafety(
     usable.filter(({ isSafety }) => isSafety),
-    proven[0] ?? counted[0],
+    proven[0],
     reasons,
   );
   keepReferences(newestFirst, reasons);

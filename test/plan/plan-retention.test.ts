@@ -270,6 +270,13 @@ describe("what stays whatever the rules say", () => {
     expect(result.removed.map(({ id }) => id)).toEqual([snapshot(middle).id]);
   });
 
+  test("a proven safety snapshot, however young one is that is only hearsay", () => {
+    const safety = snapshot(oldest, { isSafety: true, undoneAt: old });
+    const result = plan([safety, snapshot(newest, { isHearsay: true })], { keepLast: 1 });
+
+    expect(result.removed).toEqual([]);
+  });
+
   test.each([{}, { keepLast: 0 }, { keepWithin: "0d", keepDaily: 0 }])("refuses the empty policy %j", (policy) => {
     expect(() => plan([snapshot(NOW)], policy)).toThrow(/keeps nothing/);
   });
