@@ -59,6 +59,8 @@ export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   xmloption: "content",
   standard_conforming_strings: "on",
   row_security: "off",
+  // Off, it would read a NULL in an array as the text "NULL".
+  array_nulls: "on",
 };
 
 /** An idle or slow moment of ours must not end the snapshot that everything is read from. */
@@ -116,6 +118,8 @@ class Client implements PostgresClient {
     this.serverVersion = Number(row?.[1]);
     const settings: Record<string, string> = { ...PINNED_SETTINGS };
     for (const name of TIMEOUTS) settings[name] = "0";
+    // A restore's first connection waits outside a transaction while others load.
+    if (this.serverVersion >= 140000) settings["idle_session_timeout"] = "0";
     if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";
     // CVE-2024-7348: a table swapped for a view while it waits for its lock would run the view's code.
     if (row?.[2] === "t") settings["restrict_nonsystem_relation_kind"] = "view, foreign-table";

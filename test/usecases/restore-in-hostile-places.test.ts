@@ -1,0 +1,54 @@
+import { describe, expect, test } from "vitest";
+import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
+import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
+
+describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with traps of its own", (major) => {
+  test("reads NULL in an array as NULL although the role has array_nulls off", async () => {
+    await using database = await createDatabase(major, "create table t (a text[]); insert into t values ('{x,NULL}')");
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(`alter database ${database.name} set array_nulls = off`);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select a[2] is null from t")).toEqual([["t"]]);
+  });
+
+  test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
+    await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
+    await using snapshot = await snapshotOf(database.url);
+    const set = (setting: string) => database.query(`alter database ${database.name} set ${setting}`);
+    for (const setting of ["session_replication_role = replica", "search_path = nowhere"]) {
+      await set(setting);
+    }
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+    await set("default_transaction_read_only = on");
+
+    const restored = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ code: "read-only", hint: expect.stringMatching(/read_only off/) });
+  });
+});
+
+describe.each(postgresMajors)("making a PostgreSQL %i database with traps of its own", (major) => {
+  test("outlives an idle_session_timeout", async () => {
+    await using source = await createDatabase(
+      major,
+      "create table t (i int); insert into t select generate_series(1, 300000)",
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    await target.query(`alter database ${target.name} set idle_session_timeout = '30ms'`);
+
+    await restoreIntoEmpty(
+      optionsFor(target.ownerUrl, snapshot.reader, {
+        confirm: async () => {
+          await new Promise((r) => setTimeout(r, 300));
+          return true;
+        },
+      }),
+    );
+    expect(await target.query("select count(*) from t")).toEqual([["300000"]]);
+  });
+});
