@@ -15,6 +15,22 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select a[2] is null from t")).toEqual([["t"]]);
   });
 
+  test("keeps a trigger of a partition alone from changing rows", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (i int, changed text) partition by list (i); create table t1 partition of t for values in (1);
+       create function touch() returns trigger language plpgsql as $$ begin new.changed = 'by trigger'; return new; end $$;
+       insert into t values (1, 'by hand');
+       create trigger touch before insert on t1 for each row execute function touch()`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select * from t")).toEqual([["1", "by hand"]]);
+    expect(await database.query("select tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);

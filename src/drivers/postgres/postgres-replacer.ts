@@ -101,8 +101,9 @@ class PostgresReplacer implements Replacer {
     for (const { child, name } of this.#foreignKeys) {
       await this.#client.query(`alter table ${child} drop constraint ${quoteIdentifier(name)}`);
     }
-    for (const table of this.#tables) {
-      if (this.#triggers.length > 0) await this.#client.query(`alter table ${quoted(table)} disable trigger user`);
+    // Table by table: on a partitioned one it would not reach the triggers that a partition has of its own.
+    for (const table of new Set(this.#triggers.map((trigger) => trigger.table))) {
+      await this.#client.query(`alter table ${table} disable trigger user`);
     }
     await this.#client.query("set local search_path to default");
   }
