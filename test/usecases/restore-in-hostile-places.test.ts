@@ -31,6 +31,27 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
   });
 
+  test("restores one partition alone without deleting what refers to its root, or changing rows by the root's trigger", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (i int primary key, changed text) partition by list (i); create table t1 partition of t for values in (1);
+       create table t2 partition of t for values in (2); insert into t values (1, 'by hand'), (2, 'by hand');
+       create table note (i int references t on delete cascade); insert into note values (1), (2);
+       create function touch() returns trigger language plpgsql as $$ begin new.changed = 'by trigger'; return new; end $$;
+       create trigger touch before insert on t for each row execute function touch()`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { tables: ["t1"] }));
+
+    expect(await database.query("select * from note order by 1")).toEqual([["1"], ["2"]]);
+    expect(await database.query("select * from t order by 1")).toEqual([
+      ["1", "by hand"],
+      ["2", "by hand"],
+    ]);
+    expect(await database.query("select distinct tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);

@@ -10,8 +10,8 @@ export interface ForeignKey {
   readonly name: string;
   readonly definition: string;
   readonly comment: string | undefined;
-  /** Oids of the tables at its two ends. */
-  readonly ends: readonly string[];
+  /** Oids of those of the asked tables on whose rows it acts. */
+  readonly actsOn: readonly string[];
 }
 
 export interface TriggerState {
@@ -69,17 +69,23 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
   }));
 }
 
-/** Every foreign key with at least one end among these tables or their partitions; of partitioned ones only the root's. */
+/**
+ * Every foreign key with at least one end among these tables, their partitions or the partitioned tables above them: a
+ * key of the root acts on the rows of each partition, and only the root's can be taken off.
+ */
 export async function findForeignKeys(client: PostgresClient, oids: readonly string[]): Promise<readonly ForeignKey[]> {
   const rows = await client.query(
     `with wanted as (
-       select $1::pg_catalog.oid[] || coalesce(pg_catalog.array_agg(t.relid::pg_catalog.oid), '{}') as oids
-         from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t)
+       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
+       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
+       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid))
      select n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
-            pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conrelid, k.confrelid
+            pg_catalog.obj_description(k.oid, 'pg_constraint'),
+            (select pg_catalog.jsonb_agg(distinct w.root::text) from wanted w where w.oid in (k.conrelid, k.confrelid))
        from pg_catalog.pg_constraint k
-       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace, wanted
-      where k.contype = 'f' and k.conparentid = 0 and (k.conrelid = any (wanted.oids) or k.confrelid = any (wanted.oids))
+       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where k.contype = 'f' and k.conparentid = 0
+        and (k.conrelid in (select oid from wanted) or k.confrelid in (select oid from wanted))
       order by k.oid`,
     [`{${oids.join(",")}}`],
   );
@@ -88,7 +94,7 @@ export async function findForeignKeys(client: PostgresClient, oids: readonly str
     name: row[2] ?? "",
     definition: row[3] ?? "",
     comment: row[4] ?? undefined,
-    ends: [row[5] ?? "", row[6] ?? ""],
+    actsOn: JSON.parse(row[5] ?? "[]") as string[],
   }));
 }
 

@@ -90,7 +90,7 @@ class PostgresReplacer implements Replacer {
       rows: rowSecurity ? 0 : await this.countRows(table),
       triggers: this.#triggers.filter(({ tableOid }) => tableOid === table.oid).map((trigger) => trigger.name),
       foreignKeys: this.#foreignKeys
-        .filter(({ ends }) => ends.includes(table.oid))
+        .filter(({ actsOn }) => actsOn.includes(table.oid))
         .map((key) => `${key.child}.${key.name}`),
       warnings,
     };
