@@ -246,6 +246,7 @@ function storedTableOf(progress: TableProgress): StoredTable {
     columns: table.columns,
     primaryKey: table.primaryKey,
     ...(table.partitionRoot ? { partitionRoot: table.partitionRoot } : {}),
+    ...(table.isRootPartial ? { isRootPartial: true } : {}),
     ...(table.condition ? { condition: table.condition } : {}),
     format: progress.format,
     ...totalsOf(progress.chunks),

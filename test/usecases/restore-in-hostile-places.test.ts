@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { chooseTable } from "../../src/plan/table-patterns.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -29,6 +30,65 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
 
     expect(await database.query("select * from t")).toEqual([["1", "by hand"]]);
     expect(await database.query("select tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
+  });
+
+  test("leaves the rows of a partition that the job leaves out", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (i int) partition by list (i); create table t1 partition of t for values in (1);
+       create table t2 partition of t for values in (2); insert into t values (1), (2)`,
+    );
+    await using snapshot = await snapshotOf(database.url, { choose: chooseTable({ exclude: ["t2"] }) });
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select * from t order by 1")).toEqual([["1"], ["2"]]);
+  });
+
+  test("leaves the rows of a partition whose definition alone is stored", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (i int) partition by list (i); create table t1 partition of t for values in (1);
+       create table t2 partition of t for values in (2); insert into t values (1), (2)`,
+    );
+    await using snapshot = await snapshotOf(database.url, { choose: chooseTable({ schemaOnly: ["t2"] }) });
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select * from t order by 1")).toEqual([["1"], ["2"]]);
+  });
+
+  test("leaves the rows of a partition that is a foreign table", async () => {
+    await using database = await createDatabase(
+      major,
+      `create extension postgres_fdw; create table far (i int); insert into far values (2);
+       create table t (i int) partition by list (i); create table t1 partition of t for values in (1); insert into t values (1)`,
+    );
+    const url = new URL(database.url);
+    await database.query(
+      `create server loop foreign data wrapper postgres_fdw options (host '${url.hostname}', port '${url.port}', dbname '${database.name}');
+       create user mapping for current_user server loop options (user '${url.username}', password '${url.password}');
+       create foreign table t2 partition of t for values in (2) server loop options (table_name 'far')`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { tables: ["t"] }));
+
+    expect(await database.query("select * from t order by 1")).toEqual([["1"], ["2"]]);
+  });
+
+  test("refuses a root that has got a foreign table for a partition since", async () => {
+    await using database = await createDatabase(
+      major,
+      `create extension postgres_fdw; create server far foreign data wrapper postgres_fdw;
+       create table t (i int) partition by list (i); create table t1 partition of t for values in (1); insert into t values (1)`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("create foreign table t2 partition of t for values in (2) server far");
+
+    const restored = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ kind: "refused", code: "foreign-partition" });
   });
 
   test("restores one partition alone without deleting what refers to its root, or changing rows by the root's trigger", async () => {

@@ -29,6 +29,8 @@ export interface FoundTable extends TableName {
   readonly rowSecurity: boolean;
   readonly hasInsertRule: boolean;
   readonly publications: readonly string[];
+  /** A partition whose rows lie on another server. */
+  readonly foreignPartition: string | undefined;
 }
 
 /** Finds tables by their exact names, in the order of oids. */
@@ -41,7 +43,9 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
                from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
             exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type = '3'),
             (select pg_catalog.jsonb_agg(distinct p.pubname) from pg_catalog.pg_publication_tables p
-              where p.schemaname = n.nspname and p.tablename = c.relname)
+              where p.schemaname = n.nspname and p.tablename = c.relname),
+            (select pg_catalog.min(f.relname::pg_catalog.text) from pg_catalog.pg_partition_tree(c.oid) t
+               join pg_catalog.pg_class f on f.oid = t.relid where f.relkind = 'f')
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) w(nspname, relname)
          on w.nspname = n.nspname and w.relname = c.relname
@@ -66,6 +70,7 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
     ),
     hasInsertRule: row[6] === "t",
     publications: JSON.parse(row[7] ?? "[]") as string[],
+    foreignPartition: row[8] ?? undefined,
   }));
 }
 

@@ -55,12 +55,14 @@ class PostgresReplacer implements Replacer {
     const client = this.#client;
     await client.query("set local search_path = ''");
     this.#tables = await findTables(client, names);
+    refuseForeignPartitions(this.#tables);
     if (lock && this.#tables.length > 0) {
       // Readers go on with the old rows; writers wait, or their rows would stand among the restored ones.
       await client.query(`set local lock_timeout = '${LOCK_TIMEOUT}'`);
       const list = this.#tables.map(quoted).join(", ");
       await client.query(`lock table ${list} in share row exclusive mode`);
       this.#tables = await findTables(client, names);
+      refuseForeignPartitions(this.#tables);
     }
     const oids = this.#tables.map(({ oid }) => oid);
     this.#foreignKeys = await findForeignKeys(client, oids);
@@ -235,6 +237,20 @@ class PostgresReplacer implements Replacer {
     if (!this.#committed) this.#client.destroy();
     else await this.#client[Symbol.asyncDispose]();
   }
+}
+
+/** Emptying the root would delete rows on another server, which no rollback and no safety snapshot brings back. */
+function refuseForeignPartitions(tables: readonly FoundTable[]): void {
+  const found = tables.find(({ foreignPartition }) => foreignPartition !== undefined);
+  if (!found) return;
+  throw new OperationalError(
+    `cannot replace the rows of ${found.schema}.${found.name}: its partition ${found.foreignPartition} is a foreign table`,
+    {
+      kind: "refused",
+      code: "foreign-partition",
+      hint: "Detach that partition, or restore the other ones with --tables.",
+    },
+  );
 }
 
 function quoted({ schema, name }: TableName): string {
