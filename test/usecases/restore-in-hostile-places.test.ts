@@ -129,6 +129,70 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
 });
 
 describe.each(postgresMajors)("making a PostgreSQL %i database with traps of its own", (major) => {
+  test("does not delete a database because one of its schemas has the marker's name", async () => {
+    await using source = await createDatabase(major, "create table t (i int)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    const { default: pg } = await import("pg");
+    const client = new pg.Client({ connectionString: target.ownerUrl });
+    await client.connect();
+    await client.query("create table precious (i int); insert into precious values (1); create schema rowkeep_restore");
+    await client.end();
+
+    const restored = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ kind: "refused" });
+    expect(await target.query("select * from precious")).toEqual([["1"]]);
+  });
+
+  test("refuses a database that another restore is filling, and leaves that one alone", async () => {
+    await using source = await createDatabase(
+      major,
+      "create table t (i int); insert into t select generate_series(1, 100000)",
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    let other: Promise<unknown> | undefined;
+    const startOther = async () => {
+      const options = optionsFor(target.ownerUrl, snapshot.reader);
+      return restoreIntoEmpty(options).catch((error: unknown) => error);
+    };
+
+    await restoreIntoEmpty(
+      optionsFor(target.ownerUrl, snapshot.reader, {
+        report: ({ type }) => {
+          if (type === "table-start") other ??= startOther();
+        },
+      }),
+    );
+
+    expect(await other).toMatchObject({ kind: "refused", code: "busy" });
+    expect(await target.query("select count(*) from t")).toEqual([["100000"]]);
+  });
+
+  test("names the error that ended it although the server is gone, and says that the target is not empty", async () => {
+    await using source = await createDatabase(major, "create table t (i int); insert into t values (1)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    const warnings: string[] = [];
+
+    const restored = restoreIntoEmpty(
+      optionsFor(target.ownerUrl, snapshot.reader, {
+        report: (event) => {
+          if (event.type === "warning") warnings.push(event.message);
+          if (event.type !== "table-start") return;
+          void target.query(
+            `alter role maker_${target.name} nologin; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'maker_${target.name}'`,
+          );
+          throw new Error("the first error");
+        },
+      }),
+    );
+
+    await expect(restored).rejects.toThrow("the first error");
+    expect(warnings.join()).toMatch(/could not be emptied again/);
+  });
+
   test("outlives an idle_session_timeout", async () => {
     await using source = await createDatabase(
       major,
