@@ -112,6 +112,20 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select distinct tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
   });
 
+  test("passes by a rule that would delete rows of other tables", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (i int); create table log (i int); insert into t values (1); insert into log values (1);
+       create rule also as on delete to t do also delete from log where i = old.i`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { tables: ["t"] }));
+
+    expect(await database.query("select * from log")).toEqual([["1"]]);
+    expect(await database.query("select ev_enabled from pg_rewrite where rulename = 'also'")).toEqual([["O"]]);
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);

@@ -22,12 +22,19 @@ export interface TriggerState {
   readonly enabled: string;
 }
 
+/** A rule that is on, with the letters of a trigger's state (pg_rewrite.ev_enabled). */
+export interface RuleState {
+  readonly table: string;
+  readonly name: string;
+  readonly enabled: string;
+}
+
 export interface FoundTable extends TableName {
   readonly oid: string;
   readonly kind: "r" | "p";
   readonly columns: readonly TargetColumn[];
   readonly rowSecurity: boolean;
-  readonly hasInsertRule: boolean;
+  readonly hasRule: boolean;
   readonly publications: readonly string[];
   /** A partition whose rows lie on another server. */
   readonly foreignPartition: string | undefined;
@@ -41,7 +48,7 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
                       a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef, a.attgenerated <> '', a.attidentity <> '')
                     order by a.attnum)
                from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-            exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type = '3'),
+            exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type in ('3', '4')),
             (select pg_catalog.jsonb_agg(distinct p.pubname) from pg_catalog.pg_publication_tables p
               where p.schemaname = n.nspname and p.tablename = c.relname),
             (select pg_catalog.min(f.relname::pg_catalog.text) from pg_catalog.pg_partition_tree(c.oid) t
@@ -68,7 +75,7 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
         identity,
       }),
     ),
-    hasInsertRule: row[6] === "t",
+    hasRule: row[6] === "t",
     publications: JSON.parse(row[7] ?? "[]") as string[],
     foreignPartition: row[8] ?? undefined,
   }));
@@ -130,6 +137,27 @@ const TRIGGER_VERBS: Readonly<Record<string, string>> = {
   R: "enable replica",
   A: "enable always",
 };
+
+/** The rules of these tables that would add to a DELETE or replace it; COPY passes all others by. */
+export async function findDeleteRules(client: PostgresClient, oids: readonly string[]): Promise<readonly RuleState[]> {
+  const rows = await client.query(
+    `select n.nspname, c.relname, r.rulename, r.ev_enabled
+       from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
+       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where r.ev_class = any ($1::pg_catalog.oid[]) and r.ev_type = '4' and r.ev_enabled <> 'D' order by r.oid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => ({
+    table: quoteName(row[0] ?? "", row[1] ?? ""),
+    name: row[2] ?? "",
+    enabled: row[3] ?? "O",
+  }));
+}
+
+/** Renders the statement that gives a rule this state. */
+export function renderRuleState({ table, name }: RuleState, enabled: string): string {
+  return `alter table ${table} ${TRIGGER_VERBS[enabled] ?? "enable"} rule ${quoteIdentifier(name)}`;
+}
 
 /** Renders the statement that gives a trigger its state; `ENABLE TRIGGER USER` would also wake those that were off. */
 export function renderTriggerState({ table, name, enabled }: TriggerState): string {

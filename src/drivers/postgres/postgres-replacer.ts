@@ -9,10 +9,13 @@ import {
   type ForeignKey,
   type FoundTable,
   findForeignKeys,
+  findDeleteRules,
   findMatviews,
   findTables,
   findTriggers,
+  renderRuleState,
   renderTriggerState,
+  type RuleState,
   type TriggerState,
 } from "./postgres-replace-catalog.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
@@ -43,6 +46,7 @@ class PostgresReplacer implements Replacer {
   #tables: readonly FoundTable[] = [];
   #foreignKeys: readonly ForeignKey[] = [];
   #triggers: readonly TriggerState[] = [];
+  #rules: readonly RuleState[] = [];
   #committed = false;
 
   constructor(client: PostgresClient, identity: ServerIdentity, options: OpenReplacerOptions) {
@@ -67,6 +71,7 @@ class PostgresReplacer implements Replacer {
     const oids = this.#tables.map(({ oid }) => oid);
     this.#foreignKeys = await findForeignKeys(client, oids);
     this.#triggers = await findTriggers(client, oids);
+    this.#rules = await findDeleteRules(client, oids);
     const result: TargetTable[] = [];
     for (const { schema, name } of names) {
       const found = this.#tables.find((table) => table.schema === schema && table.name === name);
@@ -79,7 +84,7 @@ class PostgresReplacer implements Replacer {
   async #describe(table: FoundTable): Promise<TargetTable> {
     const { schema, name, columns, rowSecurity } = table;
     const warnings = [
-      ...(table.hasInsertRule ? [`rules on ${schema}.${name} are passed by: rows go into the table itself`] : []),
+      ...(table.hasRule ? [`rules on ${schema}.${name} are passed by: rows leave and enter the table itself`] : []),
       ...table.publications.map(
         (publication) => `${schema}.${name} is in the publication ${publication}: its subscribers get the change too`,
       ),
@@ -107,6 +112,7 @@ class PostgresReplacer implements Replacer {
     for (const table of new Set(this.#triggers.map((trigger) => trigger.table))) {
       await this.#client.query(`alter table ${table} disable trigger user`);
     }
+    for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
     await this.#client.query("set local search_path to default");
   }
 
@@ -118,7 +124,7 @@ class PostgresReplacer implements Replacer {
       throw new OperationalError(`cannot empty ${table.schema}.${table.name}: rows are left after the DELETE`, {
         kind: "database",
         code: "rows-left",
-        hint: "Look for a rule ON DELETE on the table.",
+        hint: "Look for triggers and rules ON DELETE on the table and its partitions.",
       });
     }
     return deleted;
@@ -150,6 +156,7 @@ class PostgresReplacer implements Replacer {
     const client = this.#client;
     for (const key of this.#foreignKeys) await this.#putBack(key);
     for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
+    for (const rule of this.#rules) await client.query(renderRuleState(rule, rule.enabled));
     const warnings: string[] = [];
     for (const sequence of sequences) {
       const warning = await resetSequence(client, sequence);
