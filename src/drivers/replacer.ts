@@ -1,4 +1,4 @@
-import type { RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
 
 /** A column of a table that is there already. */
 export interface TargetColumn {
@@ -48,6 +48,8 @@ export interface Replacer extends AsyncDisposable {
   readonly identity: ServerIdentity;
   /** Gives the tables that exist, in the order asked; missing ones are left out. */
   inspect(tables: readonly TableName[], options: InspectOptions): Promise<readonly TargetTable[]>;
+  /** The definitions of the types that users made there, as a source describes them. */
+  readTypes(): Promise<readonly Definition[]>;
   /** Switches triggers and rules ON DELETE off and takes foreign keys off, for exactly the inspected tables. */
   open(): Promise<void>;
   /** Deletes all rows and gives their number. Fails when a rule keeps some. */

@@ -62,9 +62,15 @@ export function findDrift(stored: StoredTable, target: TargetTable, options: Dri
   const label = `${target.schema}.${target.name}`;
   const columns = new Map(target.columns.map((column) => [column.name, column]));
   for (const column of stored.columns) {
-    if (column.generated) continue;
     const there = columns.get(column.name);
-    if (!there) {
+    if (column.generated) {
+      if (!there || there.generated) continue;
+      // It would be filled with its default or NULL in place of what was computed.
+      const list = options.allowConversion ? warnings : problems;
+      list.push(
+        `${label}.${column.name} is stored there, but computed in the snapshot, which does not hold its values`,
+      );
+    } else if (!there) {
       missing.push(column.name);
       const list = options.ignoreMissing ? warnings : problems;
       list.push(`${label} has no column ${column.name}`);

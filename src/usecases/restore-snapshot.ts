@@ -1,7 +1,8 @@
 import { OperationalError } from "../base/errors.ts";
-import type { Connection, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
+import { findTypeDrift } from "../plan/find-type-drift.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
@@ -95,7 +96,7 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
     units.map(({ table }) => table),
     { lock: false },
   );
-  const { targets, warnings } = checkUnits(options, units, found);
+  const { targets, warnings } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
   return {
     target: replacer.identity,
     source: options.reader.manifest.source,
@@ -119,21 +120,24 @@ interface UnitTarget {
 function checkUnits(
   options: RestoreOptions,
   units: readonly RestoreUnit[],
-  found: readonly TargetTable[],
+  found: { readonly tables: readonly TargetTable[]; readonly types: readonly Definition[] },
 ): { readonly targets: readonly UnitTarget[]; readonly warnings: readonly string[] } {
   const problems: string[] = [];
   const warnings: string[] = [];
   const targets: UnitTarget[] = [];
   for (const unit of units) {
     const { schema, name } = unit.table;
-    const target = found.find((table) => table.schema === schema && table.name === name);
+    const target = found.tables.find((table) => table.schema === schema && table.name === name);
     if (!target) {
       (options.ignoreMissing ? warnings : problems).push(`the table ${schema}.${name} is missing in the target`);
       continue;
     }
     const drifts = unit.parts.map((part) => findDrift(part, target, options));
-    problems.push(...new Set(drifts.flatMap((drift) => drift.problems)));
-    warnings.push(...new Set(drifts.flatMap((drift) => drift.warnings)), ...target.warnings);
+    const { definitions } = options.reader.manifest;
+    const typeDrifts = unit.parts.map((part) => findTypeDrift(part, definitions, found.types, options));
+    const all = [...drifts, ...typeDrifts];
+    problems.push(...new Set(all.flatMap((drift) => drift.problems)));
+    warnings.push(...new Set(all.flatMap((drift) => drift.warnings)), ...target.warnings);
     targets.push({ unit, target, missing: new Set(drifts.flatMap((drift) => drift.missing)) });
   }
   const binary = targets.find(({ unit, missing }) => missing.size > 0 && unit.parts.some((part) => part.rows > 0));
@@ -175,7 +179,7 @@ async function replaceAll(
     { lock: true },
   );
   // The world may have changed since the plan: under the locks it is looked at again.
-  const { targets } = checkUnits(options, units, found);
+  const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
   report({
     type: "plan",
     tables: targets.map(({ unit }) => ({ table: labelOf(unit.table), estimatedRows: unit.rows, bytes: sizeOf(unit) })),

@@ -126,6 +126,49 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select ev_enabled from pg_rewrite where rulename = 'also'")).toEqual([["O"]]);
   });
 
+  test("refuses a composite type whose attributes stand in another order", async () => {
+    await using database = await createDatabase(
+      major,
+      "create type place as (street text, city text); create table t (p place); insert into t values (row('Elm', 'Ulm'))",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(
+      "drop table t; drop type place; create type place as (city text, street text); create table t (p place)",
+    );
+
+    const restored = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ kind: "refused", code: "drift" });
+  });
+
+  test("refuses a domain over a narrower type", async () => {
+    await using database = await createDatabase(
+      major,
+      "create domain price as numeric(10,2) default 0 check (value > 0); create table t (p price); insert into t values (1.25)",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(
+      "drop table t; drop domain price; create domain price as numeric(10,1); create table t (p price)",
+    );
+
+    const restored = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ kind: "refused", code: "drift" });
+  });
+
+  test("refuses a column that was computed in the snapshot and is stored in the target", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int, twice int generated always as (i * 2) stored); insert into t values (1)",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("alter table t alter column twice drop expression");
+
+    const restored = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restored).rejects.toMatchObject({ kind: "refused", code: "drift" });
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);

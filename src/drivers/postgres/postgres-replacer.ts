@@ -1,6 +1,7 @@
 import { codeOf, OperationalError } from "../../base/errors.ts";
-import type { Connection, SequenceState, ServerIdentity, TableName } from "../driver.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
+import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
@@ -79,6 +80,14 @@ class PostgresReplacer implements Replacer {
     }
     await client.query("set local search_path to default");
     return result;
+  }
+
+  async readTypes(): Promise<readonly Definition[]> {
+    const client = this.#client;
+    await client.query("set local search_path = ''");
+    const types = await captureTypes((sql, values) => client.query(sql, values));
+    await client.query("set local search_path to default");
+    return types.map(({ definition }) => definition).filter(({ section }) => section === "pre-data");
   }
 
   async #describe(table: FoundTable): Promise<TargetTable> {
