@@ -78,8 +78,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       code: "not-confirmed",
     });
   }
-  const safetySnapshot = await takeSafety(options, plan);
-  const { tables, warnings } = await replaceAll(options, units);
+  const { tables, warnings, safetySnapshot } = await replaceAll(options, units);
   return {
     target: plan.target,
     tables,
@@ -101,7 +100,7 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
     target: replacer.identity,
     source: options.reader.manifest.source,
     snapshot: options.reader.manifest.id,
-    tables: targets.map(({ unit, target }) => ({ ...unit.table, deleted: target.rows, inserted: unit.rows })),
+    tables: targets.map(plannedTable),
     foreignKeys: [...new Set(targets.flatMap(({ target }) => target.foreignKeys))],
     triggers: targets.flatMap(({ target }) =>
       target.triggers.map((name) => `${target.schema}.${target.name}: ${name}`),
@@ -114,6 +113,10 @@ interface UnitTarget {
   readonly unit: RestoreUnit;
   readonly target: TargetTable;
   readonly missing: ReadonlySet<string>;
+}
+
+function plannedTable({ unit, target }: UnitTarget): RestoredTable {
+  return { ...unit.table, deleted: target.rows, inserted: unit.rows };
 }
 
 /** Pairs what is stored with what is there. Fails with kind `refused`, all reasons at once. */
@@ -158,28 +161,36 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<string | undefined> {
-  const full = plan.tables.filter(({ deleted }) => deleted > 0);
-  if (!options.takeSafetySnapshot || full.length === 0) return undefined;
+/** Of empty tables too: what `undo` puts back is what the last restore replaced, never what an older one did. */
+async function takeSafety(
+  options: RestoreOptions,
+  plan: Pick<RestorePlan, "tables" | "target">,
+): Promise<string | undefined> {
+  if (!options.takeSafetySnapshot || plan.tables.length === 0) return undefined;
   options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });
   return options.takeSafetySnapshot(plan.tables, plan.target);
 }
 
-async function replaceAll(
-  options: RestoreOptions,
-  units: readonly RestoreUnit[],
-): Promise<{ readonly tables: readonly RestoredTable[]; readonly warnings: readonly string[] }> {
+interface Replaced {
+  readonly tables: readonly RestoredTable[];
+  readonly safetySnapshot: string | undefined;
+  readonly warnings: readonly string[];
+}
+
+async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]): Promise<Replaced> {
   const { reader, report, signal } = options;
   const { manifest } = reader;
   await using replacer = await openReplacer(options.target, options);
   guardTarget({ ...options, manifest, target: replacer.identity });
-  report({ type: "phase", text: "replacing rows" });
   const found = await replacer.inspect(
     units.map(({ table }) => table),
     { lock: true },
   );
   // The world may have changed since the plan: under the locks it is looked at again.
   const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
+  // Under the locks, which let it read: nobody writes what would be in neither of the two.
+  const safetySnapshot = await takeSafety(options, { target: replacer.identity, tables: targets.map(plannedTable) });
+  report({ type: "phase", text: "replacing rows" });
   report({
     type: "plan",
     tables: targets.map(({ unit }) => ({ table: labelOf(unit.table), estimatedRows: unit.rows, bytes: sizeOf(unit) })),
@@ -195,7 +206,7 @@ async function replaceAll(
   const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
   signal.throwIfAborted();
   warnings.push(...(await replacer.commit()));
-  return { tables, warnings };
+  return { tables, warnings, safetySnapshot };
 }
 
 async function replaceOne(

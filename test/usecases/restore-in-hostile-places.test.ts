@@ -169,6 +169,35 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     await expect(restored).rejects.toMatchObject({ kind: "refused", code: "drift" });
   });
 
+  test("keeps out who would write between the safety snapshot and the restore", async () => {
+    await using database = await createDatabase(major, "create table t (i int); insert into t values (1)");
+    await using snapshot = await snapshotOf(database.url);
+    let written = "";
+    const takeSafetySnapshot = async () => {
+      written = await database.query("set lock_timeout = '100ms'; insert into t values (2)").then(
+        () => "written",
+        (error: Error) => error.message,
+      );
+      return "safe";
+    };
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { takeSafetySnapshot }));
+
+    expect(written).toMatch(/lock timeout/);
+  });
+
+  test("takes a safety snapshot of empty tables too, or undo would put back what is older", async () => {
+    await using database = await createDatabase(major, "create table t (i int); insert into t values (1)");
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("delete from t");
+
+    const result = await restoreSnapshot(
+      inPlaceOptionsFor(database.url, snapshot.reader, { takeSafetySnapshot: async () => "safe" }),
+    );
+
+    expect(result.safetySnapshot).toBe("safe");
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);
