@@ -169,6 +169,21 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     await expect(restored).rejects.toMatchObject({ kind: "refused", code: "drift" });
   });
 
+  test("takes a sequence that belongs to a column that holds no numbers", async () => {
+    await using database = await createDatabase(
+      major,
+      `create sequence s; create table t (code text default 'A-' || nextval('s'), u uuid, n numeric);
+       alter sequence s owned by t.code; insert into t default values;
+       create table big (i bigint); create sequence b owned by big.i; insert into big values (9007199254740993);
+       create sequence v owned by t.u; create sequence w owned by t.n; update t set u = gen_random_uuid(), n = 'NaN'; select nextval('v'), nextval('w')`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select nextval('s'), nextval('b')")).toEqual([["2", "9007199254740994"]]);
+  });
+
   test("keeps out who would write between the safety snapshot and the restore", async () => {
     await using database = await createDatabase(major, "create table t (i int); insert into t values (1)");
     await using snapshot = await snapshotOf(database.url);
