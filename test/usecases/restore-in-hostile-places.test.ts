@@ -213,6 +213,16 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(result.safetySnapshot).toBe("safe");
   });
 
+  test("needs no default for a table that had no columns", async () => {
+    await using database = await createDatabase(major, "create table t (); insert into t default values");
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("alter table t add column a text default 'd'");
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(await database.query("select a from t")).toEqual([["d"]]);
+  });
+
   test("says how to allow writing where it is off by default, and is not misled by other settings", async () => {
     await using database = await createDatabase(major, "create table t (a text); insert into t values ('x')");
     await using snapshot = await snapshotOf(database.url);

@@ -143,11 +143,26 @@ class PostgresReplacer implements Replacer {
     const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
     const options = format === "binary" ? " (format binary)" : "";
     let rows = 0;
+    const found = this.#tables.find((one) => one.schema === table.schema && one.name === table.name);
+    if (columns.length === 0 && format === "text" && found?.columns.some(({ generated }) => !generated)) {
+      // COPY without a list would take each empty line for a value of a column that came later.
+      for (const bytes of streams) rows += await this.#insertDefaults(table, bytes);
+      return rows;
+    }
     for (const bytes of streams) {
       rows += await this.#client.copyIn(
         `copy ${quoteName(table.schema, table.name)}${list} from stdin${options}`,
         bytes,
       );
+    }
+    return rows;
+  }
+
+  async #insertDefaults(table: TableName, lines: AsyncIterable<Uint8Array>): Promise<number> {
+    let rows = 0;
+    for await (const bytes of lines) rows += bytes.length;
+    for (let row = 0; row < rows; row++) {
+      await this.#client.query(`insert into ${quoteName(table.schema, table.name)} default values`);
     }
     return rows;
   }
