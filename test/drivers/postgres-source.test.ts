@@ -185,6 +185,25 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     expect(batches.map((batch) => batch.text).join("")).toBe((await read(source, table)).text);
   });
 
+  test("reads table after table into the same two buffers", async () => {
+    const tables = Array.from({ length: 20 }, (_, index) => `create table t${index} as select ${index} as i`);
+    await using database = await createDatabase(major, tables.join(";"));
+    await using source = await open(database.url);
+    const described = await source.describe({ signal });
+    const buffers = new Set<ArrayBufferLike>();
+    const values: string[] = [];
+
+    for (const table of described.tables) {
+      for await (const { bytes } of source.rows(table, { estimatedBytes: 0 }, { batchBytes: 4096, signal })) {
+        buffers.add(bytes.buffer);
+        values.push(Buffer.from(bytes).toString());
+      }
+    }
+
+    expect(values).toEqual(tables.map((_, index) => `${index}\n`));
+    expect(buffers.size).toBeLessThanOrEqual(2);
+  });
+
   test("reads a table in binary when asked, and counts its rows", async () => {
     await using database = await createDatabase(
       major,

@@ -18,6 +18,8 @@ export interface CopyOutOptions {
   readonly batchBytes: number;
   /** COPY text sends one message a row, so rows are counted by messages; COPY binary does not promise that. */
   readonly countMessages: boolean;
+  /** Buffers of the connection that no COPY uses: taken from here, and put back when the COPY has ended well. */
+  readonly buffers: Buffer[];
   readonly stallTimeoutMs: number;
   readonly translate: (error: unknown) => unknown;
   readonly destroy: () => void;
@@ -41,8 +43,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #socket: Socket | undefined;
   #parse: ((chunk: Buffer) => void) | undefined;
 
-  readonly #free: Buffer[] = [];
-  #allocated = 0;
+  readonly #free: Buffer[];
+  #allocated: number;
   #fill: Buffer | undefined;
   #filled = 0;
   #rows = 0;
@@ -64,6 +66,9 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   constructor(text: string, options: CopyOutOptions) {
     this.#text = text;
     this.#options = options;
+    this.#free = options.buffers.filter((buffer) => buffer.length === options.batchBytes);
+    this.#allocated = this.#free.length;
+    options.buffers.length = 0;
   }
 
   /** Whether the server is done with it, well or badly. */
@@ -287,7 +292,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
           this.#recycle(next.buffer);
           continue;
         }
-        if (this.#done) return;
+        if (this.#done) {
+          if (this.#fill) this.#free.push(this.#fill);
+          this.#options.buffers.push(...this.#free);
+          return;
+        }
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });

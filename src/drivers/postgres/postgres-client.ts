@@ -89,6 +89,8 @@ class Client implements PostgresClient {
   readonly #options: OpenClientOptions;
   readonly #onAbort = () => this.destroy();
   readonly #notices: string[] = [];
+  /** New ones for each of thousands of small tables would be gigabytes before the collector sees a reason to come. */
+  readonly #copyBuffers: Buffer[] = [];
   #running = 0;
   #copy: CopyOutQuery | undefined;
   /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
@@ -152,6 +154,7 @@ class Client implements PostgresClient {
   copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery {
     const query = new CopyOutQuery(sql, {
       ...options,
+      buffers: this.#copyBuffers,
       stallTimeoutMs: this.#options.stallTimeoutMs,
       translate: (error) => this.#translate(error),
       destroy: () => this.destroy(),
