@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { OpenSourceOptions, Source, SourceTable } from "../../src/drivers/driver.ts";
 import { openSource } from "../../src/drivers/open-driver.ts";
 import { connectionOfUrl } from "../support/connection.ts";
@@ -352,6 +352,17 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
       ["t_i_seq", "2", true, "1"],
     ]);
     expect(sequences[2]?.ownedBy).toEqual({ schema: "public", table: "t", column: "i" });
+  });
+
+  test("takes no password that it was not given, and says that one is missing", async () => {
+    await using database = await createDatabase(major);
+    const { password, ...connection } = connectionOfUrl(database.url);
+    vi.stubEnv("PGPASSWORD", password);
+
+    const opened = openSource(connection, { parallel: 1, choose: () => "rows", stallTimeoutMs: 60_000, signal });
+
+    await expect(opened).rejects.toThrow(/asks for the password of postgres, and none was given/);
+    vi.unstubAllEnvs();
   });
 
   test("tells a wrong password from a missing database and an unreachable server", async () => {

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import pg from "pg";
+import { OperationalError } from "../../base/errors.ts";
 import type { Connection } from "../driver.ts";
 import { CopyOutQuery } from "./copy-out.ts";
 import { CopySocket } from "./copy-socket.ts";
@@ -267,8 +268,9 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
     host: connection.host,
     port: connection.port,
     user: connection.user,
-    // An empty function result keeps `pg` from looking into PGPASSWORD and .pgpass: the job layer did that.
-    password: connection.password ?? "",
+    // A function is asked only by a server that wants a password, and keeps `pg` from looking into PGPASSWORD and
+    // .pgpass: whoever made the connection did that, and keeps what it found there out of every output.
+    password: () => connection.password ?? missingPassword(connection),
     database: connection.database,
     application_name: applicationName,
     keepAlive: true,
@@ -277,6 +279,13 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
     ssl: sslOf(connection),
     ...(connection.tls === "off" ? { stream: (() => new CopySocket()) as NonNullable<pg.ClientConfig["stream"]> } : {}),
   };
+}
+
+function missingPassword({ database, host, port, user }: Connection): never {
+  throw new OperationalError(
+    `cannot connect to ${database} at ${host}:${port}: the server asks for the password of ${user}, and none was given`,
+    { kind: "database", code: "wrong-password", hint: "Give it in the job's source, PGPASSWORD or a password file." },
+  );
 }
 
 function sslOf(connection: Connection): false | Record<string, unknown> {
