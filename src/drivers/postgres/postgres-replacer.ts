@@ -1,8 +1,9 @@
-import { codeOf, OperationalError } from "../../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
 import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
+import { wasCommitted } from "./postgres-commit.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
@@ -216,25 +217,10 @@ class PostgresReplacer implements Replacer {
     try {
       await this.#client.query("commit");
     } catch (error) {
-      if (!(await this.#wasCommitted(row?.[0] ?? "", error))) throw error;
+      if (!(await wasCommitted(this.#client, this.#options, { transaction: row?.[0] ?? "", error }))) throw error;
     }
     this.#committed = true;
     return this.#afterwards();
-  }
-
-  /** The answer to COMMIT may be lost although it was done: the server remembers what became of the transaction. */
-  async #wasCommitted(transaction: string, error: unknown): Promise<boolean> {
-    const lost =
-      error instanceof OperationalError && ["connection-lost", "stalled", "server-stopped"].includes(error.code);
-    if (!lost) return false;
-    const signal = AbortSignal.timeout(30_000);
-    await using client = await openPostgresClient(this.#client.connection, {
-      ...this.#options,
-      signal,
-      applicationName: "rowkeep restore",
-    });
-    const [row] = await client.query("select pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [transaction]);
-    return row?.[0] === "committed";
   }
 
   async #afterwards(): Promise<readonly string[]> {
@@ -243,8 +229,8 @@ class PostgresReplacer implements Replacer {
       try {
         await this.#client.query(sql);
       } catch (error) {
-        this.#options.signal.throwIfAborted();
-        warnings.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+        // The rows are there for good: who stops now must still be told that they are.
+        warnings.push(`${what}: ${this.#options.signal.aborted ? "it was stopped" : messageOf(error)}`);
       }
     };
     for (const table of this.#tables) {
