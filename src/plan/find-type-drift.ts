@@ -24,7 +24,9 @@ export function findTypeDrift(
 
 /** The types that a table needs, directly or through others. */
 function typesOf({ schema, name }: TableName, definitions: readonly Definition[]): readonly Definition[] {
-  const seen = new Set([definitions.findIndex((one) => one.kind === "table" && one.schema === schema && one.name === name)]);
+  const seen = new Set([
+    definitions.findIndex((one) => one.kind === "table" && one.schema === schema && one.name === name),
+  ]);
   // A set gives what is added to it while it is walked, too.
   for (const place of seen) for (const needed of definitions[place]?.needs ?? []) seen.add(needed);
   return [...seen].flatMap((place) => {
