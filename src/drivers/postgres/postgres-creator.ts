@@ -164,6 +164,8 @@ class PostgresCreator implements Creator {
     const options = { ...this.#options, applicationName: "rowkeep restore" };
     const client = await openPostgresClient(this.#leader.connection, options);
     this.#all.add(client);
+    // Behind a pooler they would stay with a connection of others, whose commits would no longer wait for the disk.
+    if (client.isPooled) return client;
     await client.query("set synchronous_commit = off");
     await client.query(
       `select pg_catalog.set_config('maintenance_work_mem', greatest(setting::int, ${MAINTENANCE_MEMORY_KB})::text || 'kB', false)
