@@ -41,6 +41,8 @@ export interface BackUpOptions {
   /** Files and directories that are kept in the same snapshot. */
   readonly files: readonly string[];
   readonly spoolFolder: string;
+  /** Whether large objects are kept too; undefined: they are. */
+  readonly largeObjects?: boolean | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -74,7 +76,8 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
   const tables = await storeTables(source, writer, plan, options);
-  const largeObjects = await storeLargeObjects(source, writer, description.largeObjects, options);
+  const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
+  const largeObjects = await storeLargeObjects(source, writer, largeObjectCount, options);
   const { files, warnings } = await storeFiles(writer, options);
   const sequences = await source.sequences({ signal });
   report({ type: "phase", text: "finishing" });
