@@ -57,7 +57,7 @@ async function startPooler(targetPort: number): Promise<Pooler> {
 }
 
 /** Settings that would stay with a connection that others get next. */
-const SESSION_SETTINGS = /(?:Q[^]{4}|; ?)set (?!local |transaction )\w+[^\0;]*|set_config\([^\0]*false\)/gi;
+const SESSION_SETTINGS = /(?:Q[\s\S]{4}|; ?)set (?!local |transaction )\w+[^\0;]*|set_config\([^\0]*false\)/gi;
 
 test("a pooler is noticed, and settings are pinned inside transactions only", async () => {
   await using database = await createDatabase(18);
