@@ -61,6 +61,7 @@ const table = record({
   columns: list(column, 10_000),
   primaryKey: list(name, 10_000),
   partitionRoot: optional(tableName),
+  isRootPartial: optional(boolean),
   format: oneOf("text", "binary"),
   rows: integer(),
   rawBytes: integer(),

@@ -36,6 +36,8 @@ export interface StoredTable extends TableName {
   readonly columns: readonly Column[];
   readonly primaryKey: readonly string[];
   readonly partitionRoot?: TableName | undefined;
+  /** Rows of another partition of that root are not in the snapshot: its partitions are restored one by one. */
+  readonly isRootPartial?: boolean | undefined;
   /** `text`: COPY text. `binary`: COPY binary, each segment with its own header and trailer. */
   readonly format: RowFormat;
   readonly rows: number;

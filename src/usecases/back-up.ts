@@ -43,6 +43,8 @@ export interface BackUpOptions {
   readonly spoolFolder: string;
   /** Compares the rows that were stored with what is known of earlier ones. */
   readonly findAnomalies?: ((tables: readonly StoredTable[]) => readonly Anomaly[]) | undefined;
+  /** Whether large objects are kept too; undefined: they are. */
+  readonly largeObjects?: boolean | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -78,7 +80,8 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
   const tables = await storeTables(source, writer, plan, options);
-  const largeObjects = await storeLargeObjects(source, writer, description.largeObjects, options);
+  const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
+  const largeObjects = await storeLargeObjects(source, writer, largeObjectCount, options);
   const { files, warnings } = await storeFiles(writer, options);
   const sequences = await source.sequences({ signal });
   report({ type: "phase", text: "finishing" });
@@ -253,6 +256,7 @@ function storedTableOf(progress: TableProgress): StoredTable {
     columns: table.columns,
     primaryKey: table.primaryKey,
     ...(table.partitionRoot ? { partitionRoot: table.partitionRoot } : {}),
+    ...(table.isRootPartial ? { isRootPartial: true } : {}),
     ...(table.condition ? { condition: table.condition } : {}),
     format: progress.format,
     ...totalsOf(progress.chunks),

@@ -55,7 +55,7 @@ export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResul
     const warnings = await fillDatabase(options, creator, owners.assign);
     return { target, tables, notes, warnings: [...plan.warnings, ...warnings] };
   } catch (error) {
-    await creator.abandon();
+    await abandon(options, creator);
     throw error;
   }
 }
@@ -77,6 +77,17 @@ async function openTarget(options: CreateOptions): Promise<Creator> {
   } catch (error) {
     await creator[Symbol.asyncDispose]();
     throw error;
+  }
+}
+
+/** Empties the target again. Why the restore failed is what the person must read, not that this failed too. */
+async function abandon({ report, target }: CreateOptions, creator: Creator): Promise<void> {
+  try {
+    await creator.abandon();
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error;
+    const message = `${target.database} could not be emptied again: ${error.message}; the next restore --create into it removes what is there`;
+    report({ type: "warning", message });
   }
 }
 

@@ -1,7 +1,8 @@
 import { OperationalError } from "../base/errors.ts";
-import type { Connection, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
+import { findTypeDrift } from "../plan/find-type-drift.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
@@ -91,8 +92,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     });
   }
   await waitForThaw(options, thawing);
-  const safety = await takeSafety(options, plan);
-  const { tables, warnings } = await replaceAll(options, units);
+  const { tables, warnings, safety } = await replaceAll(options, units);
   return {
     target: plan.target,
     tables,
@@ -119,12 +119,12 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
     units.map(({ table }) => table),
     { lock: false },
   );
-  const { targets, warnings } = checkUnits(options, units, found);
+  const { targets, warnings } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
   return {
     target: replacer.identity,
     source: options.reader.manifest.source,
     snapshot: options.reader.manifest.id,
-    tables: targets.map(({ unit, target }) => ({ ...unit.table, deleted: target.rows, inserted: unit.rows })),
+    tables: targets.map(plannedTable),
     foreignKeys: [...new Set(targets.flatMap(({ target }) => target.foreignKeys))],
     triggers: targets.flatMap(({ target }) =>
       target.triggers.map((name) => `${target.schema}.${target.name}: ${name}`),
@@ -139,25 +139,32 @@ interface UnitTarget {
   readonly missing: ReadonlySet<string>;
 }
 
+function plannedTable({ unit, target }: UnitTarget): RestoredTable {
+  return { ...unit.table, deleted: target.rows, inserted: unit.rows };
+}
+
 /** Pairs what is stored with what is there. Fails with kind `refused`, all reasons at once. */
 function checkUnits(
   options: RestoreOptions,
   units: readonly RestoreUnit[],
-  found: readonly TargetTable[],
+  found: { readonly tables: readonly TargetTable[]; readonly types: readonly Definition[] },
 ): { readonly targets: readonly UnitTarget[]; readonly warnings: readonly string[] } {
   const problems: string[] = [];
   const warnings: string[] = [];
   const targets: UnitTarget[] = [];
   for (const unit of units) {
     const { schema, name } = unit.table;
-    const target = found.find((table) => table.schema === schema && table.name === name);
+    const target = found.tables.find((table) => table.schema === schema && table.name === name);
     if (!target) {
       (options.ignoreMissing ? warnings : problems).push(`the table ${schema}.${name} is missing in the target`);
       continue;
     }
     const drifts = unit.parts.map((part) => findDrift(part, target, options));
-    problems.push(...new Set(drifts.flatMap((drift) => drift.problems)));
-    warnings.push(...new Set(drifts.flatMap((drift) => drift.warnings)), ...target.warnings);
+    const { definitions } = options.reader.manifest;
+    const typeDrifts = unit.parts.map((part) => findTypeDrift(part, definitions, found.types, options));
+    const all = [...drifts, ...typeDrifts];
+    problems.push(...new Set(all.flatMap((drift) => drift.problems)));
+    warnings.push(...new Set(all.flatMap((drift) => drift.warnings)), ...target.warnings);
     targets.push({ unit, target, missing: new Set(drifts.flatMap((drift) => drift.missing)) });
   }
   const binary = targets.find(({ unit, missing }) => missing.size > 0 && unit.parts.some((part) => part.rows > 0));
@@ -178,28 +185,36 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<SafetySnapshot | undefined> {
-  const full = plan.tables.filter(({ deleted }) => deleted > 0);
-  if (!options.takeSafetySnapshot || full.length === 0) return undefined;
+/** Of empty tables too: what `undo` puts back is what the last restore replaced, never what an older one did. */
+async function takeSafety(
+  options: RestoreOptions,
+  plan: Pick<RestorePlan, "tables" | "target">,
+): Promise<SafetySnapshot | undefined> {
+  if (!options.takeSafetySnapshot || plan.tables.length === 0) return undefined;
   options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });
   return options.takeSafetySnapshot(plan.tables, plan.target);
 }
 
-async function replaceAll(
-  options: RestoreOptions,
-  units: readonly RestoreUnit[],
-): Promise<{ readonly tables: readonly RestoredTable[]; readonly warnings: readonly string[] }> {
+interface Replaced {
+  readonly tables: readonly RestoredTable[];
+  readonly safety: SafetySnapshot | undefined;
+  readonly warnings: readonly string[];
+}
+
+async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]): Promise<Replaced> {
   const { reader, report, signal } = options;
   const { manifest } = reader;
   await using replacer = await openReplacer(options.target, options);
   guardTarget({ ...options, manifest, target: replacer.identity });
-  report({ type: "phase", text: "replacing rows" });
   const found = await replacer.inspect(
     units.map(({ table }) => table),
     { lock: true },
   );
   // The world may have changed since the plan: under the locks it is looked at again.
-  const { targets } = checkUnits(options, units, found);
+  const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
+  // Under the locks, which let it read: nobody writes what would be in neither of the two.
+  const safety = await takeSafety(options, { target: replacer.identity, tables: targets.map(plannedTable) });
+  report({ type: "phase", text: "replacing rows" });
   report({
     type: "plan",
     tables: targets.map(({ unit }) => ({ table: labelOf(unit.table), estimatedRows: unit.rows, bytes: sizeOf(unit) })),
@@ -215,7 +230,7 @@ async function replaceAll(
   const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
   signal.throwIfAborted();
   warnings.push(...(await replacer.commit()));
-  return { tables, warnings };
+  return { tables, warnings, safety };
 }
 
 async function replaceOne(

@@ -18,6 +18,8 @@ export interface SafetyOptions {
   readonly lock?: Lock | undefined;
   /** The snapshot that is about to be restored. */
   readonly restoredSnapshot: string;
+  /** Whether the restore replaces large objects: what it leaves alone, undo must leave alone too. */
+  readonly largeObjects: boolean;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;

@@ -69,6 +69,18 @@ describe("rowkeep restore", () => {
     expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
   });
 
+  test("leaves large objects alone in the undo of a restore that left them alone", async () => {
+    await using database = await shop();
+    await database.query("select lo_from_bytea(7001, 'at the restore')");
+    await cli("restore", file, "latest", "--tables", "people", "--yes");
+    await database.query("select lo_put(7001, 0, 'since the restore')");
+
+    const undo = await cli("undo", file, "--yes");
+
+    expect(undo.exitCode).toBe(0);
+    expect(await database.query("select convert_from(lo_get(7001), 'UTF8')")).toEqual([["since the restore"]]);
+  });
+
   test("names the nearest table for a pattern that matches none", async () => {
     await using _database = await shop();
 

@@ -435,6 +435,7 @@ function keepOrders({ folder }: Place, ...places: readonly Place[]) {
       destinations: places.map(({ there }) => there),
       spoolFolder: join(folder, "spool"),
       restoredSnapshot: "20261121T020000Z-full",
+      largeObjects: true,
       stallTimeoutMs: 60_000,
       signal,
       report: () => undefined,

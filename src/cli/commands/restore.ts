@@ -49,6 +49,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
     prefix,
     destinations,
     restoredSnapshot: manifest.id,
+    largeObjects: readList(options.tables, "--tables") === undefined,
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
   };

@@ -11,6 +11,8 @@ import { printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 import { confirmPlan, refuseUnattendedWait, targetOf } from "./restore.ts";
 
+const MARK_TIMEOUT_MS = 30_000;
+
 /** Puts back what the last restore of a job replaced, from the safety snapshot that it took. */
 export const undo: CommandAction = async (context, { args, options }) => {
   const thaw = readThaw(options);
@@ -39,7 +41,10 @@ export const undo: CommandAction = async (context, { args, options }) => {
     signal,
     report: progress.report,
   });
-  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, { now: context.now(), signal });
+  // The rows are back: who stopped it at the very end must not find them put back a second time.
+  const marking = signal.aborted ? AbortSignal.timeout(MARK_TIMEOUT_MS) : signal;
+  const marks = { now: context.now(), signal: marking };
+  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, marks);
   progress[Symbol.dispose]();
   const warnings = [...result.warnings, ...unmarked];
   for (const warning of warnings) context.output.warn(warning);

@@ -16,10 +16,10 @@ const SHORT_ROW_BYTES = 160;
 
 export interface CopyOutOptions {
   readonly batchBytes: number;
-  /** Buffers of earlier queries of the connection: taken from here, and given back at the end. */
-  readonly spare: Buffer[];
   /** COPY text sends one message a row, so rows are counted by messages; COPY binary does not promise that. */
   readonly countMessages: boolean;
+  /** Buffers of the connection that no COPY uses: taken from here, and put back when the COPY has ended well. */
+  readonly buffers: Buffer[];
   readonly stallTimeoutMs: number;
   readonly translate: (error: unknown) => unknown;
   readonly destroy: () => void;
@@ -44,7 +44,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #parse: ((chunk: Buffer) => void) | undefined;
 
   readonly #free: Buffer[];
-  #allocated = 0;
+  #allocated: number;
   #fill: Buffer | undefined;
   #filled = 0;
   #rows = 0;
@@ -66,8 +66,9 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   constructor(text: string, options: CopyOutOptions) {
     this.#text = text;
     this.#options = options;
-    this.#free = options.spare.splice(0).filter((buffer) => buffer.length === options.batchBytes);
+    this.#free = options.buffers.filter((buffer) => buffer.length === options.batchBytes);
     this.#allocated = this.#free.length;
+    options.buffers.length = 0;
   }
 
   /** Whether the server is done with it, well or badly. */
@@ -303,7 +304,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
           this.#recycle(next.buffer);
           continue;
         }
-        if (this.#done) return;
+        if (this.#done) {
+          if (this.#fill) this.#free.push(this.#fill);
+          this.#options.buffers.push(...this.#free);
+          return;
+        }
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -312,7 +317,6 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     } finally {
       // Left early: a COPY cannot be stopped in an orderly way without reading all of it.
       if (!this.#done) this.#options.destroy();
-      else this.#options.spare.push(...this.#free.splice(0));
       clearInterval(this.#watchdog);
     }
   }
