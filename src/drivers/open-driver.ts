@@ -1,6 +1,7 @@
 import type { Creator, OpenCreatorOptions } from "./creator.ts";
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
 import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
+import type { OpenScratchOptions, Scratch } from "./scratch.ts";
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
 export async function openSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
@@ -22,6 +23,12 @@ export async function openReplacer(connection: Connection, options: OpenReplacer
 export async function openCreator(connection: Connection, options: OpenCreatorOptions): Promise<Creator> {
   const { openPostgresCreator } = await import("./postgres/postgres-creator.ts");
   return openPostgresCreator(connection, options);
+}
+
+/** Makes a scratch database on the server that this connection leads to. Fails with kind `database`. */
+export async function openScratch(server: Connection, options: OpenScratchOptions): Promise<Scratch> {
+  const { openPostgresScratch } = await import("./postgres/postgres-scratch.ts");
+  return openPostgresScratch(server, options);
 }
 
 /** Looks at a server: who it is, its databases, the tables of the connected one. Fails with kind `database`. */
