@@ -122,9 +122,16 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--all", description: "every snapshot of the job" },
       { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
-      { flags: "--drill", description: "restore into a scratch database (not available yet)" },
+      { flags: "--drill", description: "restore into a scratch database, compare, drop it" },
+      { flags: "--drill-url <url>", description: "where to make the scratch database (default: the job's server)" },
+      { flags: "--parallel <n>", description: "connections that a drill writes and reads rows with" },
+      database,
       from,
       identity,
+    ],
+    examples: [
+      "rowkeep verify shop --all",
+      "rowkeep verify shop latest --drill --drill-url postgres://me@spare.example/postgres",
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },

@@ -41,7 +41,8 @@ export interface DrilledSnapshot {
 /**
  * Restores a snapshot into a scratch database, reads everything back with the settings of a backup and compares it: the rows of
  * every table and the large objects as sets (see row-digest.ts), sequences, definitions. What the server computes
- * (generated columns, materialized views) is made again and not compared. The scratch database is dropped in any case.
+ * (generated columns, materialized views) is made again and not compared. Files are read and their hashes checked. The scratch
+ * database is dropped in any case.
  * Differences are results. Fails with kind `database` when the drill could not be done, `archive`, `destination`.
  */
 export async function drillSnapshot(options: DrillOptions): Promise<DrilledSnapshot> {
@@ -66,8 +67,11 @@ export async function drillSnapshot(options: DrillOptions): Promise<DrilledSnaps
       problems: await restoreAndCompare(options, scratch, warn),
     };
   }
-  const chunks = manifest.tables.flatMap(({ segments }) => segments.flatMap((segment) => segment.chunks));
-  chunks.push(...manifest.largeObjects.chunks);
+  report({ type: "phase", text: "reading the files" });
+  const ofFiles = manifest.files.flatMap((file) => file.chunks);
+  for await (const _checked of reader.chunks(ofFiles, { signal }));
+  const ofTables = manifest.tables.flatMap(({ segments }) => segments.flatMap((segment) => segment.chunks));
+  const chunks = [...ofTables, ...manifest.largeObjects.chunks, ...ofFiles];
   return {
     id: manifest.id,
     ok: outcome.problems.length === 0,
