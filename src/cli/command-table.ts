@@ -156,7 +156,13 @@ export const commandTable: readonly CommandSpec[] = [
   },
   { name: "schedule", summary: "preview, install or remove the schedule of a job" },
   { name: "daemon", summary: "run schedules in the foreground" },
-  { name: "doctor", summary: "try every connection, right and destination of a job" },
+  {
+    name: "doctor",
+    summary: "try every connection, right and destination of a job",
+    arguments: [job],
+    examples: ["rowkeep doctor shop", "rowkeep doctor ./shop.yaml --json"],
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
   {
     name: "key",
     summary: "make encryption keys",

@@ -1,5 +1,6 @@
 import type { Creator, OpenCreatorOptions } from "./creator.ts";
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
+import type { InspectOptions, Inspection } from "./inspection.ts";
 import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
 import type { OpenScratchOptions, Scratch } from "./scratch.ts";
 
@@ -35,4 +36,10 @@ export async function openScratch(server: Connection, options: OpenScratchOption
 export async function probeDatabase(connection: Connection, options: { readonly signal: AbortSignal }): Promise<Probe> {
   const { probePostgres } = await import("./postgres/postgres-probe.ts");
   return probePostgres(connection, options);
+}
+
+/** Looks at what a login may do in one database. Fails with kind `database`. */
+export async function inspectDatabase(connection: Connection, options: InspectOptions): Promise<Inspection> {
+  const { inspectPostgres } = await import("./postgres/postgres-inspect.ts");
+  return inspectPostgres(connection, options);
 }

@@ -23,7 +23,7 @@ export async function openDestinations(
   const failed: { name: string; error: OperationalError }[] = [];
   const opened = await Promise.all(
     job.destinations.map(async (written, index) => {
-      const name = nameOf(written);
+      const name = destinationNameOf(written);
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
@@ -42,7 +42,7 @@ export async function openDestinations(
 }
 
 /** How a destination is called: its own name, or its type and place. */
-function nameOf(destination: Job["destinations"][number]): string {
+export function destinationNameOf(destination: Job["destinations"][number]): string {
   if (destination.name) return destination.name;
   switch (destination.type) {
     case "local":
@@ -59,7 +59,7 @@ function nameOf(destination: Job["destinations"][number]): string {
 }
 
 function noSuchDestination(job: Job, name: string): OperationalError {
-  const names = job.destinations.map(nameOf).join(", ");
+  const names = job.destinations.map(destinationNameOf).join(", ");
   return new OperationalError(`cannot read from ${name}: ${job.name} has no such destination`, {
     kind: "usage",
     code: "unknown-destination",
