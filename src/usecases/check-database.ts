@@ -40,7 +40,14 @@ function findingsOf(found: Inspection, connection: Connection): readonly (readon
     ["tls", tlsFinding(found, connection)],
     ["pooler", poolerFinding(found)],
     ["clock", clockFinding(found)],
-    ["select", deniedFinding(found.deniedTables, `${found.tables} tables can be read`, "tables")],
+    [
+      "select",
+      deniedFinding(
+        found.deniedTables,
+        `${found.tables} ${found.tables === 1 ? "table" : "tables"} can be read`,
+        "tables",
+      ),
+    ],
     ["sequences", deniedFinding(found.deniedSequences, "all sequences can be read", "sequences")],
     ["row security", filteredFinding(found)],
     ["large objects", largeObjectFinding(found)],

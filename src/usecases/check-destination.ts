@@ -1,11 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { codeOf } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
-import type { DestinationSettings } from "../destinations/destination-settings.ts";
 import { type Check, Checks, warningOf } from "./check.ts";
 
 export interface CheckDestinationOptions {
-  readonly type: DestinationSettings["type"];
   /** Folder of the job: the probe lies in it. Left out: at the top. */
   readonly folder?: string | undefined;
   readonly now: () => Date;
@@ -14,8 +12,6 @@ export interface CheckDestinationOptions {
 
 const PROBE_BYTES = 4096;
 const RACERS = 10;
-/** Object stores, whose servers promise that of several creators of one key only one succeeds. */
-const RACING_TYPES: readonly DestinationSettings["type"][] = ["s3", "azure", "gcs"];
 const SKEW_MS = 60_000;
 const ANSWER_MS = 60_000;
 const TIDY_MS = 20_000;
@@ -42,7 +38,7 @@ export async function checkDestination(
       (await checks.try("list", () => probe.list()));
     if (isUsable) {
       await checks.try("conditional write", () => probe.writeTwice());
-      if (RACING_TYPES.includes(options.type)) await checks.try("racing writes", () => probe.race());
+      await checks.try("racing writes", () => probe.race());
       await checks.try("clock", () => probe.compareClocks(options.now));
     }
     await checks.try("free space", () => freeSpace(destination, signal));

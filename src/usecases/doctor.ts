@@ -155,11 +155,17 @@ async function examineDestination(
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
     const destination = stack.use(await openDestination(settings, { signal: bounded }));
     opened = { destination, path: settings.type === "local" ? settings.path : undefined };
+    if (settings.type === "ftp" && settings.tls === "off" && !isLocalHost(settings.host)) {
+      return warningOf(
+        "it can be reached, but everybody on the way can read password and backups (tls: off)",
+        "Set tls: explicit.",
+      );
+    }
     return "it can be reached";
   });
   if (!opened) return { checks: opening.list };
   const { destination, path } = opened;
-  const checks = await checkDestination(destination, { type: written.type, folder: jobFolder(job.name), now, signal });
+  const checks = await checkDestination(destination, { folder: jobFolder(job.name), now, signal });
   const leftovers = new Checks(name, signal);
   if (checks.every(({ status }) => status !== "failed")) {
     await leftovers.try("leftovers", () => leftoverFinding(destination, { job, databases, now, signal }));

@@ -11,7 +11,7 @@ export async function probeDestination(
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly string[]> {
   await using destination = await openDestination(settings, { signal });
-  const checks = await checkDestination(destination, { type: settings.type, now: () => new Date(), signal });
+  const checks = await checkDestination(destination, { now: () => new Date(), signal });
   const failed = checks.find(({ status }) => status === "failed");
   if (failed?.error) throw failed.error;
   return checks.filter(({ status }) => status === "warning").map(({ message }) => `${destination.name}: ${message}`);

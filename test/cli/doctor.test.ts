@@ -79,7 +79,7 @@ test("grants the chosen tables only, and tells of row security", async () => {
   const found = await doctor();
   await database.query(`drop owned by ${user}; drop role ${user}`);
 
-  expect(found.byName("select")).toMatchObject([{ status: "ok", message: "1 tables can be read" }]);
+  expect(found.byName("select")).toMatchObject([{ status: "ok", message: "1 table can be read" }]);
   expect(found.byName("row security")).toMatchObject([
     { status: "failed", message: expect.stringContaining("shop.orders") },
   ]);

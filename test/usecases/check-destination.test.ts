@@ -3,11 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Destination } from "../../src/destinations/destination.ts";
-import type { DestinationSettings } from "../../src/destinations/destination-settings.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { checkDestination, skewOf } from "../../src/usecases/check-destination.ts";
 import { probeDestination } from "../../src/usecases/probe-destination.ts";
-import { startAzureServer, startS3Server, startSshServer, withPrograms } from "../support/services.ts";
+import { startAzureServer, startFtpServer, startS3Server, startSshServer, withPrograms } from "../support/services.ts";
 
 const signal = new AbortController().signal;
 const now = () => new Date();
@@ -36,8 +35,8 @@ function broken(change: Partial<Destination>): Destination {
   return { ...whole, ...change };
 }
 
-async function statuses(destination: Destination, type: DestinationSettings["type"] = "local") {
-  const checks = await checkDestination(destination, { type, folder: "shop", now, signal });
+async function statuses(destination: Destination) {
+  const checks = await checkDestination(destination, { folder: "shop", now, signal });
   return Object.fromEntries(checks.map(({ name, status }) => [name, status]));
 }
 
@@ -47,6 +46,7 @@ const GOOD = {
   "ranged read": "ok",
   list: "ok",
   "conditional write": "ok",
+  "racing writes": "ok",
   clock: "ok",
   delete: "ok",
 };
@@ -60,7 +60,7 @@ test("finds nothing wrong with a folder and leaves nothing in it", async () => {
 test("finds out who replaces what must not be replaced", async () => {
   const careless = broken({ put: (key, open, options) => local.put(key, open, { ...options, exclusive: false }) });
 
-  expect(await statuses(careless, "s3")).toEqual({
+  expect(await statuses(careless)).toEqual({
     ...GOOD,
     "conditional write": "failed",
     "racing writes": "warning",
@@ -101,7 +101,7 @@ test("an abort is passed on and the probe is removed all the same", async () => 
     },
   });
 
-  const stopped = checkDestination(slow, { type: "local", now, signal: controller.signal });
+  const stopped = checkDestination(slow, { now, signal: controller.signal });
 
   await expect(stopped).rejects.toBe(reason);
   expect(await readdir(folder)).toEqual([]);
@@ -133,7 +133,26 @@ withPrograms(["sshd", "ssh-keygen"], () => {
     } as const;
     await using destination = await openDestination(settings, { signal });
 
-    expect(await statuses(destination, "sftp")).toEqual({ ...GOOD, "free space": "ok" });
+    expect(await statuses(destination)).toEqual({ ...GOOD, "free space": "ok" });
+  });
+});
+
+withPrograms(["proftpd", "openssl"], () => {
+  test("an FTP server passes too", async () => {
+    await using server = await startFtpServer("explicit");
+    const { port, user, password, ca } = server;
+    const settings = {
+      type: "ftp",
+      host: "127.0.0.1",
+      path: `${server.folder}/data`,
+      port,
+      user,
+      password,
+      ca,
+    } as const;
+    await using destination = await openDestination(settings, { signal });
+
+    expect(await statuses(destination)).toEqual(GOOD);
   });
 });
 
@@ -158,7 +177,7 @@ describe("object stores let one of ten win", () => {
       client.destroy();
       await using destination = await openDestination(settings, { signal });
 
-      expect(await statuses(destination, "s3")).toEqual({ ...GOOD, "racing writes": "ok" });
+      expect(await statuses(destination)).toEqual({ ...GOOD });
     });
   });
 
@@ -169,6 +188,6 @@ describe("object stores let one of ten win", () => {
     await BlobServiceClient.fromConnectionString(server.connection).createContainer("doctor");
     await using destination = await openDestination(settings, { signal });
 
-    expect(await statuses(destination, "azure")).toEqual({ ...GOOD, "racing writes": "ok" });
+    expect(await statuses(destination)).toEqual({ ...GOOD });
   });
 });

@@ -37,13 +37,14 @@ async function askUntilItWorks(
   index: number,
 ): Promise<WrittenDestination | undefined> {
   let known: Fields = {};
+  const chosen = new Map<string, string>();
   let type: Type | undefined;
   for (;;) {
     type ??= await select({ message: "Where shall snapshots go?", choices: [...TYPES] }, asking);
-    const questions = new Questions(asking, known);
+    const questions = new Questions(asking, { known, chosen });
     try {
       known = await askForFields(context, questions, type);
-      const destination = { ...known, type } as WrittenDestination;
+      const destination = { type, ...known } as WrittenDestination;
       context.output.note("Trying it …");
       for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
       context.output.note("It can be written, read, listed and tidied.");
@@ -72,10 +73,12 @@ class Questions {
   readonly fields: Fields = {};
   readonly #asking: Asking;
   readonly #known: Fields;
+  readonly #chosen: Map<string, string>;
 
-  constructor(asking: Asking, known: Fields) {
+  constructor(asking: Asking, { known, chosen }: { readonly known: Fields; readonly chosen: Map<string, string> }) {
     this.#asking = asking;
     this.#known = known;
+    this.#chosen = chosen;
   }
 
   async text(field: string, message: string, fallback?: string): Promise<string> {
@@ -114,11 +117,18 @@ class Questions {
     this.fields[field] = value;
   }
 
+  /** The last answer to the same question is chosen already. */
   async choose<T extends string>(
     message: string,
     choices: readonly { readonly name: string; readonly value: T }[],
   ): Promise<T> {
-    return await select({ message, choices: [...choices] }, this.#asking);
+    const last = choices.find(({ value }) => value === this.#chosen.get(message))?.value;
+    const answer = await select(
+      { message, choices: [...choices], ...(last === undefined ? {} : { default: last }) },
+      this.#asking,
+    );
+    this.#chosen.set(message, answer);
+    return answer;
   }
 
   async agree(message: string): Promise<boolean> {
@@ -200,14 +210,13 @@ async function askForAzure(ask: Questions): Promise<void> {
   const way = await ask.choose("Credentials", [
     { name: "a connection string", value: "connection" },
     { name: "a shared access signature", value: "sas" },
-    { name: "the managed identity of this machine", value: "identity" },
   ]);
   if (way === "connection") {
     await ask.secret("connection", "Connection string");
     return;
   }
   await ask.text("account", "Storage account");
-  if (way === "sas") await ask.secret("sas", "Shared access signature");
+  await ask.secret("sas", "Shared access signature");
 }
 
 async function askForFtp(ask: Questions): Promise<void> {

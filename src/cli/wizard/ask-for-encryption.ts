@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { confirm, input, select } from "@inquirer/prompts";
 import { isRecipient } from "../../archive/age-keys.ts";
@@ -28,7 +29,9 @@ export async function askForEncryption(context: CliContext): Promise<WantedEncry
     const recipients = listOf(await input({ message: "Public keys, with commas between", validate: check }, asking));
     return { words: `to ${recipients.length} public keys`, settle: async () => ({ recipients }) };
   }
-  const file = await input({ message: "File for the secret key", default: "./rowkeep.key", validate: isGiven }, asking);
+  const validate = (text: string) =>
+    existsSync(resolve(context.cwd, text)) ? "It exists already, and a key is never replaced" : isGiven(text);
+  const file = await input({ message: "File for the secret key", default: "./rowkeep.key", validate }, asking);
   const path = resolve(context.cwd, file);
   const message = "Keep the secret key here, so that this machine can restore and check by itself?";
   const keeps = await confirm({ message, default: true }, asking);
