@@ -54,7 +54,7 @@ export interface Creator extends AsyncDisposable {
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
   /** Sets sequences, analyses, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
   finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
-  /** Drops everything that this restore made. */
+  /** Drops everything that this restore made, while the marker is there. */
   abandon(): Promise<void>;
 }
 

@@ -129,7 +129,9 @@ class PostgresCreator implements Creator {
       signal,
       applicationName: "rowkeep restore",
     });
-    await dropContent(client);
+    // Whatever this new connection leads to: only what carries the marker is unfinished, and ours.
+    const [row] = await client.query("select pg_catalog.to_regnamespace($1)", [MARKER]);
+    if (row?.[0]) await dropContent(client);
   }
 
   async #onWorker<T>(work: (client: PostgresClient) => Promise<T>): Promise<T> {
