@@ -3,6 +3,7 @@ import type { Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { type DrillOptions, drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
+import { startMappingProxy } from "../support/mapping-proxy.ts";
 import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 import { fixture, snapshotOf } from "../support/restoring.ts";
 
@@ -245,6 +246,36 @@ test("drops the leftovers of killed drills and nothing that only looks like one"
     expect.stringContaining(`${leftover}, left behind`),
     expect.stringContaining(`${uncommented} looks like the leftover of a drill`),
   ]);
+});
+
+test("refuses a pooler that leads every name to the source, and does not touch its tables", async () => {
+  await using database = await createDatabase(18, "create table public.t (id int); insert into public.t values (1)");
+  await using operator = await createOperator(database);
+  await using snapshot = await snapshotOf(database.url);
+  await database.query(`alter table public.t owner to ${operator.user}`);
+  await using proxy = await startMappingProxy({ port: Number(new URL(database.url).port), database: database.name });
+  const url = new URL(operator.url);
+  url.port = String(proxy.port);
+
+  await expect(drill(url.href, snapshot.reader)).rejects.toMatchObject({ kind: "database", code: "wrong-database" });
+
+  expect(await database.query("select id from public.t")).toEqual([["1"]]);
+  expect(await scratchesOf(database, operator.user)).toEqual([]);
+});
+
+test("proves a snapshot on a server of another major version", async () => {
+  await using database = await createDatabase(15, SHOP);
+  await using other = await createDatabase(18);
+  await using snapshot = await snapshotOf(database.url);
+
+  const result = await drill(other.url, snapshot.reader);
+
+  expect(result).toMatchObject({
+    ok: true,
+    problems: [],
+    rows: 551,
+    server: { version: expect.stringMatching(/^18/) },
+  });
 });
 
 test("works when the database of the snapshot is gone", async () => {
