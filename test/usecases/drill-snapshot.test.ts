@@ -93,6 +93,20 @@ test.each(["every-type", "awkward"])("proves a database with %s", async (name) =
   expect(result.ok).toBe(true);
 });
 
+test("an ordinary login proves the rows, and is told what it may not make", async () => {
+  await using database = await createDatabase(
+    18,
+    "create table public.t (id int); insert into public.t values (1); create publication everything for all tables",
+  );
+  await using operator = await createOperator(database);
+  await using snapshot = await snapshotOf(database.url);
+
+  const result = await drill(operator.url, snapshot.reader);
+
+  expect(result).toMatchObject({ ok: true, problems: [], rows: 1 });
+  expect(result.warnings.join("\n")).toMatch(/everything/);
+});
+
 test("reads tables whose row security binds their owner too", async () => {
   await using database = await createDatabase(
     18,
