@@ -46,6 +46,8 @@ withPrograms(["sshd", "ssh-keygen"], () => {
     );
     const run = await cli("run", "shop", "--json");
     const checked = await cli("doctor", "shop", "--json");
+    const closed = await cli("verify", "shop", "--drill", "--json");
+    const drilled = await cli("verify", "shop", "--drill", "--identity", "rowkeep.key", "--json");
 
     expect(created.exitCode, created.stderr).toBe(0);
     expect(hostKey).toBe(server.hostKey);
@@ -57,6 +59,9 @@ withPrograms(["sshd", "ssh-keygen"], () => {
     const checks = checked.last()["checks"] as { name: string; status: string }[];
     expect(checks.filter(({ status }) => status === "failed")).toEqual([]);
     expect(checks.filter(({ name }) => name === "write")).toHaveLength(2);
+    expect(closed.last()).toMatchObject({ type: "error", code: "key-needed", exitCode: 7 });
+    expect(drilled.exitCode, drilled.stdout).toBe(0);
+    expect(drilled.last()).toMatchObject({ ok: true, snapshots: [{ rows: 1, drilledAt: expect.any(String) }] });
   });
 });
 
