@@ -153,9 +153,16 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--all", description: "every snapshot of the job" },
       { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
-      { flags: "--drill", description: "restore into a scratch database (not available yet)" },
+      { flags: "--drill", description: "restore into a scratch database, compare, drop it" },
+      { flags: "--drill-url <url>", description: "where to make the scratch database (default: the job's server)" },
+      { flags: "--parallel <n>", description: "connections that a drill writes and reads rows with" },
+      database,
       from,
       identity,
+    ],
+    examples: [
+      "rowkeep verify shop --all",
+      "rowkeep verify shop latest --drill --drill-url postgres://me@spare.example/postgres",
     ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
@@ -212,7 +219,13 @@ export const commandTable: readonly CommandSpec[] = [
   },
   { name: "schedule", summary: "preview, install or remove the schedule of a job" },
   { name: "daemon", summary: "run schedules in the foreground" },
-  { name: "doctor", summary: "try every connection, right and destination of a job" },
+  {
+    name: "doctor",
+    summary: "try every connection, right and destination of a job",
+    arguments: [job],
+    examples: ["rowkeep doctor shop", "rowkeep doctor ./shop.yaml --json"],
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
   {
     name: "key",
     summary: "make encryption keys",

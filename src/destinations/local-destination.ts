@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, lstat, mkdir, opendir, readdir } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, opendir, readdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf } from "../base/errors.ts";
 import { mapAhead } from "../base/map-ahead.ts";
@@ -12,6 +12,7 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { LocalSettings } from "./destination-settings.ts";
 import { localError, localFolderError } from "./local-errors.ts";
@@ -169,7 +170,7 @@ export class LocalDestination implements Destination {
    */
   async removeUnfinished(
     prefix: string,
-    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+    { olderThanMs, countOnly = false, signal }: RemoveUnfinishedOptions,
   ): Promise<number> {
     const before = Date.now() - olderThanMs;
     let removed = 0;
@@ -178,12 +179,21 @@ export class LocalDestination implements Destination {
       const info = await lstatOrGone(path);
       if (!info?.isFile() || info.mtimeMs > before) continue;
       try {
-        if (await removeFile(path, signal)) removed++;
+        if (countOnly || (await removeFile(path, signal))) removed++;
       } catch (error) {
         throw localError(error, `remove ${this.name}/${key}`);
       }
     }
     return removed;
+  }
+
+  async freeBytes(): Promise<number> {
+    try {
+      const { bavail, bsize } = await statfs(this.#root);
+      return bavail * bsize;
+    } catch (error) {
+      throw localError(error, `look at ${this.name}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

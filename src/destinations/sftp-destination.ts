@@ -10,6 +10,7 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
 import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
@@ -131,7 +132,7 @@ class SftpDestination implements Destination {
   /** Ages are told by the server's own clock, whatever ours says. */
   async removeUnfinished(
     prefix: string,
-    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+    { olderThanMs, countOnly = false, signal }: RemoveUnfinishedOptions,
   ): Promise<number> {
     let removed = 0;
     let now: number | undefined;
@@ -140,6 +141,10 @@ class SftpDestination implements Destination {
       try {
         now ??= await this.#files.serverTime(this.#root, signal);
         if (modifiedAt.getTime() > now - olderThanMs) continue;
+        if (countOnly) {
+          removed++;
+          continue;
+        }
         await this.#files.ask(signal, (sftp, done) => sftp.unlink(this.#path(key), done));
         removed++;
         await this.#removeEmptyFolders(key, signal);
@@ -149,6 +154,15 @@ class SftpDestination implements Destination {
       }
     }
     return removed;
+  }
+
+  /** By an extension of OpenSSH; other servers may not tell. */
+  async freeBytes({ signal }: Options): Promise<number | undefined> {
+    try {
+      return await this.#files.freeBytes(this.#root, signal);
+    } catch (error) {
+      throw remoteError(error, `look at ${this.name}`, sftpMeaning);
+    }
   }
 
   async remove(key: string, { signal }: Options): Promise<void> {

@@ -7,6 +7,12 @@ import { SftpStatus, statusOf } from "./sftp-errors.ts";
 /** What is given to requests that tidy up after a failure or an abort. */
 export const TIDY_MS = 10_000;
 
+/** What OpenSSH tells of a file system, in blocks of `f_frsize` bytes. */
+interface FileSystem {
+  readonly f_frsize: number | bigint;
+  readonly f_bavail: number | bigint;
+}
+
 /** Files and folders of a server by their paths. Errors are the protocol's own. */
 export class SftpFiles {
   readonly #connection: SftpConnection;
@@ -45,6 +51,18 @@ export class SftpFiles {
       // The protocol has no word for "exists already", and another put may have been faster.
       if (!(await this.lstat(path, signal))?.isDirectory()) throw error;
     }
+  }
+
+  /** Undefined where the server lacks the extension, for which the library throws. */
+  async freeBytes(path: string, signal: AbortSignal): Promise<number | undefined> {
+    const answer = await this.ask<FileSystem>(signal, (sftp, done) => {
+      try {
+        sftp.ext_openssh_statvfs(path, done);
+      } catch {
+        done(undefined);
+      }
+    });
+    return answer === undefined ? undefined : Number(answer.f_bavail) * Number(answer.f_frsize);
   }
 
   async sync(handle: Buffer, signal: AbortSignal): Promise<void> {

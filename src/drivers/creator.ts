@@ -64,7 +64,7 @@ export interface Creator extends AsyncDisposable {
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
   /** Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
   finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
-  /** Drops everything that this restore made; nothing when it did not come to `begin`. */
+  /** Drops everything that this restore made, while the marker is there; nothing when it did not come to `begin`. */
   abandon(): Promise<void>;
 }
 

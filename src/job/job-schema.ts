@@ -56,7 +56,7 @@ const common = {
   retention: retention.optional().describe("Instead of the job's retention, at this destination."),
 };
 
-const destination = z
+export const destinationSchema = z
   .discriminatedUnion("type", [
     z.strictObject({ type: z.literal("local"), ...common, path: text("Folder; relative to the job file.") }),
     z.strictObject({
@@ -167,7 +167,7 @@ export const jobSchema = z
     files: z.array(text("Path")).describe("Files and directories kept in the same snapshot.").optional(),
     mode: z.enum(["logical", "native"]).describe("logical: rows and definitions.").optional(),
     schedule: schedule.optional(),
-    destinations: z.array(destination).min(1).describe("All of them get every snapshot."),
+    destinations: z.array(destinationSchema).min(1).describe("All of them get every snapshot."),
     naming: z.enum(["timestamped", "overwrite"]).describe("overwrite: one snapshot that each run replaces.").optional(),
     retention: retention.optional(),
     compression: z

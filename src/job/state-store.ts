@@ -11,7 +11,8 @@ export type Outcome = "success" | "warning" | "failure" | "skipped";
 export interface RunRecord {
   readonly id: number;
   readonly job: string;
-  readonly kind: "full" | "incremental";
+  /** `drill` is a proof of a snapshot, not a run of the job: it counts neither as its success nor as its failure. */
+  readonly kind: "full" | "incremental" | "drill";
   /** ISO 8601. */
   readonly startedAt: string;
   readonly durationMs: number;
@@ -94,7 +95,7 @@ export class StateStore implements Disposable {
     const disabled = this.#database.prepare("select file_hash from disabled where job = ?").get(job);
     const last = (condition: string) => {
       const row = this.#database
-        .prepare(`select * from runs where job = ? and ${condition} order by id desc limit 1`)
+        .prepare(`select * from runs where job = ? and kind <> 'drill' and ${condition} order by id desc limit 1`)
         .get(job);
       return row ? recordOf(row) : undefined;
     };
@@ -168,8 +169,8 @@ export class StateStore implements Disposable {
   failuresInARow(job: string): number {
     const row = this.#database
       .prepare(
-        `select count(*) as failures from runs where job = ? and outcome = 'failure'
-            and id > coalesce((select max(id) from runs where job = ? and outcome in ('success', 'warning')), 0)`,
+        `select count(*) as failures from runs where job = ? and outcome = 'failure' and kind <> 'drill'
+            and id > coalesce((select max(id) from runs where job = ? and kind <> 'drill' and outcome in ('success', 'warning')), 0)`,
       )
       .get(job, job);
     return Number(row?.["failures"] ?? 0);
@@ -235,7 +236,7 @@ function recordOf(row: Record<string, unknown>): RunRecord {
   return {
     id: Number(row["id"]),
     job: String(row["job"]),
-    kind: row["kind"] === "incremental" ? "incremental" : "full",
+    kind: row["kind"] === "incremental" || row["kind"] === "drill" ? row["kind"] : "full",
     startedAt: String(row["started_at"]),
     durationMs: Number(row["duration_ms"]),
     outcome: row["outcome"] as Outcome,

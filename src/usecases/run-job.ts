@@ -229,19 +229,24 @@ function compressionOf(job: Job): Manifest["compression"] {
  * run left there goes first: the job's lock says that nobody uses it.
  */
 async function spoolOf({ job, home }: RunJobOptions, { failed }: OpenedDestinations): Promise<string> {
-  const dead = new Set(failed.map(({ name }) => name));
-  const local = job.destinations
-    .filter((destination) => destination.type === "local")
-    .find((destination) => !dead.has(destinationNameOf(destination)));
-  const folder = local
-    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
-    : join(home.state, "spool", job.name);
+  const folder = spoolFolderOf(job, home, new Set(failed.map(({ name }) => name)));
   await rm(folder, { recursive: true, force: true });
   await createHomeFolder(folder);
   return folder;
 }
 
-async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
+/** Where a run keeps the volumes that it is writing; `dead` names destinations that could not be opened. */
+export function spoolFolderOf(job: Job, home: Home, dead: ReadonlySet<string> = new Set()): string {
+  const local = job.destinations
+    .filter((destination) => destination.type === "local")
+    .find((destination) => !dead.has(destinationNameOf(destination)));
+  return local
+    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
+    : join(home.state, "spool", job.name);
+}
+
+/** The databases that a job backs up. Fails with kind `database`. */
+export async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
   if (job.databases === undefined) return [connection.database];
   if (job.databases !== "all") return job.databases;
   return (await probeDatabase(connection, { signal })).databases;

@@ -2,8 +2,8 @@ import { OperationalError } from "../../base/errors.ts";
 import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
-import { openJob } from "../open-job.ts";
-import { readShare, readText, refuseUnavailable } from "../option-values.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readShare, readText } from "../option-values.ts";
 import type { Output } from "../output.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { plain } from "../text-table.ts";
@@ -15,7 +15,13 @@ const MOST_PROBLEMS = 20;
  * when volumes lie in an archive and could not be read.
  */
 export const verify: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { drill: "--drill" });
+  if (options.drill === true) {
+    const { drill } = await import("./drill.ts");
+    return drill(context, { args, options });
+  }
+  for (const flag of ["drillUrl", "parallel"] as const) {
+    if (options[flag] !== undefined) throw withoutDrill(flag === "drillUrl" ? "--drill-url" : "--parallel");
+  }
   if (options.all && args[1] !== undefined) throw bothChosen();
   const sample = readShare(options.sample, "--sample");
   const id = options.all ? undefined : String(args[1] ?? "latest");
@@ -31,7 +37,8 @@ export const verify: CommandAction = async (context, { args, options }) => {
   }));
   {
     using progress = await openProgress(context);
-    for (const { prefix } of job.databases) {
+    const wanted = readText(options.database);
+    for (const { prefix } of wanted === undefined ? job.databases : [onlyDatabase(job, wanted)]) {
       const { destinations, keys } = job;
       const { signal, now } = context;
       const result = await verifySnapshot({
@@ -90,5 +97,13 @@ function bothChosen(): OperationalError {
     kind: "usage",
     code: "both-chosen",
     hint: "Leave out --all or the snapshot.",
+  });
+}
+
+function withoutDrill(flag: string): OperationalError {
+  return new OperationalError(`cannot use ${flag} without --drill: nothing is restored`, {
+    kind: "usage",
+    code: "needs-drill",
+    hint: `Add --drill, or leave ${flag} out.`,
   });
 }

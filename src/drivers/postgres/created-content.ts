@@ -91,10 +91,12 @@ export async function dropContent(client: PostgresClient): Promise<void> {
   await client.query("commit");
 }
 
+/** A sequence of an identity column goes with its table and not without it. */
 const DROPS = `
   select 'drop ' || case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' when 'c' then 'type' when 'f' then 'foreign table' else 'table' end
          || ' if exists public.' || pg_catalog.quote_ident(c.relname) || ' cascade'
     from pg_catalog.pg_class c where c.relnamespace = 'public'::pg_catalog.regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c') and ${NO_MEMBER("pg_class", "c.oid")}
+     and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.deptype = 'i' and c.relkind = 'S')
   union all select 'drop routine if exists ' || p.oid::pg_catalog.regprocedure::text || ' cascade' from pg_catalog.pg_proc p
    where p.pronamespace = 'public'::pg_catalog.regnamespace and ${NO_MEMBER("pg_proc", "p.oid")}
   union all select 'drop type if exists public.' || pg_catalog.quote_ident(t.typname) || ' cascade' from pg_catalog.pg_type t
