@@ -72,7 +72,7 @@ export function openRepository(destination: Destination, prefix: string, options
 }
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
-const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json)$/;
+export const OWN_OBJECT = /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json)$/;
 
 /** With one of them a folder is a snapshot. */
 const MANIFEST_NAMES: readonly string[] = [MANIFEST_NAME, ENCRYPTED_MANIFEST_NAME];

@@ -41,8 +41,15 @@ export async function openDestinations(
   return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
+/** Gives the name of the destination that a person means by its name or type. Fails with kind `usage`. */
+export function chooseDestination(job: Job, wanted: string): string {
+  const found = job.destinations.find((written) => nameOf(written) === wanted || written.type === wanted);
+  if (found) return nameOf(found);
+  throw noSuchDestination(job, wanted);
+}
+
 /** How a destination is called: its own name, or its type and place. */
-function nameOf(destination: Job["destinations"][number]): string {
+export function nameOf(destination: Job["destinations"][number]): string {
   if (destination.name) return destination.name;
   switch (destination.type) {
     case "local":

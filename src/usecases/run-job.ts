@@ -1,5 +1,3 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
@@ -7,7 +5,7 @@ import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
-import { createHomeFolder, type Home } from "../job/home.ts";
+import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
@@ -21,6 +19,7 @@ import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
 import { type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
 const DEFAULT_PARALLEL = 2;
 
@@ -173,7 +172,7 @@ async function backUpOne(
   places: OpenedDestinations,
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
-  const spoolFolder = await spoolOf(options);
+  const spoolFolder = await makeSpoolFolder(job, options.home);
   return backUp({
     connection,
     lock,
@@ -214,27 +213,9 @@ async function tidy(
   }
 }
 
-function resolveFrom(folder: string, path: string): string {
-  return join(path.startsWith("/") || /^[A-Za-z]:[\\/]/.test(path) ? "" : folder, path);
-}
-
 function compressionOf(job: Job): Manifest["compression"] {
   const codec = job.compression?.codec ?? "zstd";
   return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
-}
-
-/**
- * The spool lies at the first local destination, where a finished volume needs no copy, else in the home. What a killed
- * run left there goes first: the job's lock says that nobody uses it.
- */
-async function spoolOf({ job, home }: RunJobOptions): Promise<string> {
-  const local = job.destinations.find((destination) => destination.type === "local");
-  const folder = local
-    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
-    : join(home.state, "spool", job.name);
-  await rm(folder, { recursive: true, force: true });
-  await createHomeFolder(folder);
-  return folder;
 }
 
 async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
