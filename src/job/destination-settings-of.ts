@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseByteSize } from "../base/byte-size.ts";
+import { messageOf, OperationalError } from "../base/errors.ts";
 import type { DestinationSettings } from "../destinations/destination-settings.ts";
 import type { JobDestination } from "./job-schema.ts";
 import { resolveSecret, type SecretSurroundings } from "./secrets.ts";
@@ -20,7 +21,7 @@ const SECRET_FIELDS = new Set([
 
 /**
  * Resolves the secrets of one destination of a job, makes local paths absolute (relative to the job file), reads the
- * certificate authority that `ca` names and the bandwidth as bytes per second. Fails with kind `job`, `secret`.
+ * certificate authority that `ca` names and the bandwidth as bytes per second. Fails with kind `job`: `secret`, `unreadable-file`.
  */
 export async function destinationSettingsOf(
   destination: JobDestination,
@@ -39,8 +40,21 @@ export async function destinationSettingsOf(
   if (destination.type === "gcs" && destination.keyFile)
     settings["keyFile"] = localPath(destination.keyFile, surroundings);
   if (destination.type === "ftp" && destination.ca)
-    settings["ca"] = await readFile(localPath(destination.ca, surroundings), "utf8");
+    settings["ca"] = await readAuthority(localPath(destination.ca, surroundings), `destinations[${index}].ca`);
   return settings as unknown as DestinationSettings;
+}
+
+async function readAuthority(path: string, field: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new OperationalError(`cannot read ${field}: ${messageOf(cause)}`, {
+      kind: "job",
+      code: "unreadable-file",
+      hint: "Check the path of the certificate authority.",
+      cause,
+    });
+  }
 }
 
 function localPath(path: string, { folder, env }: SecretSurroundings): string {

@@ -32,6 +32,12 @@ const source = z
 /** Below this a transfer could not be told from one that stands still. */
 const LEAST_BANDWIDTH = 10_000;
 
+/** Above it object stores would take a volume in parts only. */
+const isVolumeSize = (text: string) => {
+  const bytes = parseByteSize(text) ?? 0;
+  return bytes >= 1e6 && bytes <= 4 * 1024 ** 3;
+};
+
 /** What every destination has. */
 const common = {
   name: text("How the destination is called in --from and in results.").optional(),
@@ -212,6 +218,11 @@ export const jobSchema = z
         healthchecks: secret("Address.").optional(),
         on: z.array(z.enum(["failure", "warning", "disabled", "success"])).optional(),
       })
+      .optional(),
+    volumeSize: z
+      .string()
+      .refine(isVolumeSize, 'must be a size from 1MB to 4GiB: "128MiB"')
+      .describe("Size of one stored file, default 128MiB; four of them lie on the local disk while a run is under way.")
       .optional(),
     parallel: z.int().min(1).max(32).describe("Streams that read one database; default 2.").optional(),
   })

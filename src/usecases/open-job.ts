@@ -29,7 +29,8 @@ export async function openDestinations(
         const settings = await destinationSettingsOf(written, index, surroundings);
         return stack.use(await openResilientDestination({ ...settings, name }, { signal: surroundings.signal }));
       } catch (error) {
-        if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
+        // A secret that is not there concerns this destination alone, too.
+        if (!(error instanceof OperationalError) || !["destination", "job"].includes(error.kind)) throw error;
         failed.push({ name, error });
         return undefined;
       }

@@ -1,3 +1,4 @@
+import { parseByteSize } from "../base/byte-size.ts";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
@@ -19,6 +20,7 @@ import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
 import { type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import { removeOwnRemains } from "./remove-own-remains.ts";
 import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
 const DEFAULT_PARALLEL = 2;
@@ -75,12 +77,12 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
   await refuseDisabled(job, state);
   const startedAt = options.now();
   try {
-    const result = await backUpDatabases(options);
+    const result = await backUpDatabases(options, state);
     const outcome = result.failures.length > 0 ? "failure" : result.warnings.length > 0 ? "warning" : "success";
     await record(options, state, {
       startedAt,
       outcome,
-      error: result.failures[0]?.error,
+      error: result.failures[0]?.error ?? wordsOf(result.warnings),
       snapshot: result.snapshots[0]?.id,
     });
     return result;
@@ -126,7 +128,16 @@ async function record({ job, now, node }: RunJobOptions, state: StateStore, ende
   }
 }
 
-async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
+function wordsOf(warnings: readonly string[]): string | undefined {
+  if (warnings.length === 0) return undefined;
+  const words = warnings.slice(0, MOST_WARNINGS).join("; ");
+  return warnings.length <= MOST_WARNINGS ? words : `${words}; and ${warnings.length - MOST_WARNINGS} more`;
+}
+
+/** So many warnings stand in the history. */
+const MOST_WARNINGS = 10;
+
+async function backUpDatabases(options: RunJobOptions, state: StateStore): Promise<RunResult> {
   const { job, env, signal, report } = options;
   const warnings: string[] = [];
   const warn = (message: string) => {
@@ -140,6 +151,8 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   await using places = await openDestinations(job, surroundings);
   const [first] = places.failed;
   if (places.destinations.length === 0 && first) throw first.error;
+  const { destinations } = places;
+  await removeOwnRemains({ job: job.name, state, destinations, areAll: first === undefined, warn, signal });
   const snapshots: MadeSnapshot[] = [];
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
@@ -149,12 +162,15 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
       keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
     if (doubt) warn(doubt);
     try {
-      const result = await backUpOne(options, { connection: { ...connection, database }, lock }, places);
+      const prefix = snapshotPrefix(job.name, database);
+      const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
+      const result = await backUpOne(options, { connection: { ...connection, database }, lock, onBegin }, places);
       const fates = [
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
-      await tidy(places.destinations, snapshotPrefix(job.name, database), options, warn);
+      if (fates.every(({ status }) => status === "stored")) state.endSnapshot(prefix, result.manifest.id);
+      await tidy(destinations, prefix, options, warn);
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
     } catch (error) {
@@ -168,7 +184,7 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
 
 async function backUpOne(
   options: RunJobOptions,
-  { connection, lock }: Pick<BackUpOptions, "connection" | "lock">,
+  { connection, lock, onBegin }: Pick<BackUpOptions, "connection" | "lock" | "onBegin">,
   places: OpenedDestinations,
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
@@ -185,6 +201,8 @@ async function backUpOne(
     compression: compressionOf(job),
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
     spoolFolder,
+    onBegin,
+    volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     signal,
     report,
   });
@@ -251,9 +269,10 @@ export function madeSnapshotOf(result: BackUpResult, fates: readonly Destination
 
 function warningsOf(result: BackUpResult, fates: readonly DestinationFate[]): readonly string[] {
   const missed = fates.filter(({ status }) => status === "failed");
+  // The destinations first: the history keeps only the first warnings.
   return [
+    ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
     ...result.manifest.notCaptured,
     ...result.manifest.warnings,
-    ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
   ];
 }
