@@ -18,7 +18,7 @@ import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
-import { type OpenedDestinations, openDestinations } from "./open-job.ts";
+import { type OpenedDestinations, openDestinations, type Patience } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { removeOwnRemains } from "./remove-own-remains.ts";
 import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
@@ -33,6 +33,7 @@ export interface RunJobOptions {
   readonly node: string;
   readonly now: () => Date;
   readonly stallTimeoutMs: number;
+  readonly patience?: Patience | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -148,7 +149,7 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
   const lock = await checkedLockOf(job, surroundings);
   const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
-  await using places = await openDestinations(job, surroundings);
+  await using places = await openDestinations(job, { ...surroundings, patience: options.patience });
   const [first] = places.failed;
   if (places.destinations.length === 0 && first) throw first.error;
   const { destinations } = places;
@@ -170,7 +171,10 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
       if (fates.every(({ status }) => status === "stored")) state.endSnapshot(prefix, result.manifest.id);
-      await tidy(destinations, prefix, options, warn);
+      // One that just failed would only fail again, and slowly.
+      const storedAt = new Set(fates.filter(({ status }) => status === "stored").map(({ name }) => name));
+      const alive = destinations.filter(({ name }) => storedAt.has(name));
+      await tidy(alive, prefix, options, warn);
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
     } catch (error) {

@@ -6,7 +6,7 @@ import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
-import { chooseDestination, findPrefixes, nameOf, openDestinations } from "./open-job.ts";
+import { chooseDestination, findPrefixes, nameOf, openDestinations, type Patience } from "./open-job.ts";
 import { type MissedSnapshot, planSync, type SyncPlan } from "./plan-sync.ts";
 import type { Report } from "./progress.ts";
 import { makeSpoolFolder } from "./spool-folder.ts";
@@ -20,6 +20,7 @@ export interface SyncJobOptions {
   readonly from?: string | undefined;
   /** Tell what is missing where, copy nothing. */
   readonly dryRun: boolean;
+  readonly patience?: Patience | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -61,7 +62,7 @@ export async function syncJob(options: SyncJobOptions): Promise<SyncResult> {
   using _lock = options.dryRun ? undefined : await takeJobLock(home, job.name, options.now());
   const sync = new Sync(options);
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn: (message) => sync.warn(message) };
-  await using places = await openDestinations(job, surroundings);
+  await using places = await openDestinations(job, { ...surroundings, patience: options.patience });
   for (const { name, error } of places.failed) sync.fail(name, error);
   if (places.destinations.length === 0 && places.failed[0]) throw places.failed[0].error;
   options.report({ type: "phase", text: "comparing destinations" });
