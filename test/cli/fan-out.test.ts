@@ -1,3 +1,5 @@
+import { generateKeyPairSync } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -218,4 +220,120 @@ withPrograms(PROGRAMS, () => {
       expect(await database.query(DIGEST)).toEqual(digest);
     });
   });
+
+  describe("secrets of destinations", () => {
+    /** Every secret lies in an environment variable; `of` gives its value. */
+    const hidden = (of: (type: string, field: string, right: string) => string) => {
+      const env: Record<string, string> = {};
+      const destinations = everywhere().map((written) =>
+        Object.fromEntries(
+          Object.entries(written).map(([field, value]) => {
+            if (!SECRET.test(field)) return [field, value];
+            const name = `${written.name}_${field}`.toUpperCase();
+            env[name] = of(written.name, field, String(value));
+            return [field, `\${env:${name}}`];
+          }),
+        ),
+      );
+      return { env, destinations };
+    };
+
+    /** The parts of secrets that must be nowhere. */
+    async function canariesOf(env: Readonly<Record<string, string>>, keyFile: string): Promise<string[]> {
+      const key = (JSON.parse(await readFile(keyFile, "utf8")) as { private_key: string }).private_key;
+      const values = Object.entries(env).map(([name, value]) =>
+        name === "AZURE_CONNECTION" ? (/(?:AccountKey=|sig=)([^;]+)/.exec(value)?.[1] ?? "") : value,
+      );
+      // Of a private key each line of its middle: a whole one may be wrapped in another way.
+      const canaries = [...values, key].flatMap((value) =>
+        value.includes("\n") ? value.split("\n").slice(1, 4) : [value],
+      );
+      expect(canaries.every((canary) => canary.length > 6)).toBe(true);
+      return canaries;
+    }
+
+    /** Runs every command that touches destinations; gives all that they said and wrote, and all command lines meanwhile. */
+    async function everythingSaid(file: string, env: Readonly<Record<string, string>>): Promise<string[]> {
+      const said: string[] = [];
+      const watch = setInterval(() => said.push(...commandLines()), 50);
+      for (const [command, ...args] of [
+        ["run", file, "-v"],
+        ["run", file, "--json"],
+        ["list", file, "-v"],
+        ["verify", file, "--json"],
+        ["sync", file, "-v"],
+        ["restore", file, "--plan", "-v"],
+        ["history", file, "--json"],
+        ["job", "show", file, "-v"],
+      ]) {
+        const { stdout, stderr, exitCode } = await runCli([String(command), ...args], { home, cwd: folder, env });
+        expect([0, 3, 6], `${command}: ${stderr}`).toContain(exitCode);
+        said.push(stdout, stderr);
+      }
+      clearInterval(watch);
+      for (const below of [home, join(six.folder, where())]) {
+        for (const entry of await readdir(below, { recursive: true, withFileTypes: true })) {
+          if (entry.isFile()) said.push(await readFile(join(entry.parentPath, entry.name), "latin1"));
+        }
+      }
+      return said;
+    }
+
+    test("are in no output, file or process list", { timeout: 120_000 }, async () => {
+      const { env, destinations } = hidden((_type, _field, right) => right);
+      const file = await writeJob(destinations);
+
+      const said = await everythingSaid(file, env);
+
+      expect(await idsAt("gcs")).toHaveLength(2);
+      const canaries = await canariesOf(env, six.gcs.keyFile);
+      expect(canaries.filter((canary) => said.some((text) => text.includes(canary)))).toEqual([]);
+      expect(said.filter((text) => TOKEN.test(text))).toEqual([]);
+    });
+
+    test("are nowhere when they are wrong either, and the destination that takes them is served", {
+      timeout: 120_000,
+    }, async () => {
+      const pair = generateKeyPairSync("rsa", { modulusLength: 2048 });
+      const keyFile = join(folder, "wrong.json");
+      await six.gcs.writeKeyFile(keyFile, pair.privateKey);
+      const { env, destinations } = hidden((type, field, right) => {
+        if (field === "user" || field === "accessKeyId") return right;
+        if (type === "sftp") return String(pair.privateKey.export({ type: "pkcs1", format: "pem" }));
+        const wrong = Buffer.from(`canary-wrong-${type}-${field}`).toString("base64");
+        return type === "azure" ? right.replace(/AccountKey=[^;]+/, `AccountKey=${wrong}`) : wrong;
+      });
+      const file = await writeJob(destinations.map((one) => (one["type"] === "gcs" ? { ...one, keyFile } : one)));
+
+      const said = await everythingSaid(file, env);
+      const made = await runCli(["run", file, "--json"], { home, cwd: folder, env });
+
+      expect(made.exitCode, made.stdout).toBe(3);
+      const [snapshot] = made.last()["snapshots"] as { destinations: { name: string; status: string }[] }[];
+      const fates = new Map(snapshot?.destinations.map(({ name, status }) => [name, status]));
+      expect([...fates].toSorted()).toEqual(
+        TYPES.map((type) => [type, type === "local" ? "stored" : "failed"]).toSorted(),
+      );
+      const canaries = await canariesOf(env, keyFile);
+      expect(canaries.filter((canary) => said.some((text) => text.includes(canary)))).toEqual([]);
+      expect(said.filter((text) => TOKEN.test(text))).toEqual([]);
+    });
+  });
 });
+
+const SECRET = /^(?:password|privateKey|secretAccessKey|connection)$/;
+/** A bearer token of Google: a signed JSON text. */
+const TOKEN = /eyJ[\w-]{10,}\.eyJ[\w-]{10,}/;
+
+/** The command lines of all processes of this machine, as anybody can read them. */
+function commandLines(): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+      } catch {
+        return [];
+      }
+    });
+}
