@@ -61,7 +61,9 @@ withPrograms(PROGRAMS, () => {
       };
     }
     const folder = join(six.folder, place);
-    await mkdir(folder, { recursive: true });
+    // Folders that only the first run would make are no steps.
+    await mkdir(join(folder, "shop", database.name), { recursive: true });
+    await mkdir(join(folder, "shop.spool.in-progress"));
     return new FolderMeter(folder);
   }
 
@@ -149,6 +151,7 @@ class FolderMeter implements Meter {
 
   constructor(folder: string) {
     this.#folder = folder;
+    this.restart();
     this.#timer = setInterval(() => this.#look(), 1);
   }
 
