@@ -221,6 +221,45 @@ withPrograms(PROGRAMS, () => {
     });
   });
 
+  test("restoring one small table of a large snapshot reads less than 2 % of its bytes", {
+    timeout: 120_000,
+  }, async () => {
+    await using many = await createDatabase(
+      18,
+      `create table small (id int primary key, note text); insert into small select i, md5(i::text) from generate_series(1, 50) i;
+       do $$ begin for n in 1..300 loop
+         execute format('create table large_%s (id int, a text, b text)', n);
+         execute format('insert into large_%s select i, repeat(md5(i::text), 10), md5((i * 7)::text) from generate_series(1, 600) i', n);
+       end loop; end $$`,
+    );
+    await using s3 = await startCountingProxy(six.s3.port);
+    await using sftp = await startCountingProxy(six.sftp.port);
+    const destinations = [six.written("s3", where(), s3.port), six.written("sftp", where(), sftp.port)];
+    const file = join(folder, "shop.yaml");
+    const job = { version: 1, name: "shop", source: { url: many.url }, destinations, compression: { codec: "none" } };
+    await writeFile(file, JSON.stringify(job));
+    const made = await cli("run", file, "--json");
+    const [snapshot] = made.last()["snapshots"] as { storedBytes: number; tables: number }[];
+    const digest = await many.query("select md5(string_agg(s::text, ',' order by id)) from small s");
+
+    for (const [name, proxy] of [
+      ["s3", s3],
+      ["sftp", sftp],
+    ] as const) {
+      await many.query("delete from small where id % 2 = 0");
+      proxy.reset();
+      const args = ["--from", name, "--tables", "public.small", "--no-safety", "--yes", "--json"];
+      const restored = await cli("restore", file, ...args);
+      const share = proxy.received / (snapshot?.storedBytes ?? 0);
+
+      expect(restored.exitCode, restored.stdout).toBe(0);
+      expect(await many.query("select md5(string_agg(s::text, ',' order by id)) from small s")).toEqual(digest);
+      expect(proxy.received).toBeGreaterThan(1000);
+      expect(share, `${name}: ${proxy.received} bytes`).toBeLessThan(0.02);
+    }
+    expect(snapshot?.tables).toBe(301);
+  });
+
   describe("secrets of destinations", () => {
     /** Every secret lies in an environment variable; `of` gives its value. */
     const hidden = (of: (type: string, field: string, right: string) => string) => {
