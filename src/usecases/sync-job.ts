@@ -6,6 +6,7 @@ import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
+import { hasManifest } from "../snapshot/snapshot-folders.ts";
 import { chooseDestination, findPrefixes, nameOf, openDestinations, type Patience } from "./open-job.ts";
 import { type MissedSnapshot, planSync, type SyncPlan } from "./plan-sync.ts";
 import type { Report } from "./progress.ts";
@@ -199,7 +200,7 @@ class Sync {
       id,
       database: prefix.slice(prefix.indexOf("/") + 1),
       destination: target.destination.name,
-      from: namesOf(sources),
+      from: namesOf(sources.filter(({ folder }) => hasManifest(folder))),
       volumes: lacking.length,
       bytes: lacking.reduce((sum, { size }) => sum + size, 0),
     };
