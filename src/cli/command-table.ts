@@ -10,6 +10,10 @@ const from: OptionSpec = { flags: "--from <destination>", description: "read fro
 const identity: OptionSpec = { flags: "--identity <file>", description: "secret key that opens encrypted snapshots" };
 const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
 const database: OptionSpec = { flags: "--database <name>", description: "which database of a job that has several" };
+const where: OptionSpec = {
+  flags: "--where <condition>",
+  description: "only rows with: id in (1, 2) and paid is null",
+};
 const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
 
 /** Every command, in the order in which help shows them. Data only: nothing here loads a command's code. */
@@ -69,6 +73,28 @@ export const commandTable: readonly CommandSpec[] = [
     arguments: [job, snapshot],
     options: [from, identity],
     load: async () => (await import("./commands/show.ts")).show,
+  },
+  {
+    name: "cat",
+    summary: "write rows of one table of a snapshot to stdout",
+    arguments: [
+      job,
+      snapshot,
+      { name: "<table>", description: "public.orders; a partitioned table gives all its rows" },
+    ],
+    options: [
+      where,
+      { flags: "--columns <names>", description: "only these columns, in this order: id,name" },
+      { flags: "--format <format>", description: "tsv (as stored, the default), csv or json" },
+      database,
+      from,
+      identity,
+    ],
+    examples: [
+      'rowkeep cat shop latest public.orders --where "id in (7, 8)"',
+      "rowkeep cat shop latest customers --columns id,email --format csv >customers.csv",
+    ],
+    load: async () => (await import("./commands/cat.ts")).cat,
   },
   {
     name: "restore",

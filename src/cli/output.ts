@@ -3,10 +3,14 @@ import type { Redact } from "./redaction.ts";
 import { renderTable, type TableColumn } from "./text-table.ts";
 
 export interface OutputStream {
-  write(text: string): boolean;
+  write(data: string | Uint8Array): boolean;
+  on(event: "close" | "drain" | "error", listener: () => void): unknown;
+  off(event: "close" | "drain" | "error", listener: () => void): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }
+
+const SILENT: OutputStream = { write: () => true, on: () => undefined, off: () => undefined };
 
 export interface OutputOptions {
   readonly stdout: OutputStream;
@@ -87,7 +91,7 @@ export class Output {
   /** Gives an output for a command that is a part of another one: with `--json` it has no result of its own. */
   part(): Output {
     const { json } = this.#options;
-    return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
+    return json ? new Output({ ...this.#options, stdout: SILENT }) : this;
   }
 
   // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.

@@ -1,0 +1,69 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runCli } from "../support/cli.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+let folder: string;
+let file: string;
+let database: TestDatabase;
+
+const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+
+describe("rows of snapshots at the command line", () => {
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+    file = join(folder, "shop.yaml");
+    database = await createDatabase(
+      18,
+      `create table orders (id int primary key, v text); insert into orders select i, 'v' || i from generate_series(1, 50000) i;
+       create table same (id int); insert into same values (1)`,
+    );
+    await writeFile(
+      file,
+      `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
+    );
+    expect((await cli("run", file)).exitCode).toBe(0);
+  });
+
+  afterAll(async () => {
+    await database[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  test("cat writes rows to stdout and nothing else", async () => {
+    const rows = await cli("cat", file, "latest", "public.orders", "--where", "id in (7, 49999)");
+    const csv = await cli("cat", file, "latest", "orders", "--where", "id = 7", "--columns", "v,id", "--format", "csv");
+    const json = await cli("cat", file, "latest", "orders", "--where", "v = 'v7'", "--json");
+
+    expect([rows.exitCode, csv.exitCode, json.exitCode]).toEqual([0, 0, 0]);
+    expect(rows.stdout).toBe("7\tv7\n49999\tv49999\n");
+    expect(csv.stdout).toBe("v,id\nv7,7\n");
+    expect(json.json()).toEqual([
+      { type: "row", values: { id: "7", v: "v7" } },
+      { type: "result", snapshot: expect.stringMatching(/full$/), schema: "public", name: "orders", rows: 1 },
+    ]);
+  });
+
+  test("cat ends without an error when nobody reads any more", async () => {
+    const cut = await runCli(["cat", file, "latest", "orders"], {
+      home: join(folder, "home"),
+      cwd: folder,
+      during: (child) => child.stdout?.once("data", () => child.stdout?.destroy()),
+    });
+
+    expect(cut).toMatchObject({ exitCode: 0, stderr: "" });
+  });
+
+  test.each([
+    [["--where", "id ="], "at character 5"],
+    [["--where", "nope = 1"], "no column is called nope at character 1"],
+    [["--format", "xml"], "it is none of tsv, csv, json"],
+    [["--columns", "nope"], "it has no stored column nope"],
+  ])("cat refuses %j", async (options, reason) => {
+    const refused = await cli("cat", file, "latest", "orders", ...options);
+
+    expect(refused).toMatchObject({ exitCode: 2, stdout: "", stderr: expect.stringContaining(reason) });
+  });
+});
