@@ -163,6 +163,24 @@ export const commandTable: readonly CommandSpec[] = [
     load: async () => (await import("./commands/compare.ts")).compare,
   },
   {
+    name: "diff",
+    summary: "find the tables and rows in which two snapshots differ",
+    arguments: [
+      job,
+      { ...snapshot, name: "<left>", description: "the one snapshot" },
+      { ...snapshot, name: "<right>", description: "the other snapshot" },
+    ],
+    options: [
+      { ...tables, flags: "--table, --tables <patterns>" },
+      { flags: "--rows", description: "list the keys of differing rows" },
+      database,
+      from,
+      identity,
+    ],
+    examples: ["rowkeep diff shop 20261121T02 latest", "rowkeep diff shop 20261121T02 latest --table orders --rows"],
+    load: async () => (await import("./commands/diff.ts")).diff,
+  },
+  {
     name: "verify",
     summary: "re-read a snapshot and check every hash",
     arguments: [job, optionalSnapshot],

@@ -66,4 +66,24 @@ describe("rows of snapshots at the command line", () => {
 
     expect(refused).toMatchObject({ exitCode: 2, stdout: "", stderr: expect.stringContaining(reason) });
   });
+
+  test("diff ends with 4 and the keys when two snapshots differ, with 0 when they do not", async () => {
+    await database.query("update orders set v = 'new' where id = 7");
+    expect((await cli("run", file)).exitCode).toBe(0);
+    const [first, second] = ((await cli("list", file, "--json")).last()["snapshots"] as { id: string }[]).map(
+      ({ id }) => id,
+    ) as [string, string];
+
+    const different = await cli("diff", file, first, second, "--rows", "--json");
+    const shown = await cli("diff", file, first, "latest", "--table", "orders", "--rows");
+    const equal = await cli("diff", file, second, "latest");
+
+    expect([different.exitCode, shown.exitCode, equal.exitCode]).toEqual([4, 4, 0]);
+    expect(different.last()["tables"]).toMatchObject([
+      { name: "orders", equal: false, differences: [{ key: { id: "7" }, kind: "changed", columns: ["v"] }] },
+      { name: "same", equal: true, left: { rows: 1 } },
+    ]);
+    expect(shown.stdout).toContain("changed     id=7 in v");
+    expect(shown.stdout).not.toContain("public.same");
+  });
 });
