@@ -102,6 +102,8 @@ export const commandTable: readonly CommandSpec[] = [
     arguments: [job, optionalSnapshot],
     options: [
       tables,
+      where,
+      { flags: "--mode <mode>", description: "what becomes of such rows: replace (default), insert-missing or upsert" },
       at,
       { flags: "--to <target>", description: "primary, dr or the url of a database (default: primary)" },
       { flags: "--target-db <name>", description: "name of the database that must be there, as a check" },
@@ -124,6 +126,7 @@ export const commandTable: readonly CommandSpec[] = [
       "rowkeep restore shop --plan",
       "rowkeep restore shop latest --tables public.orders --yes",
       "rowkeep restore shop 20261121T02 --to postgres://me@host/empty --create",
+      'rowkeep restore shop latest --tables orders --where "id in (7, 8)" --mode upsert',
     ],
     load: async () => (await import("./commands/restore.ts")).restore,
   },

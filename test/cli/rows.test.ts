@@ -86,4 +86,50 @@ describe("rows of snapshots at the command line", () => {
     expect(shown.stdout).toContain("changed     id=7 in v");
     expect(shown.stdout).not.toContain("public.same");
   });
+
+  test("restore puts chosen rows back behind a plan and a confirmation, and undo takes it back", async () => {
+    await using shop = await createDatabase(
+      15,
+      "create table t (id int primary key, v text); insert into t values (1, 'a'), (2, 'b'), (3, 'c')",
+    );
+    const job = join(folder, "rows.yaml");
+    await writeFile(
+      job,
+      `version: 1\nname: rows\nsource: { url: "${shop.url}" }\ndestinations: [{ type: local, path: ./rows }]\n`,
+    );
+    expect((await cli("run", job)).exitCode).toBe(0);
+    await shop.query("delete from t where id = 1; update t set v = 'x' where id in (2, 3)");
+    const chosen = ["restore", job, "latest", "--tables", "t", "--where", "id < 3", "--mode", "upsert"];
+    const all = async () => (await shop.query("select * from t order by id")).map((row) => row.join("|"));
+
+    const planned = await cli(...chosen, "--plan");
+    const unasked = await cli(...chosen, "--json");
+    const before = await all();
+    const done = await cli(...chosen, "--yes", "--json");
+    const after = await all();
+    const undone = await cli("undo", job, "--yes");
+
+    expect([planned.exitCode, unasked.exitCode, done.exitCode, undone.exitCode]).toEqual([0, 9, 0, 0]);
+    expect(planned.stdout).toMatch(/rows to delete +rows to update +rows to insert\npublic\.t +0 +1 +1\n/);
+    expect(unasked.last()).toMatchObject({ code: "needs-confirmation" });
+    expect(before).toEqual(["2|x", "3|x"]);
+    expect(done.last()).toMatchObject({
+      mode: "upsert",
+      tables: [{ schema: "public", name: "t", deleted: 0, updated: 1, inserted: 1 }],
+      safetySnapshot: expect.any(String),
+    });
+    expect(after).toEqual(["1|a", "2|b", "3|x"]);
+    expect(await all()).toEqual(before);
+  });
+
+  test.each([
+    [["--where", "id = 1"], "chosen rows need a table"],
+    [["--mode", "merge", "--tables", "orders"], "--mode merge is none of replace, insert-missing, upsert"],
+    [["--where", "id = 1", "--tables", "orders", "--create"], "chosen rows and --create exclude each other"],
+    [["--where", "id = 1", "--tables", "*"], "means public.orders, public.same"],
+  ])("restore refuses %j", async (options, reason) => {
+    const refused = await cli("restore", file, "latest", "--yes", ...options);
+
+    expect(refused).toMatchObject({ exitCode: 2, stdout: "", stderr: expect.stringContaining(reason) });
+  });
 });
