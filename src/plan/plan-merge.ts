@@ -12,6 +12,12 @@ export function checkMerge(unit: RestoreUnit, merge: Pick<RowMerge, "primaryKey"
   if (problem !== undefined) {
     throw refused(label, problem, { code: "drift", hint: `Restore the whole table, without --where and --mode.` });
   }
+  if (mode === "replace" && unit.parts.some(({ condition }) => condition !== undefined)) {
+    throw refused(label, "the snapshot holds only those of its rows that its extension does not make", {
+      code: "partly-stored",
+      hint: "Use --mode insert-missing or upsert, which delete nothing.",
+    });
+  }
   if (mode !== "replace" && merge.primaryKey.length === 0) {
     throw refused(label, "it has no primary key to find rows by", {
       code: "no-key",

@@ -1,89 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openDestination } from "../../src/destinations/open-destination.ts";
-import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
-import { openRepository } from "../../src/snapshot/repository.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
-import { backUp } from "../../src/usecases/back-up.ts";
-import { restoreRows, type RestoreRowsOptions } from "../../src/usecases/restore-rows.ts";
-import { type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
-import { takeSafetySnapshot } from "../../src/usecases/safety-snapshot.ts";
-import { connectionOfUrl } from "../support/connection.ts";
-import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
-
-const signal = new AbortController().signal;
-const report = () => undefined;
-const stallTimeoutMs = 60_000;
-
-/** A database of an ordinary login that owns it, with one snapshot of it. */
-interface Shop extends AsyncDisposable {
-  readonly database: TestDatabase;
-  /** Runs SQL as the owner and gives rows as text. */
-  run(sql: string): Promise<string[]>;
-  rows(options: Partial<RestoreRowsOptions>): Promise<RestoreResult>;
-  undo(result: RestoreResult): Promise<unknown>;
-}
-
-async function openShop(major: 15 | 18, sql: string): Promise<Shop> {
-  const database = await createDatabase(major);
-  const owner = `owner_${database.name}`;
-  await database.query(
-    `create role ${owner} login password 'pw'; alter database ${database.name} owner to ${owner};
-     alter schema public owner to ${owner}`,
-  );
-  const connection = connectionOfUrl(database.urlFor(owner, "pw"));
-  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
-  const run = async (text: string) =>
-    (await database.query(`set role ${owner}; ${text}`)).map((row) => row.map((value) => value ?? "NULL").join("|"));
-  await run(sql);
-  const prefix = "shop/shop";
-  const place = { destinations: [destination], prefix, stallTimeoutMs, signal, report };
-  const common = { ...place, connection, job: "shop", spoolFolder: join(folder, "spool") };
-  const { manifest } = await backUp({
-    ...common,
-    choose: () => "rows",
-    parallel: 2,
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-  });
-  const base = { target: connection, isNamed: false, planOnly: false, confirm: async () => true, ...place };
-  const reader = openSnapshotReader({ ...place, manifest });
-  const manifests = new Map<string, SnapshotReader>();
-  return {
-    database,
-    run,
-    rows: (options) =>
-      restoreRows({
-        ...base,
-        reader,
-        tables: ["t"],
-        mode: "replace",
-        allowConversion: false,
-        takeSafetySnapshot: async (tables, target) => {
-          const safety = { ...common, restoredSnapshot: manifest.id };
-          const id = await takeSafetySnapshot(safety, tables, target);
-          const kept = await openRepository(destination, prefix).readManifest(id, { signal });
-          manifests.set(id, openSnapshotReader({ ...place, manifest: kept }));
-          return id;
-        },
-        ...options,
-      }),
-    undo: (result) => {
-      const kept = manifests.get(result.safetySnapshot ?? "");
-      if (!kept) throw new Error("no safety snapshot was taken");
-      return restoreSnapshot({ ...base, reader: kept, allowConversion: false, ignoreMissing: false });
-    },
-    async [Symbol.asyncDispose]() {
-      await rm(folder, { recursive: true, force: true });
-      await database[Symbol.asyncDispose]();
-      await using other = await createDatabase(major);
-      await other.query(`drop role ${owner}`).catch(() => undefined);
-    },
-  };
-}
+import { postgresMajors } from "../support/postgres.ts";
+import { openRowShop } from "./row-shop.ts";
 
 const TEN =
   "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 10) i";
@@ -104,7 +21,7 @@ const ALL = "select * from t order by 1";
 
 describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an ordinary owner", (major) => {
   test("replaces rows that match, here or in the snapshot, and leaves all others; undo takes it back", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
     // 2 is gone, 3 was changed, 4 no longer matches, 7 does now, 11 is new and matches, 5 and 12 do not.
     await shop.run(
       `delete from t where id = 2; update t set v = 'spoilt' where id in (3, 5); update t set v = 'x' where id = 4;
@@ -127,7 +44,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("inserts only rows whose key is missing; undo takes them out again", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
     await shop.run("delete from t where id in (1, 2, 9); update t set v = 'mine' where id = 3");
     const before = await shop.run(ALL);
 
@@ -142,7 +59,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("updates rows whose key is there and inserts the others; columns that are not stored stay", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
     await shop.run(
       "delete from t where id = 2; update t set v = null where id = 3; alter table t add extra text default 'd'; update t set extra = 'kept'",
     );
@@ -154,8 +71,37 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
     expect(done.warnings.join()).toContain("extra is not in the snapshot");
   });
 
+  test("takes the safety snapshot while nobody can write, and counts again what the plan counted", async () => {
+    await using shop = await openRowShop(major, TEN);
+    let written: unknown;
+    const confirm = async () => {
+      await shop.run("insert into t values (11, 'v1')");
+      return true;
+    };
+    const takeSafetySnapshot = async () => {
+      written = await shop.run("set lock_timeout = '50ms'; delete from t").catch((error: unknown) => error);
+      return "kept";
+    };
+
+    const done = await shop.rows({ where: "v = 'v1'", confirm, takeSafetySnapshot });
+
+    expect(written).toMatchObject({ code: "55P03" });
+    expect(done).toMatchObject({ tables: [{ deleted: 2, inserted: 1 }], safetySnapshot: "kept" });
+  });
+
+  test("changes nothing when the safety snapshot cannot be taken", async () => {
+    await using shop = await openRowShop(major, TEN);
+    await shop.run("delete from t where id = 1");
+    const takeSafetySnapshot = async () => {
+      throw new Error("full");
+    };
+
+    await expect(shop.rows({ where: "id = 1", takeSafetySnapshot })).rejects.toThrow("full");
+    expect(await shop.run("select count(*) from t")).toEqual(["9"]);
+  });
+
   test("does nothing, and asks nothing, when there is nothing to do", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
     const confirm = async () => {
       throw new Error("asked");
     };
@@ -168,7 +114,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("changes nothing when the answer is no", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
     await shop.run("delete from t where id = 1");
 
     const restoring = shop.rows({ where: "id = 1", confirm: async () => false });
@@ -179,7 +125,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
 
   test("finds rows by keys of several columns, of text with every awkward value, and of numbers with other zeros", async () => {
     const awkward = String.raw`E'tab\t', E'new\nline', E'\\N', E'back\\slash', '', 'quo''te"', 'é', E'\r'`;
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `create table t (a text, b numeric, v text, w bytea, primary key (b, a));
        insert into t select a, 1.50, a, convert_to(a, 'UTF8') from unnest(array[${awkward}]) a; insert into t values ('null', 2, null, null)`,
@@ -194,7 +140,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("tells NULL from the text \\N", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       String.raw`create table t (id int, v text); insert into t values (1, null), (2, E'\\N')`,
     );
@@ -209,7 +155,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("keeps rows that refer to restored ones, whatever their keys would do on a delete", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `${TEN}; create table child (c int references t on delete cascade); create table strict (c int references t on delete restrict);
        insert into child values (3); insert into strict values (4)`,
@@ -227,7 +173,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("changes nothing when rows refer to one that would go, or a restored one refers to nothing", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `create table up (id int primary key); insert into up values (1), (2);
        create table t (id int primary key, u int references up); insert into t values (1, 1), (2, 2); create table child (c int references t)`,
@@ -248,7 +194,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   test.each(["replace", "upsert", "insert-missing"] as const)(
     "keeps triggers from changing rows with %s, and gives each its exact state back",
     async (mode) => {
-      await using shop = await openShop(
+      await using shop = await openRowShop(
         major,
         `${TEN}; create table log (x text);
          create function swallow() returns trigger language plpgsql as $$ begin insert into log values (tg_op); return null; end $$;
@@ -272,7 +218,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   );
 
   test("restores identities, leaves generated columns to the server and moves sequences on", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `create table t (id int generated always as identity primary key, n int generated by default as identity, v text, up text generated always as (upper(v)) stored);
        insert into t (v) values ('a'), ('b'), ('c')`,
@@ -289,7 +235,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("updates an identity that is no key, and leaves it as strict as it was", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       "create table t (id text primary key, n int generated always as identity (start 5)); insert into t values ('a'), ('b')",
     );
@@ -306,7 +252,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   test.each(["replace", "upsert"] as const)(
     "goes through the root of a partitioned table with %s, whatever its partitions are now",
     async (mode) => {
-      await using shop = await openShop(
+      await using shop = await openRowShop(
         major,
         `create table t (i int, k text, v text, primary key (i, k)) partition by range (i);
        create table p1 partition of t for values from (0) to (10); create table p2 (v text, k text not null, i int not null);
@@ -324,7 +270,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   );
 
   test("leaves the rows of inheriting tables alone", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `${TEN}; create table child () inherits (t); insert into child values (1, 'child')`,
     );
@@ -339,7 +285,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("without a key, replaces what matches and refuses the modes that need one", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       "create table t (a int, v text); insert into t values (1, 'x'), (1, 'x'), (2, 'y')",
     );
@@ -355,7 +301,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("checks unique keys that are deferred before it says that it is done", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       `create table t (id int primary key, u int unique deferrable initially deferred, self int references t);
        insert into t values (1, 1, 1), (2, 2, 1)`,
@@ -370,7 +316,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("refuses what has drifted", async () => {
-    await using shop = await openShop(major, TEN);
+    await using shop = await openRowShop(major, TEN);
 
     for (const [drift, reason] of DRIFTS) {
       await shop.run(drift);
@@ -381,14 +327,14 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
   });
 
   test("refuses several tables and a condition that it cannot read", async () => {
-    await using shop = await openShop(major, `${TEN}; create table t2 (id int)`);
+    await using shop = await openRowShop(major, `${TEN}; create table t2 (id int)`);
 
     await expect(shop.rows({ tables: ["t*"], where: "id = 1" })).rejects.toMatchObject({ code: "several-tables" });
     await expect(shop.rows({ where: "id = 1; drop table t" })).rejects.toMatchObject({ code: "invalid-where" });
   });
 
   test("marks rows of a large table in pieces", async () => {
-    await using shop = await openShop(
+    await using shop = await openRowShop(
       major,
       "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 5000) i",
     );

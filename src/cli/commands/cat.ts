@@ -40,6 +40,7 @@ export const cat: CommandAction = async (context, { args, options }) => {
     counted(pieces, (more) => {
       rows += more;
     }),
+    { signal },
   );
   context.output.result({ snapshot: located.manifest.id, ...table, rows }, () => undefined);
   return undefined;
