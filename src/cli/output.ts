@@ -3,14 +3,11 @@ import type { Redact } from "./redaction.ts";
 import { renderTable, type TableColumn } from "./text-table.ts";
 
 export interface OutputStream {
-  write(data: string | Uint8Array): boolean;
-  on(event: "close" | "drain" | "error", listener: () => void): unknown;
-  off(event: "close" | "drain" | "error", listener: () => void): unknown;
+  /** `done` is called once the data is no longer needed, or with the reason why it could not be written. */
+  write(data: string | Uint8Array, done?: (error?: unknown) => void): boolean;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }
-
-const SILENT: OutputStream = { write: () => true, on: () => undefined, off: () => undefined };
 
 export interface OutputOptions {
   readonly stdout: OutputStream;
@@ -91,7 +88,7 @@ export class Output {
   /** Gives an output for a command that is a part of another one: with `--json` it has no result of its own. */
   part(): Output {
     const { json } = this.#options;
-    return json ? new Output({ ...this.#options, stdout: SILENT }) : this;
+    return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
   }
 
   // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.

@@ -17,7 +17,8 @@ import {
   type RestoreResult,
   sequencesOf,
 } from "./restore-snapshot.ts";
-import { selectRows } from "./select-rows.ts";
+import type { RowBuffer } from "./row-buffer.ts";
+import { type SelectedRow, selectRows } from "./select-rows.ts";
 
 export interface RestoreRowsOptions extends Omit<RestoreOptions, "ignoreMissing" | "tables"> {
   /** Patterns that mean one table. */
@@ -122,7 +123,10 @@ async function stagePart(
 ): Promise<void> {
   let selected = 0;
   async function* stream(): AsyncIterable<Uint8Array> {
-    const render = ({ bytes }: { readonly bytes: Buffer }) => Buffer.concat([bytes, NEWLINE]);
+    const render = ({ bytes }: SelectedRow, out: RowBuffer) => {
+      out.append(bytes);
+      out.append(NEWLINE);
+    };
     for await (const { bytes, rows } of selectRows(reader, part, { condition, columns: [], render, signal })) {
       selected += rows;
       yield bytes;

@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { OperationalError } from "../base/errors.ts";
+import type { RowBuffer } from "./row-buffer.ts";
 import type { SelectedRow } from "./select-rows.ts";
 
 export type RowTextFormat = "tsv" | "csv" | "json";
@@ -8,12 +9,12 @@ export type RowTextFormat = "tsv" | "csv" | "json";
 export interface RowText {
   /** What stands before the first row. */
   readonly head: Buffer;
-  /** Gives a row, newline and all. */
-  render(row: SelectedRow): Buffer;
+  /** Writes a row, newline and all. */
+  render(row: SelectedRow, out: RowBuffer): void;
 }
 
-const TAB = Buffer.from("\t");
 const NEWLINE = Buffer.from("\n");
+const TAB = Buffer.from("\t");
 
 /**
  * Makes the form in which rows with these columns are written. `tsv`: COPY text, byte for byte as it is stored. `csv`: what
@@ -21,34 +22,42 @@ const NEWLINE = Buffer.from("\n");
  * so that no number loses a digit.
  */
 export function makeRowText(format: RowTextFormat, columns: readonly string[], wrap = (row: string) => row): RowText {
+  const head = Buffer.alloc(0);
   switch (format) {
     case "tsv":
-      return {
-        head: Buffer.alloc(0),
-        render: ({ encoder }) => renderTsv(columns, (index) => encoder.storedColumn(index)),
-      };
+      return { head, render: (row, out) => renderTsv(columns, row, out) };
     case "csv": {
-      const head = columns.map((name) => quoteCsv(Buffer.from(name).toString("latin1"))).join(",");
-      return { head: Buffer.from(`${head}\n`, "latin1"), render: ({ encoder }) => renderCsv(columns, encoder) };
+      const names = columns.map((name) => quoteCsv(Buffer.from(name).toString("latin1"))).join(",");
+      return {
+        head: Buffer.from(`${names}\n`, "latin1"),
+        render: ({ encoder }, out) => out.appendText(renderCsv(columns, encoder), "latin1"),
+      };
     }
     case "json": {
       const names = columns.map((name) => JSON.stringify(name));
-      return { head: Buffer.alloc(0), render: ({ encoder }) => Buffer.from(`${wrap(renderJson(names, encoder))}\n`) };
+      return { head, render: ({ encoder }, out) => out.appendText(`${wrap(renderJson(names, encoder))}\n`, "utf8") };
     }
   }
 }
 
-function renderTsv(columns: readonly string[], storedOf: (index: number) => Buffer): Buffer {
-  const pieces = columns.flatMap((_, index) => (index === 0 ? [storedOf(index)] : [TAB, storedOf(index)]));
-  return Buffer.concat([...pieces, NEWLINE]);
+/** Writes a row as COPY text. */
+function renderTsv(columns: readonly string[], { bytes, encoder, isWhole }: SelectedRow, out: RowBuffer): void {
+  if (isWhole) out.append(bytes);
+  else {
+    for (let index = 0; index < columns.length; index += 1) {
+      if (index > 0) out.append(TAB);
+      out.append(encoder.storedColumn(index));
+    }
+  }
+  out.append(NEWLINE);
 }
 
-function renderCsv(columns: readonly string[], encoder: SelectedRow["encoder"]): Buffer {
+function renderCsv(columns: readonly string[], encoder: SelectedRow["encoder"]): string {
   const values = columns.map((_, index) => {
     const value = encoder.columnBytes(index);
     return value === null ? "" : quoteCsv(value);
   });
-  return Buffer.from(`${values.join(",")}\n`, "latin1");
+  return `${values.join(",")}\n`;
 }
 
 /** A lone `\.` ends the data for servers before version 17, and an empty value is no NULL. */

@@ -5,6 +5,7 @@ import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { RowEncoder } from "../snapshot/row-encoder.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { RowBuffer } from "./row-buffer.ts";
 import { streamsOf } from "./table-streams.ts";
 
 /** The row that is looked at; everything of it is valid only during the call. */
@@ -13,6 +14,8 @@ export interface SelectedRow {
   readonly bytes: Buffer;
   /** Its columns, by their index among those asked for. */
   readonly encoder: RowEncoder;
+  /** The columns asked for are all of its columns, in the same order. */
+  readonly isWhole: boolean;
 }
 
 export interface SelectOptions {
@@ -20,11 +23,12 @@ export interface SelectOptions {
   readonly condition?: BoundCondition | undefined;
   /** Columns that `render` looks at, all of them stored. */
   readonly columns: readonly string[];
-  /** Gives bytes of its own for one row. */
-  readonly render: (row: SelectedRow) => Buffer;
+  /** Writes one row. */
+  readonly render: (row: SelectedRow, out: RowBuffer) => void;
   readonly signal: AbortSignal;
 }
 
+/** Some rows as they were rendered, valid until the next ones are asked for. */
 export interface SelectedRows {
   readonly bytes: Buffer;
   /** How many rows are in these bytes, whole. */
@@ -44,19 +48,21 @@ export async function* selectRows(
   const looked = condition?.columns ?? [];
   const encoder = new RowEncoder(plainForm([...columns, ...looked]), stored);
   const places = looked.map((_, index) => columns.length + index);
-  let [seen, pieces]: [number, Buffer[]] = [0, []];
+  const isWhole = columns.length === stored.length && columns.every((name, index) => name === stored[index]);
+  const out = new RowBuffer();
+  let seen = 0;
   const rows = new CopyTextRows((bytes, start, end) => {
     seen += 1;
     encoder.read(bytes, start, end);
     if (condition && !condition.matches(places.map((place) => encoder.columnBytes(place)))) return;
-    pieces.push(render({ bytes: bytes.subarray(start, end), encoder }));
+    render({ bytes: bytes.subarray(start, end), encoder, isWhole }, out);
+    out.rows += 1;
   });
   try {
     for (const stream of streamsOf(reader, table, signal, () => undefined)) {
       for await (const chunk of stream) {
         rows.push(chunk);
-        if (pieces.length > 0) yield { bytes: Buffer.concat(pieces), rows: pieces.length };
-        pieces = [];
+        if (out.rows > 0) yield out.take();
       }
     }
     rows.finish();
