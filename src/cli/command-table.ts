@@ -14,6 +14,14 @@ const where: OptionSpec = {
   flags: "--where <condition>",
   description: "only rows with: id in (1, 2) and paid is null",
 };
+const thaw: readonly OptionSpec[] = [
+  {
+    flags: "--thaw [days]",
+    description: "ask for volumes that lie in an archive, to be readable so long (default: 7)",
+  },
+  { flags: "--thaw-tier <tier>", description: "how fast: expedited, standard or bulk" },
+  { flags: "--wait", description: "wait for hours until they are thawed, then restore" },
+];
 const at: OptionSpec = { flags: "--at <time>", description: "the newest snapshot not younger than this time" };
 
 /** Every command, in the order in which help shows them. Data only: nothing here loads a command's code. */
@@ -117,6 +125,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--grants", description: "restore rights too (with --create)" },
       from,
       identity,
+      ...thaw,
       { flags: "--files-to <folder>", description: "put the files of the snapshot below this folder" },
       { flags: "--files-in-place", description: "put the files of the snapshot where they were" },
       { flags: "--parallel <n>", description: "connections that write rows" },
@@ -138,6 +147,7 @@ export const commandTable: readonly CommandSpec[] = [
       { flags: "--to <url>", description: "the database that was restored, when it was not the job's own" },
       database,
       identity,
+      ...thaw,
       { flags: "--plan", description: "show what would be done, change nothing" },
       yes,
     ],
@@ -190,13 +200,52 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--all", description: "every snapshot of the job" },
       { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
-      { flags: "--drill", description: "restore into a scratch database (not available yet)" },
+      { flags: "--drill", description: "restore into a scratch database, compare, drop it" },
+      { flags: "--drill-url <url>", description: "where to make the scratch database (default: the job's server)" },
+      { flags: "--parallel <n>", description: "connections that a drill writes and reads rows with" },
+      database,
       from,
       identity,
     ],
+    examples: [
+      "rowkeep verify shop --all",
+      "rowkeep verify shop latest --drill --drill-url postgres://me@spare.example/postgres",
+    ],
     load: async () => (await import("./commands/verify.ts")).verify,
   },
-  { name: "prune", summary: "remove the snapshots that the retention does not keep" },
+  {
+    name: "prune",
+    summary: "remove the snapshots that the retention does not keep",
+    arguments: [job],
+    options: [
+      { flags: "--dry-run", description: "say what would go and why, remove nothing" },
+      { flags: "--accept-missing", description: "go on although snapshots that were stored are no longer there" },
+      identity,
+    ],
+    examples: ["rowkeep prune shop --dry-run"],
+    load: async () => (await import("./commands/prune.ts")).prune,
+  },
+  {
+    name: "pin",
+    summary: "keep a snapshot whatever the retention says",
+    arguments: [job, snapshot],
+    options: [database],
+    load: async () => (await import("./commands/pin.ts")).pin,
+  },
+  {
+    name: "unpin",
+    summary: "leave a snapshot to the retention again",
+    arguments: [job, snapshot],
+    options: [database],
+    load: async () => (await import("./commands/pin.ts")).unpin,
+  },
+  {
+    name: "acknowledge",
+    summary: "say that tables which shrank or vanished are as they should be",
+    arguments: [job],
+    options: [identity],
+    load: async () => (await import("./commands/acknowledge.ts")).acknowledge,
+  },
   { name: "sync", summary: "copy snapshots to a destination that misses them" },
   {
     name: "status",
@@ -217,7 +266,13 @@ export const commandTable: readonly CommandSpec[] = [
   },
   { name: "schedule", summary: "preview, install or remove the schedule of a job" },
   { name: "daemon", summary: "run schedules in the foreground" },
-  { name: "doctor", summary: "try every connection, right and destination of a job" },
+  {
+    name: "doctor",
+    summary: "try every connection, right and destination of a job",
+    arguments: [job],
+    examples: ["rowkeep doctor shop", "rowkeep doctor ./shop.yaml --json"],
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
   {
     name: "key",
     summary: "make encryption keys",

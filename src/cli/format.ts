@@ -3,20 +3,9 @@
  * prints them: 1 MB is 1,000,000 bytes.
  */
 
-const UNITS = ["kB", "MB", "GB", "TB", "PB"] as const;
+import { formatBytes } from "../base/byte-size.ts";
 
-/** Renders a size: `812 B`, `1.5 kB`, `476 MB`. */
-export function formatBytes(bytes: number): string {
-  if (bytes < 1000) return `${Math.round(bytes)} B`;
-  let value = bytes / 1000;
-  let unit = 0;
-  // 999.5 and more would be rounded up to four digits.
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${threeDigits(value)} ${UNITS[unit]}`;
-}
+export { formatBytes };
 
 /** Renders a count with a comma every three digits: `7,312,004`. */
 export function formatCount(count: number): string {
@@ -55,11 +44,6 @@ export function formatTime(at: Date | string): string {
 /** Renders `1 table`, `2 tables`. */
 export function formatPlural(count: number, noun: string, plural = `${noun}s`): string {
   return `${formatCount(count)} ${count === 1 ? noun : plural}`;
-}
-
-function threeDigits(value: number): string {
-  if (value >= 99.95) return value.toFixed(0);
-  return value >= 9.995 ? value.toFixed(1) : value.toFixed(2);
 }
 
 function twoDigits(value: number): string {

@@ -31,10 +31,11 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.off("uncaughtException", onBug);
 }
 
-async function execute(
+/** Runs one command line and gives its exit code. Touches nothing of the process but what `surroundings` names. */
+export async function execute(
   args: readonly string[],
   surroundings: Surroundings,
-  interruption: Interruption,
+  interruption: Pick<Interruption, "signal" | "by">,
 ): Promise<number> {
   let flags = guessFlags(args);
   try {

@@ -55,20 +55,15 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   };
 }
 
-/** A key of the job that is not on this machine is a warning: what needs none still works. */
 async function keysOf(context: CliContext, job: Job, identity: string | undefined): Promise<KeyRing | undefined> {
   if (!job.encryption && identity === undefined) return undefined;
   const { surroundingsOf } = await import("./job-context.ts");
-  const { keyRingOf } = await import("../job/encryption.ts");
-  const { createMissingKeyRing } = await import("../snapshot/snapshot-key.ts");
-  const file = identity === undefined ? undefined : resolve(context.cwd, identity);
-  try {
-    return await keyRingOf(job, surroundingsOf(context, job), file);
-  } catch (error) {
-    if (!(error instanceof OperationalError) || identity !== undefined) throw error;
-    context.output.warn(error.message);
-    return createMissingKeyRing(error.message);
-  }
+  const { keyRingIfAny } = await import("../job/encryption.ts");
+  return keyRingIfAny(
+    job,
+    surroundingsOf(context, job),
+    identity === undefined ? undefined : resolve(context.cwd, identity),
+  );
 }
 
 /** Gives what a job's snapshots are encrypted to, checked; undefined when they are not. */

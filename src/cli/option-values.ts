@@ -1,4 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
+import type { ThawTier } from "../destinations/destination.ts";
+import type { ThawWish } from "../usecases/thaw-volumes.ts";
 
 /** Reads an option that takes a whole number of at least 1; undefined when it was not given. */
 export function readCount(value: unknown, flag: string): number | undefined {
@@ -87,4 +89,25 @@ export function refuseWithoutCreate(options: Readonly<Record<string, unknown>>, 
       hint: `Leave --${name} out, or restore into an empty database with --create.`,
     });
   }
+}
+
+/** Reads `--thaw[=days]`, `--thaw-tier` and `--wait`; undefined when none was given. */
+export function readThaw(options: Readonly<Record<string, unknown>>): ThawWish | undefined {
+  const { thaw, wait } = options;
+  const tier = readText(options["thawTier"]);
+  if (tier !== undefined && !isTier(tier)) {
+    throw wrongValue("--thaw-tier", tier, "it is none of expedited, standard and bulk");
+  }
+  if (thaw === undefined) {
+    if (tier !== undefined) throw wrongValue("--thaw-tier", tier, "it means nothing without --thaw");
+    return wait === true ? { wait: true } : undefined;
+  }
+  const days = thaw === true ? THAW_DAYS : readCount(thaw, "--thaw");
+  return days === undefined ? undefined : { request: { days, ...(tier ? { tier } : {}) }, wait: wait === true };
+}
+
+const THAW_DAYS = 7;
+
+function isTier(text: string): text is ThawTier {
+  return text === "expedited" || text === "standard" || text === "bulk";
 }

@@ -1,6 +1,6 @@
 import type { Chalk } from "./colors.ts";
 import type { Redact } from "./redaction.ts";
-import { renderTable, type TableColumn } from "./text-table.ts";
+import { plain, renderTable, type TableColumn } from "./text-table.ts";
 
 export interface OutputStream {
   /** `done` is called once the data is no longer needed, or with the reason why it could not be written. */
@@ -26,6 +26,8 @@ export interface OutputOptions {
  */
 export class Output {
   readonly #options: OutputOptions;
+  /** What was warned of so far, without control characters. */
+  readonly #warnings = new Set<string>();
   /** Colours for stdout; they do nothing when colours are off. */
   readonly paint: Chalk;
   /** Colours for stderr. */
@@ -64,8 +66,14 @@ export class Output {
     if (this.#options.verbose && !this.#options.json) this.#toStderr(`${this.paintErr.dim(text)}\n`);
   }
 
-  /** Warns on stderr, also with `-q`. With `--json` warnings are part of the result, not printed here. */
+  /**
+   * Warns on stderr, also with `-q`, of the same thing once. With `--json` nothing is printed: it becomes one of the
+   * `warnings` of the result.
+   */
   warn(message: string): void {
+    const text = plain(message);
+    if (this.#warnings.has(text)) return;
+    this.#warnings.add(text);
     if (!this.#options.json) this.#toStderr(`${this.paintErr.yellow("warning:")} ${message}\n`);
   }
 
@@ -81,7 +89,7 @@ export class Output {
 
   /** Ends a command: the JSON line `{"type":"result",…}`, or what `render` prints for people. */
   result(fields: Readonly<Record<string, unknown>>, render: () => void): void {
-    if (this.#options.json) this.json({ type: "result", ...fields });
+    if (this.#options.json) this.json({ type: "result", ...fields, ...this.#warningsWith(fields["warnings"]) });
     else render();
   }
 
@@ -89,6 +97,14 @@ export class Output {
   part(): Output {
     const { json } = this.#options;
     return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
+  }
+
+  /** The command's own warnings, and those that only `warn` was told of. */
+  #warningsWith(own: unknown): { readonly warnings?: readonly unknown[] } {
+    const told: readonly unknown[] = Array.isArray(own) ? own : [];
+    const known = new Set(told.map((message) => (typeof message === "string" ? plain(message) : message)));
+    const more = [...this.#warnings].filter((message) => !known.has(message));
+    return more.length > 0 ? { warnings: [...told, ...more] } : {};
   }
 
   // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.

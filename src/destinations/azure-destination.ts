@@ -53,9 +53,13 @@ async function containerOf(settings: AzureSettings, name: string): Promise<Conta
     });
   }
   if (account === undefined || sas === undefined) {
-    throw destinationError(`cannot open ${name}: there is nothing to sign in with`, "unsupported", {
-      hint: "Give a connection string, or an account and a shared access signature (sas).",
-    });
+    throw destinationError(
+      `cannot open ${name}: there is nothing to sign in with, and managed identities are not supported`,
+      "unsupported",
+      {
+        hint: "Give connection (a connection string), or account and sas (a shared access signature).",
+      },
+    );
   }
   const url = `https://${account}.blob.core.windows.net?${sas.replace(/^\?/, "")}`;
   return new BlobServiceClient(url, undefined, options).getContainerClient(settings.container);

@@ -46,6 +46,12 @@ export interface ObjectInfo {
   readonly thawedUntil?: Date | undefined;
 }
 
+export interface RemoveUnfinishedOptions {
+  readonly olderThanMs: number;
+  readonly countOnly?: boolean | undefined;
+  readonly signal: AbortSignal;
+}
+
 export interface ThawOptions {
   /** For how many days the object stays readable, where the destination keeps the archived one beside it. */
   readonly days: number;
@@ -85,13 +91,17 @@ export interface Destination extends AsyncDisposable {
   list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo>;
   remove(key: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /**
-   * Where unfinished objects can be left behind by a process that died: removes those whose key starts with `prefix` and
-   * that nobody wrote to for `olderThanMs`. Gives their number.
+   * Where that is cheaper than `list`: gives the names of the folders right below this one (`shop`), perhaps also of such
+   * that hold no complete object.
    */
-  removeUnfinished?(
-    prefix: string,
-    options: { readonly olderThanMs: number; readonly signal: AbortSignal },
-  ): Promise<number>;
+  listFolders?(folder: string, options: { readonly signal: AbortSignal }): Promise<readonly string[]>;
+  /**
+   * Where unfinished objects can be left behind by a process that died: removes those whose key starts with `prefix` and
+   * that nobody wrote to for `olderThanMs`. Gives their number. With `countOnly` they stay.
+   */
+  removeUnfinished?(prefix: string, options: RemoveUnfinishedOptions): Promise<number>;
+  /** Where it can be known: how many bytes this login may still store. Undefined when the server does not tell. */
+  freeBytes?(options: { readonly signal: AbortSignal }): Promise<number | undefined>;
   /**
    * Where objects can lie in an archive: asks for one to be made readable, which takes hours; `stat` tells when it is.
    * Asking again, or for an object that can be read, succeeds. Fails with `not-found`, with `unsupported` where the

@@ -9,6 +9,7 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
 import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
@@ -162,7 +163,7 @@ class FtpDestination implements Destination {
   /** Ages are told by the server's own clock, whatever ours says. */
   async removeUnfinished(
     prefix: string,
-    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+    { olderThanMs, countOnly = false, signal }: RemoveUnfinishedOptions,
   ): Promise<number> {
     let removed = 0;
     let now: number | undefined;
@@ -176,6 +177,10 @@ class FtpDestination implements Destination {
           if (modifiedAt === undefined) return;
           now ??= await this.#serverTime(signal);
           if (modifiedAt.getTime() > now - olderThanMs) return;
+          if (countOnly) {
+            removed++;
+            return;
+          }
           if (isLock) await session.client.send(`RMD ${path}`);
           if (isLock || (await removeFile(session, path))) removed++;
           await this.#removeEmptyFolders(session, key);

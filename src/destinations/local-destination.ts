@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
-import type { Dirent } from "node:fs";
-import { type FileHandle, lstat, mkdir, opendir } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, opendir, readdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf } from "../base/errors.ts";
+import { mapAhead } from "../base/map-ahead.ts";
 import { exactBytes, rangeWithin } from "./checked-bytes.ts";
 import {
   assertKey,
@@ -12,6 +12,7 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { LocalSettings } from "./destination-settings.ts";
 import { localError, localFolderError } from "./local-errors.ts";
@@ -27,11 +28,14 @@ import {
   removeFile,
   tryLink,
 } from "./local-files.ts";
+import { type FoundFile, UNFINISHED_SUFFIX, walkFiles } from "./local-walk.ts";
 
-const SUFFIX = ".in-progress";
+const SUFFIX = UNFINISHED_SUFFIX;
 const WRITE_BYTES = 4 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;
 const TIDY_MS = 5000;
+/** Files that are looked at ahead while listing. */
+const LOOKS_AHEAD = 16;
 
 /** Opens a folder as a destination and creates it (0700) when it is missing. The folder itself may be a symbolic link. */
 export async function openLocalDestination(
@@ -128,10 +132,22 @@ export class LocalDestination implements Destination {
   }
 
   async *list(prefix: string, { signal }: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo> {
-    for await (const { key, path } of this.#files(prefix, signal)) {
-      if (key.endsWith(SUFFIX)) continue;
-      const info = await lstatOrGone(path);
-      if (info?.isFile()) yield { key, size: info.size, modifiedAt: info.mtime };
+    const look = async ({ key, path }: FoundFile) => ({ key, info: await lstatOrGone(path) });
+    for await (const { key, info } of mapAhead(this.#files(prefix, signal), LOOKS_AHEAD, look)) {
+      if (info?.isFile() && !key.endsWith(SUFFIX)) yield { key, size: info.size, modifiedAt: info.mtime };
+    }
+  }
+
+  async listFolders(folder: string, { signal }: { readonly signal: AbortSignal }): Promise<readonly string[]> {
+    assertKey(folder);
+    signal.throwIfAborted();
+    try {
+      await assertFolders(this.#root, folder.split("/"));
+      const entries = await readdir(join(this.#root, folder), { withFileTypes: true });
+      return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT" && (await lstatOrGone(this.#root)) !== undefined) return [];
+      throw localFolderError(error, `list ${this.name}/${folder}/`);
     }
   }
 
@@ -154,7 +170,7 @@ export class LocalDestination implements Destination {
    */
   async removeUnfinished(
     prefix: string,
-    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+    { olderThanMs, countOnly = false, signal }: RemoveUnfinishedOptions,
   ): Promise<number> {
     const before = Date.now() - olderThanMs;
     let removed = 0;
@@ -163,12 +179,21 @@ export class LocalDestination implements Destination {
       const info = await lstatOrGone(path);
       if (!info?.isFile() || info.mtimeMs > before) continue;
       try {
-        if (await removeFile(path, signal)) removed++;
+        if (countOnly || (await removeFile(path, signal))) removed++;
       } catch (error) {
         throw localError(error, `remove ${this.name}/${key}`);
       }
     }
     return removed;
+  }
+
+  async freeBytes(): Promise<number> {
+    try {
+      const { bavail, bsize } = await statfs(this.#root);
+      return bavail * bsize;
+    } catch (error) {
+      throw localError(error, `look at ${this.name}`);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
@@ -202,54 +227,19 @@ export class LocalDestination implements Destination {
     }
   }
 
-  /** Walks through all files whose key starts with `prefix`, folder by folder, holding one entry per depth. */
-  async *#files(prefix: string, signal: AbortSignal): AsyncIterable<{ readonly key: string; readonly path: string }> {
+  /** Walks through all files whose key starts with `prefix`, also unfinished ones. */
+  async *#files(prefix: string, signal: AbortSignal): AsyncIterable<FoundFile> {
     const parent = prefix.includes("/") ? dirname(`${prefix}x`) : "";
     if (parent !== "") assertKey(parent);
     try {
       await assertFolders(this.#root, parent === "" ? [] : parent.split("/"));
-      yield* walk(join(this.#root, parent), parent === "" ? "" : `${parent}/`, prefix, signal);
+      const folder = { path: join(this.#root, parent), key: parent === "" ? "" : `${parent}/` };
+      yield* walkFiles(folder, prefix, signal);
     } catch (error) {
       if (codeOf(error) === "ENOENT" && (await lstatOrGone(this.#root)) !== undefined) return;
       throw localFolderError(error, `list ${this.name}/${prefix}`);
     }
   }
-}
-
-async function* walk(
-  folder: string,
-  keyOfFolder: string,
-  prefix: string,
-  signal: AbortSignal,
-): AsyncIterable<{ readonly key: string; readonly path: string }> {
-  signal.throwIfAborted();
-  for await (const entry of await opendir(folder, { bufferSize: 256 })) {
-    signal.throwIfAborted();
-    const key = `${keyOfFolder}${entry.name}`;
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) {
-      // A spool that lies at the destination itself, so that finished volumes need not be copied.
-      if (entry.name.endsWith(SUFFIX)) continue;
-      const inside = `${key}/`;
-      if (inside.startsWith(prefix) || prefix.startsWith(inside)) yield* walkOrGone(path, inside, prefix, signal);
-    } else if (mayBeObject(entry) && key.startsWith(prefix)) {
-      yield { key, path };
-    }
-  }
-}
-
-/** A folder that another process emptied and removed while we were on the way is an empty one. */
-async function* walkOrGone(...args: Parameters<typeof walk>): ReturnType<typeof walk> {
-  try {
-    yield* walk(...args);
-  } catch (error) {
-    if (codeOf(error) !== "ENOENT") throw error;
-  }
-}
-
-/** Some file systems do not tell the kind of an entry: lstat decides then. Names that are no key are not ours. */
-function mayBeObject(entry: Dirent): boolean {
-  return (entry.isFile() || !entry.isSymbolicLink()) && /^[0-9A-Za-z._-]+$/.test(entry.name);
 }
 
 async function writeObject(file: FileHandle, bytes: AsyncIterable<Uint8Array>) {

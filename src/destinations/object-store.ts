@@ -36,12 +36,14 @@ export async function sendBody<T>(
     return send(Buffer.alloc(0), signal);
   }
   const broken = new AbortController();
-  const body = Readable.from(exact, { objectMode: false, highWaterMark: 1024 * 1024 });
   let failure: { readonly error: unknown } | undefined;
-  body.on("error", (error) => {
-    failure ??= { error };
+  const source = watched(exact, (error) => {
+    failure = { error };
     broken.abort(error);
   });
+  const body = Readable.from(source, { objectMode: false, highWaterMark: 1024 * 1024 });
+  // An HTTP client also destroys the body with the error of its socket, which says nothing about the source.
+  body.on("error", () => undefined);
   try {
     return await send(body, AbortSignal.any([signal, broken.signal]));
   } catch (error) {
@@ -49,6 +51,29 @@ export async function sendBody<T>(
     throw failure ? failure.error : error;
   } finally {
     body.destroy();
+  }
+}
+
+/** Passes bytes on and tells of a failure of the source itself; what a reader throws into it is not one. */
+async function* watched(bytes: AsyncIterable<Uint8Array>, onFailure: (error: unknown) => void) {
+  const source = bytes[Symbol.asyncIterator]();
+  let isEnded = false;
+  try {
+    while (true) {
+      let next: IteratorResult<Uint8Array>;
+      try {
+        next = await source.next();
+      } catch (error) {
+        isEnded = true;
+        onFailure(error);
+        throw error;
+      }
+      isEnded = next.done === true;
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    if (!isEnded) await source.return?.();
   }
 }
 

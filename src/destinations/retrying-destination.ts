@@ -47,6 +47,8 @@ interface Waiting {
 export class RetryingDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: RetryLimits;
   readonly #clock: RetryClock;
@@ -70,6 +72,15 @@ export class RetryingDestination implements Destination {
           async () => (await inner.removeUnfinished?.(prefix, options)) ?? 0,
           options,
         );
+    }
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = (folder, options) =>
+        this.#retry(`list ${this.name}/${folder}`, () => listFolders(folder, options), options);
+    }
+    const thaw = inner.thaw?.bind(inner);
+    if (thaw) {
+      this.thaw = (key, options) => this.#retry(`thaw ${this.name}/${key}`, () => thaw(key, options), options);
     }
   }
 

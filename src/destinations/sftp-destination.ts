@@ -10,6 +10,7 @@ import {
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
+  type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
 import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
@@ -85,6 +86,8 @@ class SftpDestination implements Destination {
         throw error;
       }
     } catch (error) {
+      // Nothing was looked for, so a missing folder means that all of it went away.
+      if (statusOf(error) === SftpStatus.missing) throw folderGone(`write ${object}`, error);
       throw await this.#failure(error, `write ${object}`, size);
     }
   }
@@ -129,7 +132,7 @@ class SftpDestination implements Destination {
   /** Ages are told by the server's own clock, whatever ours says. */
   async removeUnfinished(
     prefix: string,
-    { olderThanMs, signal }: { readonly olderThanMs: number; readonly signal: AbortSignal },
+    { olderThanMs, countOnly = false, signal }: RemoveUnfinishedOptions,
   ): Promise<number> {
     let removed = 0;
     let now: number | undefined;
@@ -138,6 +141,10 @@ class SftpDestination implements Destination {
       try {
         now ??= await this.#files.serverTime(this.#root, signal);
         if (modifiedAt.getTime() > now - olderThanMs) continue;
+        if (countOnly) {
+          removed++;
+          continue;
+        }
         await this.#files.ask(signal, (sftp, done) => sftp.unlink(this.#path(key), done));
         removed++;
         await this.#removeEmptyFolders(key, signal);
@@ -147,6 +154,15 @@ class SftpDestination implements Destination {
       }
     }
     return removed;
+  }
+
+  /** By an extension of OpenSSH; other servers may not tell. */
+  async freeBytes({ signal }: Options): Promise<number | undefined> {
+    try {
+      return await this.#files.freeBytes(this.#root, signal);
+    } catch (error) {
+      throw remoteError(error, `look at ${this.name}`, sftpMeaning);
+    }
   }
 
   async remove(key: string, { signal }: Options): Promise<void> {
@@ -240,7 +256,11 @@ class SftpDestination implements Destination {
       if (parent !== "") await this.#assertFolders(`${parent}/x`, signal);
       yield* this.#walk(parent === "" ? "" : `${parent}/`, prefix, signal);
     } catch (error) {
-      if (statusOf(error) === SftpStatus.missing && parent !== "") return;
+      if (statusOf(error) === SftpStatus.missing && parent === "") throw folderGone(`list ${this.name}`, error);
+      if (statusOf(error) === SftpStatus.missing) {
+        await this.#assertRoot(prefix, signal);
+        return;
+      }
       throw remoteError(error, `list ${this.name}/${prefix}`, sftpMeaning);
     }
   }
@@ -263,6 +283,19 @@ class SftpDestination implements Destination {
       yield* this.#walk(folderKey, prefix, signal);
     } catch (error) {
       if (statusOf(error) !== SftpStatus.missing) throw error;
+      await this.#assertRoot(prefix, signal);
+    }
+  }
+
+  /** A lost mount must not look like an empty destination. */
+  async #assertRoot(prefix: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#files.ask(signal, (sftp, done) => sftp.stat(this.#root, done));
+    } catch (error) {
+      const action = `list ${this.name}/${prefix}`;
+      throw statusOf(error) === SftpStatus.missing
+        ? folderGone(action, error)
+        : remoteError(error, action, sftpMeaning);
     }
   }
 
@@ -302,6 +335,11 @@ class SftpDestination implements Destination {
 
 function infoOf(key: string, { size, mtime }: { readonly size: number; readonly mtime: number }): ObjectInfo {
   return { key, size, modifiedAt: new Date(mtime * 1000) };
+}
+
+function folderGone(action: string, cause: unknown): Error {
+  const hint = "Check whether the drive is mounted on the server.";
+  return destinationError(`cannot ${action}: its folder is gone`, "unreachable", { hint, cause });
 }
 
 function ignoreMissing(error: unknown): void {

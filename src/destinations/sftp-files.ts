@@ -7,6 +7,12 @@ import { SftpStatus, statusOf } from "./sftp-errors.ts";
 /** What is given to requests that tidy up after a failure or an abort. */
 export const TIDY_MS = 10_000;
 
+/** What OpenSSH tells of a file system, in blocks of `f_frsize` bytes. */
+interface FileSystem {
+  readonly f_frsize: number | bigint;
+  readonly f_bavail: number | bigint;
+}
+
 /** Files and folders of a server by their paths. Errors are the protocol's own. */
 export class SftpFiles {
   readonly #connection: SftpConnection;
@@ -47,6 +53,18 @@ export class SftpFiles {
     }
   }
 
+  /** Undefined where the server lacks the extension, for which the library throws. */
+  async freeBytes(path: string, signal: AbortSignal): Promise<number | undefined> {
+    const answer = await this.ask<FileSystem>(signal, (sftp, done) => {
+      try {
+        sftp.ext_openssh_statvfs(path, done);
+      } catch {
+        done(undefined);
+      }
+    });
+    return answer === undefined ? undefined : Number(answer.f_bavail) * Number(answer.f_frsize);
+  }
+
   async sync(handle: Buffer, signal: AbortSignal): Promise<void> {
     await this.ask(signal, (sftp, done) => {
       try {
@@ -68,8 +86,31 @@ export class SftpFiles {
       }
     });
     if (atomic) return;
-    await this.ask(signal, (sftp, done) => sftp.unlink(to, done), true);
-    await this.ask(signal, (sftp, done) => sftp.rename(from, to, done));
+    try {
+      await this.#rename(from, to, signal);
+    } catch (error) {
+      if (statusOf(error) !== SftpStatus.failure || !(await this.lstat(to, signal))?.isFile()) throw error;
+      await this.#replaceAside(from, to, signal);
+    }
+  }
+
+  /** This server renames only to a free name: the old file steps aside, and comes back when that fails. */
+  async #replaceAside(from: string, to: string, signal: AbortSignal): Promise<void> {
+    const aside = `${to}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
+    try {
+      await this.#rename(to, aside, signal);
+      await this.#rename(from, to, signal);
+    } catch (error) {
+      // Whatever was cut, and whether it was done: the name that is taken stays, the free one gets its old file back.
+      await this.#rename(aside, to, AbortSignal.timeout(TIDY_MS)).catch(() => undefined);
+      throw error;
+    }
+    // The new file is in its place: what cannot be tidied up now is removed as unfinished later.
+    await this.ask(signal, (sftp, done) => sftp.unlink(aside, done), true).catch(() => undefined);
+  }
+
+  #rename(from: string, to: string, signal: AbortSignal): Promise<void> {
+    return this.ask(signal, (sftp, done) => sftp.rename(from, to, done));
   }
 
   async *entries(folder: string, signal: AbortSignal): AsyncIterable<FileEntryWithStats> {

@@ -2,8 +2,8 @@ import type { SftpConnection } from "./sftp-connection.ts";
 
 /** What every server must take and give in one packet. */
 const PACKET_BYTES = 32 * 1024;
-/** Requests under way at once: what keeps a line with latency busy. */
-const WINDOW = 48;
+/** Requests under way at once, as many as OpenSSH's window holds: what keeps a line with latency busy. */
+const WINDOW = 64;
 
 /** Writes bytes from the file's start on; when it settles, no request is under way any more. */
 export async function writeAhead(
@@ -16,24 +16,23 @@ export async function writeAhead(
   let position = 0;
   try {
     for await (const part of bytes) {
-      const buffer = Buffer.from(part.buffer, part.byteOffset, part.byteLength);
-      for (let start = 0; start < buffer.length; start += PACKET_BYTES) {
+      for (let start = 0; start < part.length; start += PACKET_BYTES) {
         while (underWay.size >= WINDOW) await Promise.race(underWay);
         if (failure) throw failure.error;
-        const length = Math.min(PACKET_BYTES, buffer.length - start);
+        // The source may use its buffer again while this packet is under way.
+        const packet = Buffer.from(part.subarray(start, start + PACKET_BYTES));
         const at = position;
-        position += length;
+        position += packet.length;
         const writing = connection
-          .call<void>(signal, (sftp, done) => sftp.write(handle, buffer, start, length, at, done))
+          .call<void>(signal, (sftp, done) => sftp.write(handle, packet, 0, packet.length, at, done))
           .catch((error: unknown) => {
             failure ??= { error };
           })
           .finally(() => underWay.delete(writing));
         underWay.add(writing);
       }
-      // The source may use its buffer again.
-      await Promise.all(underWay);
     }
+    await Promise.all(underWay);
     if (failure) throw failure.error;
   } finally {
     await Promise.all(underWay);

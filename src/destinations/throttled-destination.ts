@@ -14,6 +14,8 @@ type Clock = Pick<RetryClock, "now" | "wait">;
 export class ThrottledDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #bandwidth: Bandwidth;
 
@@ -22,6 +24,8 @@ export class ThrottledDestination implements Destination {
     this.#inner = inner;
     this.#bandwidth = new Bandwidth(bytesPerSecond, clock);
     if (inner.removeUnfinished) this.removeUnfinished = inner.removeUnfinished.bind(inner);
+    if (inner.listFolders) this.listFolders = inner.listFolders.bind(inner);
+    if (inner.thaw) this.thaw = inner.thaw.bind(inner);
   }
 
   put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {

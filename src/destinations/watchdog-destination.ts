@@ -33,6 +33,8 @@ const SLICE_BYTES = 1024 * 1024;
 export class WatchdogDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #limits: WatchdogLimits;
   readonly #sliceBytes: number;
@@ -49,6 +51,16 @@ export class WatchdogDestination implements Destination {
           async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
           options,
         );
+    }
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = (folder, options) =>
+        this.#answer(`list ${this.name}/${folder}`, (signal) => listFolders(folder, { signal }), options);
+    }
+    const thaw = inner.thaw?.bind(inner);
+    if (thaw) {
+      this.thaw = (key, options) =>
+        this.#answer(`thaw ${this.name}/${key}`, (signal) => thaw(key, { ...options, signal }), options);
     }
   }
 

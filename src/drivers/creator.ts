@@ -34,9 +34,14 @@ export interface Finished {
  */
 export interface Creator extends AsyncDisposable {
   readonly identity: ServerIdentity;
-  /** Names what a user made there; empty for a new database. What an interrupted restore left is not counted. */
+  /** Names what a user made there; empty for a new database. */
   findContent(): Promise<readonly string[]>;
-  /** Empties a database in which a marker says that an earlier restore did not end; false where there is none. */
+  /** Whether a marker says that an earlier restore did not end: what it left counts as content until it is cleared. */
+  isInterrupted(): Promise<boolean>;
+  /**
+   * Empties a database in which a marker says that an earlier restore did not end; false where there is none.
+   * Fails with kind `refused`, `busy`, while another restore fills this database; keeps others out from then on.
+   */
   clearInterrupted(): Promise<boolean>;
   /**
    * Sets the marker and executes the definitions that come before the rows, all or none of them. What only a superuser may
@@ -59,7 +64,7 @@ export interface Creator extends AsyncDisposable {
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
   /** Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
   finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
-  /** Drops everything that this restore made. */
+  /** Drops everything that this restore made, while the marker is there; nothing when it did not come to `begin`. */
   abandon(): Promise<void>;
 }
 

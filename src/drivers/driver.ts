@@ -52,6 +52,8 @@ export interface SourceTable extends TableName {
   readonly primaryKey: readonly string[];
   /** The topmost partitioned table, for a leaf partition: rows are restored through it. */
   readonly partitionRoot?: TableName | undefined;
+  /** Rows of another partition of that root are not read, so the root must never be emptied as a whole. */
+  readonly isRootPartial?: boolean | undefined;
   /** The server's estimates: for progress and for the order of work only. */
   readonly estimatedRows: number;
   /** Bytes on the server's disk, with TOAST, without indexes. */

@@ -1,6 +1,8 @@
 import type { Creator, OpenCreatorOptions } from "./creator.ts";
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
+import type { InspectOptions, Inspection } from "./inspection.ts";
 import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
+import type { OpenScratchOptions, Scratch } from "./scratch.ts";
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
 export async function openSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
@@ -24,8 +26,20 @@ export async function openCreator(connection: Connection, options: OpenCreatorOp
   return openPostgresCreator(connection, options);
 }
 
+/** Makes a scratch database on the server that this connection leads to. Fails with kind `database`. */
+export async function openScratch(server: Connection, options: OpenScratchOptions): Promise<Scratch> {
+  const { openPostgresScratch } = await import("./postgres/postgres-scratch.ts");
+  return openPostgresScratch(server, options);
+}
+
 /** Looks at a server: who it is, its databases, the tables of the connected one. Fails with kind `database`. */
 export async function probeDatabase(connection: Connection, options: { readonly signal: AbortSignal }): Promise<Probe> {
   const { probePostgres } = await import("./postgres/postgres-probe.ts");
   return probePostgres(connection, options);
+}
+
+/** Looks at what a login may do in one database. Fails with kind `database`. */
+export async function inspectDatabase(connection: Connection, options: InspectOptions): Promise<Inspection> {
+  const { inspectPostgres } = await import("./postgres/postgres-inspect.ts");
+  return inspectPostgres(connection, options);
 }

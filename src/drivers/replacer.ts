@@ -1,4 +1,4 @@
-import type { RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
 import type { RowMerge } from "./row-merge.ts";
 
 /** A column of a table that is there already. */
@@ -50,7 +50,9 @@ export interface Replacer extends AsyncDisposable {
   readonly identity: ServerIdentity;
   /** Gives the tables that exist, in the order asked; missing ones are left out. */
   inspect(tables: readonly TableName[], options: InspectOptions): Promise<readonly TargetTable[]>;
-  /** Switches triggers off and takes foreign keys off, for exactly the inspected tables. */
+  /** The definitions of the types that users made there, as a source describes them. */
+  readTypes(): Promise<readonly Definition[]>;
+  /** Switches triggers and rules ON DELETE off and takes foreign keys off, for exactly the inspected tables. */
   open(): Promise<void>;
   /** Makes ready to merge chosen rows into one inspected table, which has all these columns. Once in a transaction. */
   openMerge(table: TableName, columns: readonly string[]): Promise<RowMerge>;
@@ -60,7 +62,7 @@ export interface Replacer extends AsyncDisposable {
   load(rows: ReplacementRows): Promise<number>;
   /** Replaces large objects: those that the rows name get the content that the rows hold. */
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Counts rows again, puts foreign keys and triggers back as they were, moves sequences on. Gives warnings. */
+  /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings. */
   finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
   countRows(table: TableName): Promise<number>;
   /** Commits; an answer that was lost is asked for on another connection. Then analyses and refreshes. Gives warnings. */

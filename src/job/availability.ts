@@ -14,12 +14,9 @@ const LIMITS: readonly Limit[] = [
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
   { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
-  { what: "naming: overwrite", isUsed: (job) => job.naming === "overwrite" },
-  { what: "retention", isUsed: (job) => job.retention !== undefined },
   { what: "dr.active", isUsed: (job) => job.dr?.active !== undefined && job.dr.active !== false },
   { what: "dr.autoRestore", isUsed: (job) => job.dr?.autoRestore === true },
   { what: "dr.alwaysBackupPrimary", isUsed: (job) => job.dr?.alwaysBackupPrimary === true },
-  { what: "safety.maxShrink", isUsed: (job) => job.safety?.maxShrink !== undefined },
   { what: "notify", isUsed: (job) => job.notify !== undefined },
 ];
 

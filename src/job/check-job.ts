@@ -187,12 +187,36 @@ function crossProblems(job: JobFile, parsed: readonly Parsed[]): readonly string
   if (job.compression?.codec === "gzip" && (job.compression.level ?? 6) > 9) {
     add(["compression", "level"], "must be 1 to 9 for gzip");
   }
-  if (job.retention && Object.keys(job.retention).length === 0)
-    add(["retention"], "keeps nothing: name at least one rule");
+  retentionProblems(job, parsed.at(-1)?.value ?? {}, add);
   const names = job.destinations.map((destination) => destination.name).filter((name) => name !== undefined);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice) add(["destinations"], `two are called ${twice}`);
   return problems;
+}
+
+function retentionProblems(
+  job: JobFile,
+  own: Readonly<Record<string, unknown>>,
+  add: (path: readonly PropertyKey[], words: string) => void,
+): void {
+  const policies = [
+    { path: ["retention"] as PropertyKey[], policy: job.retention },
+    ...job.destinations.map(({ retention }, index) => ({
+      path: ["destinations", index, "retention"],
+      policy: retention,
+    })),
+  ];
+  for (const { path, policy } of policies) {
+    if (
+      policy &&
+      Object.values(policy).every((value) => value === undefined || Number.parseInt(String(value), 10) === 0)
+    ) {
+      add(path, "keeps nothing: name at least one rule with a number above 0");
+    }
+    // A retention of defaults.yaml is for the jobs that can have one.
+    const isOwn = path.length > 1 || own["retention"] !== undefined;
+    if (policy && isOwn && job.naming === "overwrite") add(path, "stands beside naming: overwrite, which keeps one");
+  }
 }
 
 function invalid(problems: readonly string[], texts: readonly JobText[]): OperationalError {

@@ -1,12 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import { messageOf, OperationalError } from "../base/errors.ts";
 import { parseByteSize } from "../base/byte-size.ts";
 import type { DestinationSettings } from "../destinations/destination-settings.ts";
 import type { JobDestination } from "./job-schema.ts";
 import { resolveSecret, type SecretSurroundings } from "./secrets.ts";
 
 /** The fields of destinations that may hold a secret. Everything else is taken as it is written. */
-const SECRET_FIELDS = new Set([
+export const SECRET_FIELDS: ReadonlySet<string> = new Set([
   "accessKeyId",
   "secretAccessKey",
   "sessionToken",
@@ -27,8 +28,9 @@ export async function destinationSettingsOf(
   index: number,
   surroundings: SecretSurroundings,
 ): Promise<DestinationSettings> {
-  const settings: Record<string, unknown> = { ...destination };
-  for (const [field, value] of Object.entries(destination)) {
+  const { retention: _retention, ...place } = destination;
+  const settings: Record<string, unknown> = { ...place };
+  for (const [field, value] of Object.entries(place)) {
     if (typeof value !== "string") continue;
     if (SECRET_FIELDS.has(field)) {
       settings[field] = await resolveSecret(value, `destinations[${index}].${field}`, surroundings);
@@ -39,8 +41,21 @@ export async function destinationSettingsOf(
   if (destination.type === "gcs" && destination.keyFile)
     settings["keyFile"] = localPath(destination.keyFile, surroundings);
   if (destination.type === "ftp" && destination.ca)
-    settings["ca"] = await readFile(localPath(destination.ca, surroundings), "utf8");
+    settings["ca"] = await readCa(localPath(destination.ca, surroundings), index);
   return settings as unknown as DestinationSettings;
+}
+
+async function readCa(path: string, index: number): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new OperationalError(`cannot read destinations[${index}].ca: ${path}: ${messageOf(cause)}`, {
+      kind: "job",
+      code: "unreadable",
+      hint: "Name a PEM file with the certificate authority of the server.",
+      cause,
+    });
+  }
 }
 
 function localPath(path: string, { folder, env }: SecretSurroundings): string {

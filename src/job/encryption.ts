@@ -1,6 +1,6 @@
 import { encryptTo, isRecipient, type Lock, openerOf, parseIdentities } from "../archive/age-keys.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
-import { createKeyRing, type KeyRing } from "../snapshot/snapshot-key.ts";
+import { createKeyRing, createMissingKeyRing, type KeyRing } from "../snapshot/snapshot-key.ts";
 import type { Job } from "./read-job.ts";
 import { keepSecret, resolveSecret, type SecretSurroundings } from "./secrets.ts";
 
@@ -59,6 +59,25 @@ export async function keyRingOf(
   const identities = [...given, ...(own ?? [])];
   if (identities.length === 0 && passphrase === undefined) return undefined;
   return createKeyRing({ identities, passphrases: passphrase === undefined ? [] : [passphrase] });
+}
+
+/**
+ * Gives the keys of a job for commands that also work without: when those of the job are not on this machine, that is a
+ * warning, and the ring says why it opens nothing. Fails with kind `job` when `identityFile` cannot be used.
+ */
+export async function keyRingIfAny(
+  job: EncryptedJob,
+  surroundings: SecretSurroundings,
+  identityFile?: string,
+): Promise<KeyRing | undefined> {
+  if (!job.encryption && identityFile === undefined) return undefined;
+  try {
+    return await keyRingOf(job, surroundings, identityFile);
+  } catch (error) {
+    if (!(error instanceof OperationalError) || identityFile !== undefined) throw error;
+    surroundings.warn?.(error.message);
+    return createMissingKeyRing(error.message);
+  }
 }
 
 async function identitiesOf(

@@ -32,6 +32,18 @@ const source = z
 /** Below this a transfer could not be told from one that stands still. */
 const LEAST_BANDWIDTH = 10_000;
 
+const retention = z
+  .strictObject({
+    keepLast: count("Newest snapshots that stay.").optional(),
+    keepWithin: duration("All that are at most so much older than the newest stay.").optional(),
+    keepHourly: count("Hours of which the last snapshot stays.").optional(),
+    keepDaily: count("Days of which the last snapshot stays.").optional(),
+    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
+    keepMonthly: count("Months of which the last snapshot stays.").optional(),
+    keepYearly: count("Years of which the last snapshot stays.").optional(),
+  })
+  .describe("Which snapshots stay; left out: all.");
+
 /** What every destination has. */
 const common = {
   name: text("How the destination is called in --from and in results.").optional(),
@@ -41,9 +53,10 @@ const common = {
     .refine((text) => (parseByteSize(text) ?? LEAST_BANDWIDTH) >= LEAST_BANDWIDTH, "must be at least 10kB")
     .describe("Bytes per second that all transfers together may move, to and from it: 10MB. Left out: no limit.")
     .optional(),
+  retention: retention.optional().describe("Instead of the job's retention, at this destination."),
 };
 
-const destination = z
+export const destinationSchema = z
   .discriminatedUnion("type", [
     z.strictObject({ type: z.literal("local"), ...common, path: text("Folder; relative to the job file.") }),
     z.strictObject({
@@ -58,7 +71,9 @@ const destination = z
       accessKeyId: secret("Access key.").optional(),
       secretAccessKey: secret("Secret key.").optional(),
       sessionToken: secret("Session token.").optional(),
-      storageClass: text("STANDARD_IA, GLACIER, DEEP_ARCHIVE …").optional(),
+      storageClass: text(
+        "Of volumes only, what else is stored stays readable at once: STANDARD_IA, GLACIER, DEEP_ARCHIVE …",
+      ).optional(),
     }),
     z.strictObject({
       type: z.literal("azure"),
@@ -66,9 +81,9 @@ const destination = z
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
-      account: text("Storage account, for a managed identity or a SAS.").optional(),
+      account: text("Storage account, with sas.").optional(),
       sas: secret("Shared access signature.").optional(),
-      tier: text("Hot, Cool, Cold or Archive.").optional(),
+      tier: text("Of volumes only, what else is stored stays readable at once: Hot, Cool, Cold or Archive.").optional(),
     }),
     z.strictObject({
       type: z.literal("gcs"),
@@ -77,7 +92,7 @@ const destination = z
       prefix: text("Name prefix in the bucket.").optional(),
       keyFile: text("Path of a service account's key file; default: application default credentials.").optional(),
       endpoint: text("Address of a compatible service.").optional(),
-      storageClass: text("NEARLINE, COLDLINE, ARCHIVE …").optional(),
+      storageClass: text("Of volumes only: NEARLINE, COLDLINE, ARCHIVE …").optional(),
     }),
     z.strictObject({
       type: z.literal("ftp"),
@@ -123,18 +138,6 @@ const schedule = z
   })
   .describe("When the job runs by itself.");
 
-const retention = z
-  .strictObject({
-    keepLast: count("Newest snapshots that stay.").optional(),
-    keepWithin: duration("Everything younger stays.").optional(),
-    keepHourly: count("Hours of which the last snapshot stays.").optional(),
-    keepDaily: count("Days of which the last snapshot stays.").optional(),
-    keepWeekly: count("Weeks of which the last snapshot stays.").optional(),
-    keepMonthly: count("Months of which the last snapshot stays.").optional(),
-    keepYearly: count("Years of which the last snapshot stays.").optional(),
-  })
-  .describe("Which snapshots stay; left out: all.");
-
 const tables = z
   .strictObject({
     include: z.array(text("Pattern: public.*, orders")).optional(),
@@ -164,7 +167,7 @@ export const jobSchema = z
     files: z.array(text("Path")).describe("Files and directories kept in the same snapshot.").optional(),
     mode: z.enum(["logical", "native"]).describe("logical: rows and definitions.").optional(),
     schedule: schedule.optional(),
-    destinations: z.array(destination).min(1).describe("All of them get every snapshot."),
+    destinations: z.array(destinationSchema).min(1).describe("All of them get every snapshot."),
     naming: z.enum(["timestamped", "overwrite"]).describe("overwrite: one snapshot that each run replaces.").optional(),
     retention: retention.optional(),
     compression: z

@@ -1,4 +1,5 @@
 import { Document, parseDocument, type YAMLMap } from "yaml";
+import type { WrittenDestination } from "./destination-url.ts";
 
 /** What a new job file is made of; secrets are references already, never values. */
 export interface NewJob {
@@ -11,7 +12,11 @@ export interface NewJob {
   readonly files?: readonly string[] | undefined;
   readonly full?: string | undefined;
   readonly timezone?: string | undefined;
-  readonly destinations: readonly Readonly<Record<string, unknown>>[];
+  readonly destinations: readonly WrittenDestination[];
+  /** Public keys that the snapshots are encrypted to. */
+  readonly recipients?: readonly string[] | undefined;
+  /** Reference to the secret key, where this machine shall be able to read what it wrote. */
+  readonly identity?: string | undefined;
   readonly codec?: string | undefined;
   readonly level?: number | undefined;
   readonly parallel?: number | undefined;
@@ -23,6 +28,7 @@ const COMMENTS: Readonly<Record<string, string>> = {
   files: " Files and directories kept in the same snapshot.",
   schedule: " Cron expressions of five fields, in quotes.",
   destinations: " All of them get every snapshot, each with its own fate.",
+  encryption: " Without the secret key nobody can restore: keep more than one copy of it, apart from the backups.",
   compression: " zstd 1-19, gzip 1-9, or none.",
   parallel: " Connections that read rows.",
 };
@@ -41,6 +47,9 @@ export function renderJobText(job: NewJob): string {
   content["destinations"] = job.destinations;
   if (job.codec || job.level) {
     content["compression"] = { codec: job.codec ?? "zstd", ...(job.level ? { level: job.level } : {}) };
+  }
+  if (job.recipients?.length) {
+    content["encryption"] = { recipients: job.recipients, ...(job.identity ? { identity: job.identity } : {}) };
   }
   if (job.parallel) content["parallel"] = job.parallel;
   const document = new Document(content);

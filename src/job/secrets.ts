@@ -48,7 +48,13 @@ export async function resolveSecret(text: string, field: string, surroundings: S
   return value;
 }
 
-function looksSecret(field: string): boolean {
+/** Whether a text stands for a secret that lies elsewhere, and holds nothing secret itself. */
+export function isReference(text: string): boolean {
+  return /^(file|cmd|keychain):./.test(text) || /^\$\{env:[A-Za-z_][A-Za-z0-9_]*\}$/.test(text);
+}
+
+/** Whether a field of this name, or the end of its path, holds a secret. */
+export function looksSecret(field: string): boolean {
   return /password|passphrase|secret|key|token|sas|connection/i.test(field) && !/hostKey|keyFile/.test(field);
 }
 

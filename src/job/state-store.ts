@@ -3,6 +3,7 @@ import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { codeOf } from "../base/errors.ts";
+import type { TableName } from "../drivers/driver.ts";
 import { createHomeFolder, type Home } from "./home.ts";
 
 export type Outcome = "success" | "warning" | "failure" | "skipped";
@@ -10,7 +11,8 @@ export type Outcome = "success" | "warning" | "failure" | "skipped";
 export interface RunRecord {
   readonly id: number;
   readonly job: string;
-  readonly kind: "full" | "incremental";
+  /** `drill` is a proof of a snapshot, not a run of the job: it counts neither as its success nor as its failure. */
+  readonly kind: "full" | "incremental" | "drill";
   /** ISO 8601. */
   readonly startedAt: string;
   readonly durationMs: number;
@@ -29,12 +31,28 @@ export interface JobState {
   readonly lastSuccess?: string | undefined;
 }
 
+/** How many rows a table of a snapshot has. */
+export interface CountedRows extends TableName {
+  readonly partitionRoot?: TableName | undefined;
+  readonly rows: number;
+}
+
+export interface EncryptedSnapshot {
+  readonly id: string;
+  readonly envelopeSha256: string;
+  readonly tables: readonly CountedRows[];
+}
+
 const VERSION = 1;
 const SCHEMA = `
   create table if not exists runs (
     id integer primary key, job text not null, kind text not null, started_at text not null, duration_ms integer not null,
     outcome text not null, error text, snapshot text, node text) strict;
   create index if not exists runs_of_job on runs (job, id);
+  create table if not exists stored_snapshots (
+    prefix text not null, destination text not null, id text not null, primary key (prefix, destination, id)) strict, without rowid;
+  create table if not exists encrypted_snapshots (
+    prefix text not null, id text not null, envelope text not null, tables text, primary key (prefix, id)) strict, without rowid;
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
 `;
 
@@ -77,7 +95,7 @@ export class StateStore implements Disposable {
     const disabled = this.#database.prepare("select file_hash from disabled where job = ?").get(job);
     const last = (condition: string) => {
       const row = this.#database
-        .prepare(`select * from runs where job = ? and ${condition} order by id desc limit 1`)
+        .prepare(`select * from runs where job = ? and kind <> 'drill' and ${condition} order by id desc limit 1`)
         .get(job);
       return row ? recordOf(row) : undefined;
     };
@@ -90,11 +108,69 @@ export class StateStore implements Disposable {
     };
   }
 
+  /** Remembers that this machine stored a snapshot at a destination, so that a listing without it is noticed. */
+  addStored(prefix: string, destination: string, id: string): void {
+    this.#database.prepare("insert or ignore into stored_snapshots values (?, ?, ?)").run(prefix, destination, id);
+  }
+
+  /** Gives the ids of the snapshots that should be there. */
+  storedAt(prefix: string, destination: string): readonly string[] {
+    return this.#database
+      .prepare("select id from stored_snapshots where prefix = ? and destination = ? order by id")
+      .all(prefix, destination)
+      .map((row) => String(row["id"]));
+  }
+
+  /** Forgets a snapshot that is about to be removed, or that somebody removed on purpose. */
+  forgetStored(prefix: string, destination: string, id: string): void {
+    this.#database
+      .prepare("delete from stored_snapshots where prefix = ? and destination = ? and id = ?")
+      .run(prefix, destination, id);
+  }
+
+  /**
+   * Remembers what this machine, which perhaps cannot open it, knows of an encrypted snapshot that it made: the hash of the
+   * envelope that it wrote, and, of the last one only, how many rows its tables have.
+   */
+  addEncrypted(prefix: string, snapshot: EncryptedSnapshot): void {
+    const { id, envelopeSha256, tables } = snapshot;
+    const counted = tables.map(({ schema, name, partitionRoot, rows }) => ({ schema, name, partitionRoot, rows }));
+    this.#database.exec("begin immediate");
+    try {
+      this.#database.prepare("update encrypted_snapshots set tables = null where prefix = ?").run(prefix);
+      this.#database
+        .prepare(
+          `delete from encrypted_snapshots where prefix = ? and id not in (select id from stored_snapshots where prefix = ?)`,
+        )
+        .run(prefix, prefix);
+      this.#database
+        .prepare("insert or replace into encrypted_snapshots values (?, ?, ?, ?)")
+        .run(prefix, id, envelopeSha256, JSON.stringify(counted));
+      this.#database.exec("commit");
+    } finally {
+      if (this.#database.isTransaction) this.#database.exec("rollback");
+    }
+  }
+
+  /** Gives the SHA-256 of the envelopes that this machine wrote, by the snapshot's id. */
+  envelopesOf(prefix: string): ReadonlyMap<string, string> {
+    const rows = this.#database.prepare("select id, envelope from encrypted_snapshots where prefix = ?").all(prefix);
+    return new Map(rows.map((row) => [String(row["id"]), String(row["envelope"])]));
+  }
+
+  /** Gives the tables of the last encrypted snapshot, if it is this one. */
+  tablesOf(prefix: string, id: string): readonly CountedRows[] | undefined {
+    const row = this.#database
+      .prepare("select tables from encrypted_snapshots where prefix = ? and id = ? and tables is not null")
+      .get(prefix, id);
+    return row ? (JSON.parse(String(row["tables"])) as readonly CountedRows[]) : undefined;
+  }
+
   failuresInARow(job: string): number {
     const row = this.#database
       .prepare(
-        `select count(*) as failures from runs where job = ? and outcome = 'failure'
-            and id > coalesce((select max(id) from runs where job = ? and outcome in ('success', 'warning')), 0)`,
+        `select count(*) as failures from runs where job = ? and outcome = 'failure' and kind <> 'drill'
+            and id > coalesce((select max(id) from runs where job = ? and kind <> 'drill' and outcome in ('success', 'warning')), 0)`,
       )
       .get(job, job);
     return Number(row?.["failures"] ?? 0);
@@ -160,7 +236,7 @@ function recordOf(row: Record<string, unknown>): RunRecord {
   return {
     id: Number(row["id"]),
     job: String(row["job"]),
-    kind: row["kind"] === "incremental" ? "incremental" : "full",
+    kind: row["kind"] === "incremental" || row["kind"] === "drill" ? row["kind"] : "full",
     startedAt: String(row["started_at"]),
     durationMs: Number(row["duration_ms"]),
     outcome: row["outcome"] as Outcome,

@@ -12,7 +12,8 @@ export interface RestoreUnit {
 
 /**
  * Groups the chosen tables of a snapshot into what is replaced at the target. When every stored partition of a root is
- * chosen, the root is replaced as one, whatever its partitions are there; else the chosen partitions one by one.
+ * chosen, and none was left out of it, the root is replaced as one, whatever its partitions are there; else the chosen
+ * partitions one by one.
  */
 export function planUnits(chosen: readonly StoredTable[], all: readonly StoredTable[]): readonly RestoreUnit[] {
   const units = new Map<string, { table: TableName; parts: StoredTable[] }>();
@@ -20,6 +21,7 @@ export function planUnits(chosen: readonly StoredTable[], all: readonly StoredTa
     const root = part.partitionRoot;
     const isWhole =
       root !== undefined &&
+      !part.isRootPartial &&
       all.filter((table) => sameName(table.partitionRoot, root)).every((table) => chosen.includes(table));
     const { schema, name } = isWhole ? root : part;
     const key = JSON.stringify([schema, name]);
@@ -60,9 +62,15 @@ export function findDrift(stored: StoredTable, target: TargetTable, options: Dri
   const label = `${target.schema}.${target.name}`;
   const columns = new Map(target.columns.map((column) => [column.name, column]));
   for (const column of stored.columns) {
-    if (column.generated) continue;
     const there = columns.get(column.name);
-    if (!there) {
+    if (column.generated) {
+      if (!there || there.generated) continue;
+      // It would be filled with its default or NULL in place of what was computed.
+      const list = options.allowConversion ? warnings : problems;
+      list.push(
+        `${label}.${column.name} is stored there, but computed in the snapshot, which does not hold its values`,
+      );
+    } else if (!there) {
       missing.push(column.name);
       const list = options.ignoreMissing ? warnings : problems;
       list.push(`${label} has no column ${column.name}`);

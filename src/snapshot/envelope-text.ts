@@ -1,9 +1,11 @@
+import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import { checkJson } from "./check-json.ts";
 import type { Volume } from "./manifest.ts";
 import { volumeShape } from "./manifest-shape.ts";
+import type { RetentionFacts } from "./retention-facts.ts";
 import { isSealIntact, sealJson } from "./sealed-json.ts";
-import { integer, list, oneOf, boolean, record, text } from "./shape.ts";
+import { boolean, integer, list, oneOf, optional, record, text } from "./shape.ts";
 
 /** Name of the envelope below the folder of an encrypted snapshot. */
 export const ENVELOPE_NAME = "envelope.json";
@@ -26,6 +28,13 @@ export interface Envelope {
   /** `manifest.json.age` as it is stored. */
   readonly manifest: StoredWhole;
   readonly volumes: readonly Volume[];
+  /** Missing in snapshots of early versions. */
+  readonly retention?: RetentionFacts | undefined;
+}
+
+/** An envelope with the lower-case hex SHA-256 of its bytes, which tells whether it is one that this machine wrote. */
+export interface ReadEnvelope extends Envelope {
+  readonly sha256: string;
 }
 
 export interface StoredWhole {
@@ -43,6 +52,16 @@ const envelopeShape = record({
   key: whole,
   manifest: whole,
   volumes: list(volumeShape),
+  retention: optional(
+    record({
+      kind: oneOf("full", "incremental"),
+      createdAt: text(40, /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/),
+      server: text(32, /^[0-9a-f]{32}$/),
+      references: list(text(64), 100_000),
+      isSafety: boolean,
+      hasAnomalies: boolean,
+    }),
+  ),
 });
 
 export function renderEnvelope(envelope: Envelope): Buffer {
@@ -50,7 +69,7 @@ export function renderEnvelope(envelope: Envelope): Buffer {
 }
 
 /** Reads an envelope from bytes that may be hostile; fails with kind `archive`, `invalid-manifest`. */
-export function parseEnvelope(bytes: Buffer, name: string): Envelope {
+export function parseEnvelope(bytes: Buffer, name: string): ReadEnvelope {
   const json = bytes.toString("utf8");
   let value: unknown;
   try {
@@ -60,5 +79,5 @@ export function parseEnvelope(bytes: Buffer, name: string): Envelope {
   }
   const problem = envelopeShape(value);
   if (problem !== undefined) throw archiveError(`cannot read ${name}: it is damaged`, "invalid-manifest");
-  return value as Envelope;
+  return { ...(value as Envelope), sha256: hash("sha256", bytes) };
 }

@@ -1,16 +1,28 @@
+import type { OperationalError } from "../base/errors.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import { type SnapshotId, compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
-import type { SnapshotList } from "./snapshot-summary.ts";
 
 /** Which snapshot a person means: an id, a unique beginning of one, `latest`; or the newest one not younger than `at`. */
 export type SnapshotChoice = { readonly name: string } | { readonly at: Date };
+
+/** What is chosen from: a `SnapshotList`, or what is known of one. */
+export interface ChoosableSnapshots {
+  readonly snapshots: readonly { readonly id: string; readonly safetyOf?: unknown }[];
+  readonly damaged: readonly Unusable[];
+  readonly locked: readonly Unusable[];
+}
+
+interface Unusable {
+  readonly id: string;
+  readonly error: OperationalError;
+}
 
 /**
  * Gives the id of the chosen snapshot. A safety snapshot holds only what a restore replaced, so it must be named;
  * `latest` and `at` never mean one. A damaged or locked one is not passed over in silence: its error is thrown.
  * Fails with kind `archive`: `not-found`, `ambiguous`, or why the chosen one cannot be opened.
  */
-export function findSnapshot(list: SnapshotList, choice: SnapshotChoice): string {
+export function findSnapshot(list: ChoosableSnapshots, choice: SnapshotChoice): string {
   if ("name" in choice && choice.name !== "latest") return findByName(list, choice.name);
   const damaged = new Map([...list.damaged, ...list.locked].map(({ id, error }) => [id, error]));
   const candidates = [
@@ -30,7 +42,7 @@ export function findSnapshot(list: SnapshotList, choice: SnapshotChoice): string
   return newest.id;
 }
 
-function findByName(list: SnapshotList, name: string): string {
+function findByName(list: ChoosableSnapshots, name: string): string {
   const ids = [...list.snapshots, ...list.damaged, ...list.locked].map(({ id }) => id);
   if (ids.includes(name)) return name;
   const [found, another] = name === "" ? [] : ids.filter((id) => id.startsWith(name));

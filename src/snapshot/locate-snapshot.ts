@@ -16,6 +16,8 @@ export interface LocateOptions extends RepositoryOptions {
 /** A snapshot and where it is. */
 export interface PlacedSnapshot extends SnapshotSummary {
   readonly destinations: readonly Destination[];
+  /** Those of them whose list lacks volumes of it. */
+  readonly incompleteAt: readonly Destination[];
 }
 
 /** What all destinations together have. */
@@ -49,16 +51,18 @@ export async function listEverywhere(options: LocateOptions): Promise<PlacedList
 }
 
 function merge(lists: readonly { readonly destination: Destination; readonly list: SnapshotList }[]) {
-  const byId = new Map<string, SnapshotSummary & { destinations: Destination[] }>();
+  const byId = new Map<string, SnapshotSummary & { destinations: Destination[]; incompleteAt: Destination[] }>();
   for (const { destination, list } of lists) {
-    for (const summary of list.snapshots) {
+    for (const { isIncomplete, ...summary } of list.snapshots) {
       const known = byId.get(summary.id);
-      if (!known) byId.set(summary.id, { ...summary, destinations: [destination] });
+      const incomplete = isIncomplete ? [destination] : [];
+      if (!known) byId.set(summary.id, { ...summary, destinations: [destination], incompleteAt: incomplete });
       else
         byId.set(summary.id, {
           ...known,
           ...newestMarks(known, summary),
           destinations: [...known.destinations, destination],
+          incompleteAt: [...known.incompleteAt, ...incomplete],
         });
     }
   }
@@ -70,11 +74,17 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
 }
 
 function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<SnapshotSummary> {
-  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt") => {
+  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt" | "acknowledgedAt") => {
     const times = [left[name], right[name]].filter((time) => time !== undefined).sort();
     return times.length > 0 ? { [name]: times.at(-1) } : {};
   };
-  return { ...newest("verifiedAt"), ...newest("drilledAt"), ...newest("undoneAt") };
+  return {
+    ...newest("verifiedAt"),
+    ...newest("drilledAt"),
+    ...newest("undoneAt"),
+    ...newest("acknowledgedAt"),
+    ...(left.pinned || right.pinned ? { pinned: true } : {}),
+  };
 }
 
 export interface LocatedSnapshot {

@@ -1,6 +1,6 @@
 import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
 import type { Column, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
-import type { ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
+import type { Anomaly, ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
 import { boolean, dictionary, integer, list, oneOf, optional, record, type Shape, text } from "./shape.ts";
 
 /** Every field of the type has its check: the compiler says so. */
@@ -61,6 +61,7 @@ const table = record({
   columns: list(column, 10_000),
   primaryKey: list(name, 10_000),
   partitionRoot: optional(tableName),
+  isRootPartial: optional(boolean),
   format: oneOf("text", "binary"),
   rows: integer(),
   rawBytes: integer(),
@@ -107,6 +108,14 @@ export const volumeShape = record({
   sha256: hash,
 } satisfies Fields<Volume>);
 
+const anomaly = record({
+  schema: name,
+  name,
+  kind: oneOf("shrunk", "vanished"),
+  rowsBefore: integer(),
+  rows: integer(),
+} satisfies Fields<Anomaly>);
+
 /** The form of a manifest of version 1, without what its parts say about each other. */
 export const manifestShape = record({
   format: oneOf("rowkeep-snapshot"),
@@ -131,5 +140,7 @@ export const manifestShape = record({
   largeObjects: record({ count: integer(), chunks: list(chunk) }),
   files: list(file),
   warnings: list(phrase),
+  references: optional(list(text(64), 100_000)),
+  anomalies: optional(list(anomaly)),
   safetyOf: optional(record({ restoredSnapshot: name, target: identity })),
 } satisfies Fields<Manifest>);

@@ -36,6 +36,8 @@ export interface StoredTable extends TableName {
   readonly columns: readonly Column[];
   readonly primaryKey: readonly string[];
   readonly partitionRoot?: TableName | undefined;
+  /** Rows of another partition of that root are not in the snapshot: its partitions are restored one by one. */
+  readonly isRootPartial?: boolean | undefined;
   /** `text`: COPY text. `binary`: COPY binary, each segment with its own header and trailer. */
   readonly format: RowFormat;
   readonly rows: number;
@@ -74,6 +76,13 @@ export interface StoredFile {
   readonly chunks: readonly ChunkRef[];
 }
 
+/** A table that lost more rows since the snapshot before than the job calls normal. */
+export interface Anomaly extends TableName {
+  readonly kind: "shrunk" | "vanished";
+  readonly rowsBefore: number;
+  readonly rows: number;
+}
+
 /** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
 export interface Manifest {
   readonly format: "rowkeep-snapshot";
@@ -101,6 +110,10 @@ export interface Manifest {
   readonly largeObjects: StoredLargeObjects;
   readonly files: readonly StoredFile[];
   readonly warnings: readonly string[];
+  /** Earlier snapshots of the same database, by id, whose volumes hold chunks of this one: they stay as long as it does. */
+  readonly references?: readonly string[] | undefined;
+  /** While nobody acknowledged them, nothing is pruned: older snapshots may hold what was lost. */
+  readonly anomalies?: readonly Anomaly[] | undefined;
   /** Taken by a restore of what it was about to replace; what `undo` puts back. */
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
 }

@@ -6,14 +6,20 @@ import type { Marks } from "./snapshot-summary.ts";
 
 /** Name of the marks below the snapshot's folder. */
 export const MARKS_NAME = "verified.json";
+/** Its presence below the snapshot's folder says that the snapshot is pinned: what protects must not depend on content. */
+export const PIN_NAME = "pinned.json";
 export const MAX_MARKS_BYTES = 64 * 1024;
 
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
 const instant = optional(text(40, INSTANT));
-const marksShape = record({ verifiedAt: instant, drilledAt: instant, undoneAt: instant });
+const marksShape = record({ verifiedAt: instant, drilledAt: instant, undoneAt: instant, acknowledgedAt: instant });
 
 export function renderMarks(marks: Marks): Buffer {
   return sealJson(marks);
+}
+
+export function renderPin(pinnedAt: string): Buffer {
+  return sealJson({ pinnedAt });
 }
 
 /** Reads marks from bytes that may be hostile; fails with kind `archive`. */
@@ -26,10 +32,11 @@ export function parseMarks(bytes: Buffer): Marks {
     value = undefined;
   }
   if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
-  const { verifiedAt, drilledAt, undoneAt } = value as Marks;
+  const { verifiedAt, drilledAt, undoneAt, acknowledgedAt } = value as Marks;
   return {
     ...(verifiedAt ? { verifiedAt } : {}),
     ...(drilledAt ? { drilledAt } : {}),
     ...(undoneAt ? { undoneAt } : {}),
+    ...(acknowledgedAt ? { acknowledgedAt } : {}),
   };
 }

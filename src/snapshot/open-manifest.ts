@@ -3,7 +3,7 @@ import type { OpenFile } from "../archive/age-keys.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { type Envelope, ENVELOPE_NAME, MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope-text.ts";
+import { type Envelope, ENVELOPE_NAME, MAX_ENVELOPE_BYTES, parseEnvelope, type ReadEnvelope } from "./envelope-text.ts";
 import type { Manifest } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { collectBytes } from "./object-bytes.ts";
@@ -18,6 +18,8 @@ export interface SnapshotPlace {
   readonly keys?: KeyRing | undefined;
   /** Which manifest is there, for who has just listed the folder; undefined: it is asked. */
   readonly isEncrypted?: boolean | undefined;
+  /** For who has just read it; null where there is none. Undefined: it is read. */
+  readonly envelope?: ReadEnvelope | null | undefined;
   /** Bytes of the manifest's object, where they are known. */
   readonly size?: number | undefined;
   readonly signal: AbortSignal;
@@ -58,7 +60,7 @@ export async function openManifest(place: SnapshotPlace): Promise<OpenedManifest
 }
 
 /** Reads what is known without the key; undefined when that is missing or damaged, since nothing depends on it. */
-export async function readEnvelope(place: SnapshotPlace): Promise<Envelope | undefined> {
+export async function readEnvelope(place: SnapshotPlace): Promise<ReadEnvelope | undefined> {
   try {
     const bytes = await readObject(place, ENVELOPE_NAME, { maxBytes: MAX_ENVELOPE_BYTES });
     const envelope = bytes && parseEnvelope(bytes, nameOf(place, ENVELOPE_NAME));
@@ -70,7 +72,7 @@ export async function readEnvelope(place: SnapshotPlace): Promise<Envelope | und
 }
 
 async function openKey(place: SnapshotPlace): Promise<OpenFile> {
-  const envelope = await readEnvelope(place);
+  const envelope = place.envelope === undefined ? await readEnvelope(place) : (place.envelope ?? undefined);
   const subject = `cannot open the snapshot ${place.id} at ${place.destination.name}`;
   const file = await readObject(place, KEY_NAME, { maxBytes: MAX_KEY_BYTES });
   if (file === undefined) {

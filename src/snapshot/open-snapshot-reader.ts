@@ -5,6 +5,7 @@ import { decompressChunk } from "../archive/chunk-codec.ts";
 import { TAR_BLOCK } from "../archive/tar-entry.ts";
 import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import { readVolumeStates, type VolumeStates, volumesOf } from "./archived-volumes.ts";
 import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
 import type { SnapshotReader } from "./snapshot-reader.ts";
 
@@ -39,6 +40,7 @@ class RangeReader implements SnapshotReader {
   readonly manifest: Manifest;
   readonly #options: OpenSnapshotReaderOptions;
   readonly #closed = new AbortController();
+  #states: VolumeStates | undefined;
 
   constructor(options: OpenSnapshotReaderOptions) {
     this.manifest = options.manifest;
@@ -66,10 +68,24 @@ class RangeReader implements SnapshotReader {
     }
   }
 
+  async readStates(refs: Iterable<ChunkRef>, options: { readonly signal: AbortSignal }): Promise<VolumeStates> {
+    const signal = AbortSignal.any([options.signal, this.#options.signal, this.#closed.signal]);
+    this.#states = await readVolumeStates({ ...this.#options, signal }, volumesOf(this.manifest, refs));
+    return this.#states;
+  }
+
+  /** Those that are known to have no readable copy of a volume come last. */
+  #placesOf({ name }: Volume): readonly Destination[] {
+    const { destinations } = this.#options;
+    const closed = this.#states?.closed.get(name);
+    if (!closed) return destinations;
+    return [...destinations.filter((one) => !closed.has(one)), ...destinations.filter((one) => closed.has(one))];
+  }
+
   /** Fetches a run from the first destination that gives the right bytes. */
   async #fetch(run: Run, signal: AbortSignal): Promise<{ readonly run: Run; readonly bytes: Buffer }> {
     let first: unknown;
-    for (const destination of this.#options.destinations) {
+    for (const destination of this.#placesOf(run.volume)) {
       try {
         return { run, bytes: await this.#fetchFrom(destination, run, signal) };
       } catch (error) {

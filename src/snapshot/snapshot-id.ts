@@ -30,7 +30,8 @@ export function parseSnapshotId(text: string): SnapshotId | undefined {
   const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
   const kind = match[7] as SnapshotKind;
   const ordinal = match[8] ? Number(match[8]) : 1;
-  if (Number.isNaN(takenAt.getTime()) || renderSnapshotId(takenAt, kind, ordinal) !== text) return undefined;
+  // February 30 would be read as March 2, and 24:00 as the next day.
+  if (takenAt.getUTCDate() !== Number(day)) return undefined;
   return { id: text, takenAt, kind, ordinal };
 }
 

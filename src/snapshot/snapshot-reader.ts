@@ -1,3 +1,4 @@
+import type { VolumeStates } from "./archived-volumes.ts";
 import type { ChunkRef, Manifest } from "./manifest.ts";
 
 /** Reads the content of one snapshot from the destinations that hold it. */
@@ -9,4 +10,9 @@ export interface SnapshotReader extends AsyncDisposable {
    * Fails with kind `archive` (`hash-mismatch`, `truncated`, `missing-volume` …) or `destination`.
    */
   chunks(refs: readonly ChunkRef[], options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array>;
+  /**
+   * Tells which volumes of these chunks must be thawed before they can be read, because no destination has them readable.
+   * From then on each volume is read first where it can be.
+   */
+  readStates(refs: Iterable<ChunkRef>, options: { readonly signal: AbortSignal }): Promise<VolumeStates>;
 }

@@ -1,17 +1,28 @@
 import type { OperationalError } from "../base/errors.ts";
-import type { Manifest } from "./manifest.ts";
+import type { Anomaly, Manifest } from "./manifest.ts";
+import type { RetentionFacts } from "./retention-facts.ts";
 
-/** When a snapshot was last proved, and when a safety snapshot was put back; kept beside its manifest. ISO 8601. */
+/**
+ * When a snapshot was last proved, when a safety snapshot was put back, when somebody said that its anomalies are as they
+ * should be; kept beside its manifest. ISO 8601.
+ */
 export interface Marks {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly undoneAt?: string | undefined;
+  readonly acknowledgedAt?: string | undefined;
 }
 
 /** What a list of snapshots tells of one. */
 export interface SnapshotSummary
   extends Pick<Manifest, "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "source" | "safetyOf">,
     Marks {
+  /** No retention removes it. */
+  readonly pinned?: boolean | undefined;
+  /** The list shows fewer bytes of volumes than the manifest names: a volume is missing, or the list is cut short. */
+  readonly isIncomplete?: boolean | undefined;
+  readonly references?: readonly string[] | undefined;
+  readonly anomalies?: readonly Anomaly[] | undefined;
   readonly encrypted: boolean;
   readonly tables: number;
   readonly rows: number;
@@ -23,16 +34,29 @@ export interface SnapshotSummary
 /** A snapshot that is encrypted to a key that nobody gave: what can be known without it. */
 export interface LockedSnapshot extends Marks {
   readonly id: string;
+  readonly pinned?: boolean | undefined;
   /** Bytes of the volumes that are there. */
   readonly storedBytes: number;
   /** Why it is not open: `key-needed` or `wrong-key`. */
   readonly error: OperationalError;
+  /** What its envelope tells, which anybody could have written; undefined where it is missing or damaged. */
+  readonly envelope?: ClosedEnvelope | undefined;
+  /** The list shows less than the envelope names. */
+  readonly isIncomplete?: boolean | undefined;
+}
+
+export interface ClosedEnvelope {
+  readonly sha256: string;
+  readonly keyIds: readonly string[];
+  /** Undefined where it tells nothing, or something that does not fit the id. */
+  readonly facts?: RetentionFacts | undefined;
 }
 
 /** A folder with a manifest that cannot be used, and why. */
 export interface DamagedSnapshot {
   readonly id: string;
   readonly error: OperationalError;
+  readonly pinned?: boolean | undefined;
 }
 
 /** The oldest first. */
@@ -44,6 +68,7 @@ export interface SnapshotList {
 
 export function summaryOf(manifest: Manifest): SnapshotSummary {
   const { id, job, database, kind, createdAt, consistency, source, safetyOf, tables } = manifest;
+  const { references = [], anomalies = [] } = manifest;
   return {
     id,
     job,
@@ -54,6 +79,8 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     source,
     encrypted: manifest.encryption !== undefined,
     ...(safetyOf ? { safetyOf } : {}),
+    ...(references.length > 0 ? { references } : {}),
+    ...(anomalies.length > 0 ? { anomalies } : {}),
     tables: tables.length,
     rows: tables.reduce((sum, table) => sum + table.rows, 0),
     rawBytes: tables.reduce((sum, table) => sum + table.rawBytes, 0),

@@ -12,6 +12,7 @@ import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
 import { parseManifest } from "./parse-manifest.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
+import { retentionFactsOf } from "./retention-facts.ts";
 import { KEY_NAME, type SnapshotKey } from "./snapshot-key.ts";
 
 export interface SnapshotWriterOptions {
@@ -66,6 +67,8 @@ export interface SnapshotWriter extends AsyncDisposable {
 
 export interface Committed {
   readonly manifest: Manifest;
+  /** SHA-256 of the envelope of an encrypted snapshot. */
+  readonly envelopeSha256?: string | undefined;
   readonly destinations: readonly DestinationFate[];
 }
 
@@ -148,16 +151,16 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     const bytes = renderManifest(manifest);
     // What no reader would accept must not be called a backup.
     parseManifest(bytes, `${this.#folder}/${MANIFEST_NAME}`);
-    if (this.#key) await this.#storeEncrypted(this.#key, bytes, volumes);
-    else await this.#store(MANIFEST_NAME, bytes);
+    const envelopeSha256 = this.#key && (await this.#storeEncrypted(this.#key, bytes, manifest));
+    if (!this.#key) await this.#store(MANIFEST_NAME, bytes);
     this.#volumes.fanout.signal.throwIfAborted();
     this.#committed = true;
-    return { manifest, destinations: this.fates };
+    return { manifest, destinations: this.fates, envelopeSha256 };
   }
 
-  /** The manifest last: without it the rest is garbage. */
-  async #storeEncrypted(key: SnapshotKey, manifest: Buffer, volumes: readonly Volume[]): Promise<void> {
-    const encrypted = await key.encrypt(manifest);
+  /** The manifest last: without it the rest is garbage. Gives the SHA-256 of the envelope. */
+  async #storeEncrypted(key: SnapshotKey, bytes: Buffer, manifest: Manifest): Promise<string> {
+    const encrypted = await key.encrypt(bytes);
     const whole = (bytes: Buffer) => ({ size: bytes.length, sha256: hash("sha256", bytes) });
     const envelope: Envelope = {
       format: "rowkeep-envelope",
@@ -167,11 +170,14 @@ class VolumeSnapshotWriter implements SnapshotWriter {
       passphrase: "passphrase" in key.lock,
       key: whole(key.file),
       manifest: whole(encrypted),
-      volumes,
+      volumes: manifest.volumes,
+      retention: retentionFactsOf(manifest),
     };
+    const sealed = renderEnvelope(envelope);
     await this.#store(KEY_NAME, key.file);
-    await this.#store(ENVELOPE_NAME, renderEnvelope(envelope));
+    await this.#store(ENVELOPE_NAME, sealed);
     await this.#store(ENCRYPTED_MANIFEST_NAME, encrypted);
+    return hash("sha256", sealed);
   }
 
   async #store(name: string, bytes: Buffer): Promise<void> {

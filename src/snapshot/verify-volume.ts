@@ -28,8 +28,8 @@ export interface VolumeCheck {
 
 /**
  * Reads a whole volume once and checks its size, its SHA-256, its tar structure and all its chunks.
- * Problems are given, not thrown; only an abort, a mistake in the program and a destination that does not answer are
- * thrown: that says nothing about the bytes.
+ * Problems are given, not thrown; only an abort, a mistake in the program, a destination that does not answer and
+ * `archived` are thrown: that says nothing about the bytes.
  */
 export async function verifyVolume(check: VolumeCheck): Promise<readonly Problem[]> {
   const { volume, object, signal } = check;
@@ -93,6 +93,24 @@ export async function verifyObject(
   return problem === undefined ? [] : [{ volume: volume.name, chunk: "", problem }];
 }
 
+/** Asks for the size of a stored object, without reading it. Problems are given, not thrown. */
+export async function verifySize({
+  volume,
+  object,
+  signal,
+}: Pick<VolumeCheck, "volume" | "object" | "signal">): Promise<readonly Problem[]> {
+  const say = (problem: string) => [{ volume: volume.name, chunk: "", problem }];
+  try {
+    const info = await object.destination.stat(object.key, { signal });
+    if (info === undefined) return say("it is missing");
+    return info.size === volume.size ? [] : say(`it has ${info.size} bytes, not ${volume.size}`);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isVerdict(error)) throw error;
+    return say(error.message);
+  }
+}
+
 /** Reads the given chunks only, each by its range, and the size of the volume. */
 export async function verifySample(check: VolumeCheck): Promise<readonly Problem[]> {
   const { object, volume, signal } = check;
@@ -107,11 +125,7 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
       problems.push({ volume: volume.name, chunk, problem: error.message });
     }
   };
-  await attempt("", async () => {
-    const info = await object.destination.stat(object.key, { signal });
-    if (info === undefined) return "it is missing";
-    return info.size === volume.size ? undefined : `it has ${info.size} bytes, not ${volume.size}`;
-  });
+  problems.push(...(await verifySize(check)));
   if (problems.length > 0) return problems;
   for (const chunk of check.chunks) {
     await attempt(chunk.label, async () => {

@@ -13,7 +13,7 @@ import type {
 } from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
-import type { ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
+import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
 import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { makeSnapshotId } from "../snapshot/snapshot-id.ts";
@@ -41,6 +41,10 @@ export interface BackUpOptions {
   /** Files and directories that are kept in the same snapshot. */
   readonly files: readonly string[];
   readonly spoolFolder: string;
+  /** Compares the rows that were stored with what is known of earlier ones. */
+  readonly findAnomalies?: ((tables: readonly StoredTable[]) => readonly Anomaly[]) | undefined;
+  /** Whether large objects are kept too; undefined: they are. */
+  readonly largeObjects?: boolean | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -49,6 +53,8 @@ export interface BackUpOptions {
 export interface BackUpResult {
   readonly manifest: Manifest;
   readonly destinations: readonly DestinationFate[];
+  /** SHA-256 of the envelope of an encrypted snapshot. */
+  readonly envelopeSha256?: string | undefined;
   readonly storedBytes: number;
   readonly durationMs: number;
 }
@@ -74,12 +80,14 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
   const tables = await storeTables(source, writer, plan, options);
-  const largeObjects = await storeLargeObjects(source, writer, description.largeObjects, options);
+  const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
+  const largeObjects = await storeLargeObjects(source, writer, largeObjectCount, options);
   const { files, warnings } = await storeFiles(writer, options);
   const sequences = await source.sequences({ signal });
   report({ type: "phase", text: "finishing" });
   const content = { settings: source.settings, tables, sequences, largeObjects };
   for (const { name, text } of recoverEntries(content)) await writer.addPlain(name, Buffer.from(text));
+  const anomalies = options.findAnomalies?.(tables) ?? [];
   const manifest = (volumes: Manifest["volumes"]): Manifest => ({
     format: "rowkeep-snapshot",
     version: 1,
@@ -99,12 +107,14 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     notCaptured: description.notCaptured,
     files,
     warnings,
+    ...(anomalies.length > 0 ? { anomalies } : {}),
     ...(options.safetyOf ? { safetyOf: options.safetyOf } : {}),
   });
   const committed = await writer.commit(manifest);
   return {
     manifest: committed.manifest,
     destinations: committed.destinations,
+    envelopeSha256: committed.envelopeSha256,
     storedBytes: writer.storedBytes,
     durationMs: Math.round(performance.now() - startedAt),
   };
@@ -246,6 +256,7 @@ function storedTableOf(progress: TableProgress): StoredTable {
     columns: table.columns,
     primaryKey: table.primaryKey,
     ...(table.partitionRoot ? { partitionRoot: table.partitionRoot } : {}),
+    ...(table.isRootPartial ? { isRootPartial: true } : {}),
     ...(table.condition ? { condition: table.condition } : {}),
     format: progress.format,
     ...totalsOf(progress.chunks),

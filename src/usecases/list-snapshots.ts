@@ -1,3 +1,4 @@
+import type { Anomaly } from "../snapshot/manifest.ts";
 import { listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { Report } from "./progress.ts";
@@ -25,6 +26,12 @@ export interface ListedSnapshot {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly pinned: boolean;
+  /** Tables that lost more rows than the job calls normal. */
+  readonly anomalies?: readonly Anomaly[] | undefined;
+  /** Of a locked one only whether there are some is known. */
+  readonly hasAnomalies?: boolean | undefined;
+  /** When somebody said that this is as it should be. */
+  readonly acknowledgedAt?: string | undefined;
   /** The snapshot whose restore made this safety snapshot. */
   readonly safetyOf?: string | undefined;
 }
@@ -40,17 +47,25 @@ export interface ListedSnapshots {
 export async function listSnapshots(options: ListSnapshotsOptions): Promise<ListedSnapshots> {
   const { snapshots, damaged, locked, unread } = await listEverywhere(options);
   const warnings = [
+    ...snapshots.flatMap(({ id, incompleteAt }) =>
+      incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
+    ),
+    ...locked
+      .filter(({ isIncomplete }) => isIncomplete)
+      .map(({ id, destination }) => `${id} at ${destination.name} lacks volumes: rowkeep verify tells more`),
     ...unread.map(({ destination, error }) => `${destination.name} is not in the list: ${error.message}`),
     ...damaged.map(({ id, destination, error }) => `${id} at ${destination.name} is damaged: ${error.message}`),
     ...locked.filter(({ error }) => error.code === "wrong-key").map(({ error }) => error.message),
   ];
   for (const message of warnings) options.report({ type: "warning", message });
-  const open = snapshots.map(({ source: _source, safetyOf, destinations, ...summary }) => ({
-    ...summary,
-    destinations: destinations.map(({ name }) => name),
-    pinned: false,
-    ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
-  }));
+  const open = snapshots.map(
+    ({ source: _source, safetyOf, destinations, incompleteAt: _lacking, pinned, ...summary }): ListedSnapshot => ({
+      ...summary,
+      destinations: destinations.map(({ name }) => name),
+      pinned: pinned === true,
+      ...(safetyOf ? { safetyOf: safetyOf.restoredSnapshot } : {}),
+    }),
+  );
   const ids = new Set(open.map(({ id }) => id));
   const closed = listLocked(
     locked.filter(({ id }) => !ids.has(id)),
@@ -66,10 +81,12 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
 function listLocked(locked: PlacedList["locked"], prefix: string): readonly ListedSnapshot[] {
   const [job = "", database = ""] = prefix.split("/");
   const byId = new Map<string, ListedSnapshot & { readonly destinations: string[] }>();
-  for (const { id, storedBytes, error, destination, ...marks } of locked) {
+  const isPinned = new Set(locked.filter(({ pinned }) => pinned).map(({ id }) => id));
+  for (const one of locked) {
+    const { id, storedBytes, error, destination, envelope, isIncomplete: _lacking, ...marks } = one;
     const known = byId.get(id);
     const parsed = parseSnapshotId(id);
-    if (known) known.destinations.push(destination.name);
+    if (known) byId.set(id, { ...marks, ...known, destinations: [...known.destinations, destination.name] });
     else if (parsed) {
       byId.set(id, {
         id,
@@ -82,7 +99,8 @@ function listLocked(locked: PlacedList["locked"], prefix: string): readonly List
         storedBytes,
         destinations: [destination.name],
         ...marks,
-        pinned: false,
+        ...(envelope?.facts?.hasAnomalies ? { hasAnomalies: true } : {}),
+        pinned: isPinned.has(id),
       });
     }
   }

@@ -4,6 +4,7 @@ import { openResilientDestination } from "../destinations/open-resilient-destina
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
+import { MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { jobFolder } from "../snapshot/snapshot-prefix.ts";
 
 /** The destinations of a job that could be opened, and those that could not. */
@@ -23,7 +24,7 @@ export async function openDestinations(
   const failed: { name: string; error: OperationalError }[] = [];
   const opened = await Promise.all(
     job.destinations.map(async (written, index) => {
-      const name = nameOf(written);
+      const name = destinationNameOf(written);
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
@@ -42,7 +43,7 @@ export async function openDestinations(
 }
 
 /** How a destination is called: its own name, or its type and place. */
-function nameOf(destination: Job["destinations"][number]): string {
+export function destinationNameOf(destination: Job["destinations"][number]): string {
   if (destination.name) return destination.name;
   switch (destination.type) {
     case "local":
@@ -59,7 +60,7 @@ function nameOf(destination: Job["destinations"][number]): string {
 }
 
 function noSuchDestination(job: Job, name: string): OperationalError {
-  const names = job.destinations.map(nameOf).join(", ");
+  const names = job.destinations.map(destinationNameOf).join(", ");
   return new OperationalError(`cannot read from ${name}: ${job.name} has no such destination`, {
     kind: "usage",
     code: "unknown-destination",
@@ -80,10 +81,7 @@ export async function findPrefixes(
   const errors: unknown[] = [];
   for (const destination of destinations) {
     try {
-      for await (const { key } of destination.list(`${jobFolder(job)}/`, { signal })) {
-        const [folder, database, , object] = key.split("/");
-        if (object === "manifest.json" || object === "manifest.json.age") prefixes.add(`${folder}/${database}`);
-      }
+      for (const prefix of await prefixesAt(destination, jobFolder(job), signal)) prefixes.add(prefix);
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;
       errors.push(error);
@@ -92,4 +90,21 @@ export async function findPrefixes(
   // Those that answered have none: nobody knows what the others have.
   if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();
+}
+
+async function prefixesAt(destination: Destination, folder: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const prefixes = new Set<string>();
+  const folders = await destination.listFolders?.(folder, { signal });
+  for (const start of folders?.map((name) => `${folder}/${name}/`) ?? [`${folder}/`]) {
+    // A folder that no snapshot could have made, and that no list would take for a key.
+    if (!/^[0-9A-Za-z._/-]+$/.test(start)) continue;
+    for await (const { key } of destination.list(start, { signal })) {
+      const [job, database, , object, ...deeper] = key.split("/");
+      if (!MANIFEST_NAMES.includes(object ?? "") || deeper.length > 0) continue;
+      prefixes.add(`${job}/${database}`);
+      // One snapshot is enough to know that the database has some.
+      if (folders) break;
+    }
+  }
+  return prefixes;
 }

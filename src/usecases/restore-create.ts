@@ -4,12 +4,14 @@ import type { Connection, ServerIdentity } from "../drivers/driver.ts";
 import { openCreator } from "../drivers/open-driver.ts";
 import { chooseContent } from "../plan/choose-content.ts";
 import { type OwnerPlan, otherOwners, planOwners } from "../plan/plan-owners.ts";
+import type { ChunkRef } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { type FillOptions, fillDatabase } from "./fill-database.ts";
 import { guardTarget } from "./guard-target.ts";
-import type { RestorePlan, RestoreResult } from "./restore-snapshot.ts";
+import { neededChunks, type RestorePlan, type RestoreResult } from "./restore-snapshot.ts";
+import { findArchived, requestThaw, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
-export interface CreateOptions extends FillOptions {
+export interface CreateOptions extends FillOptions, ThawOptions {
   readonly target: Connection;
   readonly targetDb?: string | undefined;
   /** Patterns; undefined: everything. Chosen tables come with what they need. */
@@ -18,6 +20,8 @@ export interface CreateOptions extends FillOptions {
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Give objects to the owners that they had, where the target has them and lets it. */
   readonly owners: boolean;
+  /** Chunks that the caller reads afterwards: they must be readable too. */
+  readonly alsoNeeded?: readonly ChunkRef[] | undefined;
   readonly stallTimeoutMs: number;
 }
 
@@ -29,26 +33,61 @@ export interface CreateOptions extends FillOptions {
 export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResult> {
   const { options, leftOut } = choose(all);
   const { manifest } = options.reader;
-  await using creator = await openCreator(options.target, options);
-  guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
-  const owners = await readOwnerPlan(options, creator);
-  const plan = makePlan(options, creator.identity, { owners, leftOut });
+  // Nothing is held open while a person thinks, or an archive thaws for hours.
+  const looked = await lookAt(options, leftOut);
+  const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(all, manifest.tables));
+  const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
   const { target, tables, notes } = plan;
-  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings };
+  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
+  const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
       code: "not-confirmed",
     });
   }
+  await waitForThaw(options, thawing);
+  await using creator = await openTarget(options);
+  const owners = await readOwnerPlan(options, creator);
   await creator.clearInterrupted();
   await refuseContent(options, creator);
   try {
     const warnings = await fillDatabase(options, creator, owners.assign);
     return { target, tables, notes, warnings: [...plan.warnings, ...warnings] };
   } catch (error) {
-    await creator.abandon();
+    await abandon(options, creator);
     throw error;
+  }
+}
+
+async function lookAt(options: CreateOptions, leftOut: readonly string[]): Promise<RestorePlan> {
+  await using creator = await openTarget(options);
+  // What was interrupted is cleared only when the person has said yes.
+  if (!options.planOnly && !(await creator.isInterrupted())) await refuseContent(options, creator);
+  const owners = await readOwnerPlan(options, creator);
+  return makePlan(options, creator.identity, { owners, leftOut });
+}
+
+async function openTarget(options: CreateOptions): Promise<Creator> {
+  const creator = await openCreator(options.target, options);
+  try {
+    const { manifest } = options.reader;
+    guardTarget({ manifest, target: creator.identity, isNamed: true, targetDb: options.targetDb });
+    return creator;
+  } catch (error) {
+    await creator[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Empties the target again. Why the restore failed is what the person must read, not that this failed too. */
+async function abandon({ report, target }: CreateOptions, creator: Creator): Promise<void> {
+  try {
+    await creator.abandon();
+  } catch (error) {
+    if (!(error instanceof OperationalError)) throw error;
+    const message = `${target.database} could not be emptied again: ${error.message}; the next restore --create into it removes what is there`;
+    report({ type: "warning", message });
   }
 }
 
@@ -60,6 +99,7 @@ function choose(options: CreateOptions): { readonly options: CreateOptions; read
   const narrowed: SnapshotReader = {
     manifest,
     chunks: (refs, how) => reader.chunks(refs, how),
+    readStates: (refs, how) => reader.readStates(refs, how),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
   return { options: { ...options, reader: narrowed }, leftOut: warnings };

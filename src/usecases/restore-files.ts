@@ -29,7 +29,9 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     signal.throwIfAborted();
     const path = placeOf(stored.path, options.folder);
     try {
-      await assertNoLinks(dirname(path), options.folder ?? parse(path).root);
+      const root = options.folder ?? parse(path).root;
+      // A folder itself, too: one that the snapshot put there as a link before would get its mode elsewhere.
+      await assertNoLinks(stored.type === "directory" ? path : dirname(path), root);
       if (stored.type === "directory") {
         await mkdir(path, { recursive: true });
         folders.push({ path, stored });
@@ -50,6 +52,7 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
   }
   // A folder's time changes with everything that is put into it: set from the innermost outward, when all is there.
   for (const { path, stored } of folders.reverse()) {
+    await assertNoLinks(path, options.folder ?? parse(path).root);
     await chmod(path, stored.mode & 0o7777);
     await utimes(path, new Date(stored.modifiedAt), new Date(stored.modifiedAt));
   }

@@ -12,13 +12,16 @@ import type { StoredTable } from "../snapshot/manifest.ts";
 import { guardTarget } from "./guard-target.ts";
 import {
   checkUnits,
+  neededChunks,
   type RestoreOptions,
   type RestorePlan,
   type RestoreResult,
   sequencesOf,
 } from "./restore-snapshot.ts";
 import type { RowBuffer } from "./row-buffer.ts";
+import type { SafetySnapshot } from "./safety-snapshot.ts";
 import { type SelectedRow, selectRows } from "./select-rows.ts";
+import { findArchived, requestThaw, waitForThaw } from "./thaw-volumes.ts";
 
 export interface RestoreRowsOptions extends Omit<RestoreOptions, "ignoreMissing" | "tables"> {
   /** Patterns that mean one table. */
@@ -45,15 +48,18 @@ const NEWLINE = Buffer.from("\n");
 export async function restoreRows(options: RestoreRowsOptions): Promise<RestoreResult> {
   const request = readRequest(options);
   const { id } = options.reader.manifest;
+  const doubts = await makeReadable(request);
   options.report({ type: "phase", text: `looking at ${options.target.database}` });
-  const plan = await lookAt(request);
+  const looked = await lookAt(request);
+  const plan = { ...looked, warnings: [...looked.warnings, ...doubts] };
   const { target, tables, warnings, mode } = plan;
   const isIdle = tables.every((table) => table.deleted + table.inserted + (table.updated ?? 0) === 0);
   if (options.planOnly || isIdle) return { target, tables, warnings, mode };
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${id}: you said no`, { kind: "refused", code: "not-confirmed" });
   }
-  return await mergeAll(request);
+  const result = await mergeAll(request);
+  return { ...result, warnings: [...doubts, ...result.warnings] };
 }
 
 function readRequest(options: RestoreRowsOptions): Request {
@@ -66,6 +72,19 @@ function readRequest(options: RestoreRowsOptions): Request {
     condition: condition && bindCondition(condition, { columns: part.columns, settings }),
   }));
   return { ...options, unit, condition, parts };
+}
+
+/** The plan counts rows, so what lies in an archive is thawed before it, when that is wished. Gives warnings. */
+async function makeReadable(request: Request): Promise<readonly string[]> {
+  const { parts, reader, alsoNeeded, planOnly, thaw } = request;
+  const chunks = neededChunks(
+    { reader, tables: [], alsoNeeded },
+    parts.map(({ part }) => part),
+  );
+  const { archived, warnings } = await findArchived(request, chunks);
+  const pending = await requestThaw({ ...request, thaw: planOnly ? undefined : thaw }, archived);
+  await waitForThaw(request, pending);
+  return warnings;
 }
 
 /** Makes the plan without locks: what it stages ends with its transaction, which is never committed. */
@@ -97,7 +116,10 @@ async function stageAll(replacer: Replacer, request: Request, options: { readonl
   const { identity } = replacer;
   guardTarget({ ...request, manifest: reader.manifest, target: identity });
   const found = await replacer.inspect([unit.table], options);
-  const { targets, warnings } = checkUnits({ ...request, ignoreMissing: false }, [unit], found);
+  const { targets, warnings } = checkUnits({ ...request, ignoreMissing: false }, [unit], {
+    tables: found,
+    types: await replacer.readTypes(),
+  });
   const [checked] = targets;
   if (!checked) throw new RangeError("a table that is missing is refused");
   const { target } = checked;
@@ -166,7 +188,7 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
   await using replacer = await openReplacer(request.target, request);
   // The world may have changed since the plan: under the locks it is looked at again.
   const { target, merge, warnings } = await stageAll(replacer, request, { lock: true });
-  const safetySnapshot = await takeSafety(request, replacer, await merge.count(mode));
+  const safety = await takeSafety(request, replacer, await merge.count(mode));
   report({ type: "phase", text: `restoring rows of ${label}` });
   await replacer.open();
   const counts = await merge.apply(mode);
@@ -188,8 +210,8 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
   return {
     target: replacer.identity,
     tables: [{ ...unit.table, ...counts }],
-    ...(safetySnapshot === undefined ? {} : { safetySnapshot }),
-    warnings: [...warnings, ...more],
+    ...(safety ? { safetySnapshot: safety.id } : {}),
+    warnings: [...warnings, ...(safety?.warnings ?? []), ...more],
     mode,
   };
 }
@@ -199,7 +221,7 @@ async function takeSafety(
   { takeSafetySnapshot, report, unit }: Request,
   replacer: Replacer,
   { deleted, inserted, updated }: MergeCounts,
-): Promise<string | undefined> {
+): Promise<SafetySnapshot | undefined> {
   if (!takeSafetySnapshot || deleted + inserted + updated === 0) return undefined;
   report({ type: "phase", text: "taking a safety snapshot of what will be changed" });
   return takeSafetySnapshot([unit.table], replacer.identity);

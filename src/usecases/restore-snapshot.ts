@@ -1,17 +1,19 @@
 import { OperationalError } from "../base/errors.ts";
-import type { Connection, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
 import type { MergeMode } from "../drivers/row-merge.ts";
+import { findTypeDrift } from "../plan/find-type-drift.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
-import type { Manifest } from "../snapshot/manifest.ts";
+import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
-import type { Report } from "./progress.ts";
+import type { SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
+import { findArchived, requestThaw, type ThawNeed, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
-export interface RestoreOptions {
+export interface RestoreOptions extends ThawOptions {
   readonly reader: SnapshotReader;
   readonly target: Connection;
   /** The target was named by itself (`--to <url>`), so it may be another database than the snapshot's. */
@@ -23,13 +25,15 @@ export interface RestoreOptions {
   readonly planOnly: boolean;
   /** Asked once, with the plan; false stops before anything is changed. */
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
-  /** Takes a snapshot of what is about to be replaced, and gives its id. Undefined: none is taken. */
-  readonly takeSafetySnapshot?: ((tables: readonly TableName[], target: ServerIdentity) => Promise<string>) | undefined;
+  /** Takes a snapshot of what is about to be replaced. Undefined: none is taken. */
+  readonly takeSafetySnapshot?:
+    | ((tables: readonly TableName[], target: ServerIdentity) => Promise<SafetySnapshot>)
+    | undefined;
   readonly allowConversion: boolean;
   readonly ignoreMissing: boolean;
+  /** Chunks that the caller reads afterwards: they must be readable too. */
+  readonly alsoNeeded?: readonly ChunkRef[] | undefined;
   readonly stallTimeoutMs: number;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 export interface RestoredTable {
@@ -53,6 +57,8 @@ export interface RestorePlan {
   readonly notes?: readonly string[] | undefined;
   /** Only where chosen rows are merged. */
   readonly mode?: MergeMode | undefined;
+  /** What must be thawed first; left out when everything can be read. */
+  readonly thaw?: ThawNeed | undefined;
 }
 
 export interface RestoreResult {
@@ -63,12 +69,15 @@ export interface RestoreResult {
   readonly notes?: readonly string[] | undefined;
   /** Only where chosen rows were merged. */
   readonly mode?: MergeMode | undefined;
+  /** Only of a plan. */
+  readonly thaw?: ThawNeed | undefined;
 }
 
 /**
  * Replaces the rows of existing tables with those of a snapshot, in one transaction: a failure, an abort or a kill leaves
  * the target as it was. Row counts are checked, and every byte's hash, before the commit.
- * Fails with kind `refused` (wrong target, drift, not confirmed), `usage`, `archive`, `database`.
+ * What lies in an archive is thawed first, when that is wished: asked for before the question, waited for after it.
+ * Fails with kind `refused` (wrong target, drift, archived, not confirmed), `usage`, `archive`, `database`.
  */
 export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreResult> {
   const { reader, report } = options;
@@ -76,22 +85,37 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const chosen = options.tables ? matchTables(options.tables, manifest.tables) : manifest.tables;
   const units = planUnits(chosen, manifest.tables);
   report({ type: "phase", text: `looking at ${options.target.database}` });
-  const plan = await lookAt(options, units);
-  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings };
+  const looked = await lookAt(options, units);
+  const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(options, chosen));
+  const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
+  if (options.planOnly) {
+    return { target: plan.target, tables: plan.tables, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
+  }
+  const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
       kind: "refused",
       code: "not-confirmed",
     });
   }
-  const safetySnapshot = await takeSafety(options, plan);
-  const { tables, warnings } = await replaceAll(options, units);
+  await waitForThaw(options, thawing);
+  const { tables, warnings, safety } = await replaceAll(options, units);
   return {
     target: plan.target,
     tables,
-    ...(safetySnapshot ? { safetySnapshot } : {}),
-    warnings: [...plan.warnings, ...warnings],
+    ...(safety ? { safetySnapshot: safety.id } : {}),
+    warnings: [...plan.warnings, ...(safety?.warnings ?? []), ...warnings],
   };
+}
+
+/** What the restore of these tables reads. */
+export function* neededChunks(
+  { reader, tables, alsoNeeded = [] }: Pick<RestoreOptions, "reader" | "tables" | "alsoNeeded">,
+  chosen: readonly StoredTable[],
+): Iterable<ChunkRef> {
+  for (const { segments } of chosen) for (const { chunks } of segments) yield* chunks;
+  if (tables === undefined) yield* reader.manifest.largeObjects.chunks;
+  yield* alsoNeeded;
 }
 
 /** Makes the plan, without locks and without changing anything. */
@@ -102,12 +126,12 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
     units.map(({ table }) => table),
     { lock: false },
   );
-  const { targets, warnings } = checkUnits(options, units, found);
+  const { targets, warnings } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
   return {
     target: replacer.identity,
     source: options.reader.manifest.source,
     snapshot: options.reader.manifest.id,
-    tables: targets.map(({ unit, target }) => ({ ...unit.table, deleted: target.rows, inserted: unit.rows })),
+    tables: targets.map(plannedTable),
     foreignKeys: [...new Set(targets.flatMap(({ target }) => target.foreignKeys))],
     triggers: targets.flatMap(({ target }) =>
       target.triggers.map((name) => `${target.schema}.${target.name}: ${name}`),
@@ -122,25 +146,32 @@ export interface UnitTarget {
   readonly missing: ReadonlySet<string>;
 }
 
+function plannedTable({ unit, target }: UnitTarget): RestoredTable {
+  return { ...unit.table, deleted: target.rows, inserted: unit.rows };
+}
+
 /** Pairs what is stored with what is there. Fails with kind `refused`, all reasons at once. */
 export function checkUnits(
   options: RestoreOptions,
   units: readonly RestoreUnit[],
-  found: readonly TargetTable[],
+  found: { readonly tables: readonly TargetTable[]; readonly types: readonly Definition[] },
 ): { readonly targets: readonly UnitTarget[]; readonly warnings: readonly string[] } {
   const problems: string[] = [];
   const warnings: string[] = [];
   const targets: UnitTarget[] = [];
   for (const unit of units) {
     const { schema, name } = unit.table;
-    const target = found.find((table) => table.schema === schema && table.name === name);
+    const target = found.tables.find((table) => table.schema === schema && table.name === name);
     if (!target) {
       (options.ignoreMissing ? warnings : problems).push(`the table ${schema}.${name} is missing in the target`);
       continue;
     }
     const drifts = unit.parts.map((part) => findDrift(part, target, options));
-    problems.push(...new Set(drifts.flatMap((drift) => drift.problems)));
-    warnings.push(...new Set(drifts.flatMap((drift) => drift.warnings)), ...target.warnings);
+    const { definitions } = options.reader.manifest;
+    const typeDrifts = unit.parts.map((part) => findTypeDrift(part, definitions, found.types, options));
+    const all = [...drifts, ...typeDrifts];
+    problems.push(...new Set(all.flatMap((drift) => drift.problems)));
+    warnings.push(...new Set(all.flatMap((drift) => drift.warnings)), ...target.warnings);
     targets.push({ unit, target, missing: new Set(drifts.flatMap((drift) => drift.missing)) });
   }
   const binary = targets.find(({ unit, missing }) => missing.size > 0 && unit.parts.some((part) => part.rows > 0));
@@ -161,28 +192,36 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-async function takeSafety(options: RestoreOptions, plan: RestorePlan): Promise<string | undefined> {
-  const full = plan.tables.filter(({ deleted }) => deleted > 0);
-  if (!options.takeSafetySnapshot || full.length === 0) return undefined;
+/** Of empty tables too: what `undo` puts back is what the last restore replaced, never what an older one did. */
+async function takeSafety(
+  options: RestoreOptions,
+  plan: Pick<RestorePlan, "tables" | "target">,
+): Promise<SafetySnapshot | undefined> {
+  if (!options.takeSafetySnapshot || plan.tables.length === 0) return undefined;
   options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });
   return options.takeSafetySnapshot(plan.tables, plan.target);
 }
 
-async function replaceAll(
-  options: RestoreOptions,
-  units: readonly RestoreUnit[],
-): Promise<{ readonly tables: readonly RestoredTable[]; readonly warnings: readonly string[] }> {
+interface Replaced {
+  readonly tables: readonly RestoredTable[];
+  readonly safety: SafetySnapshot | undefined;
+  readonly warnings: readonly string[];
+}
+
+async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]): Promise<Replaced> {
   const { reader, report, signal } = options;
   const { manifest } = reader;
   await using replacer = await openReplacer(options.target, options);
   guardTarget({ ...options, manifest, target: replacer.identity });
-  report({ type: "phase", text: "replacing rows" });
   const found = await replacer.inspect(
     units.map(({ table }) => table),
     { lock: true },
   );
   // The world may have changed since the plan: under the locks it is looked at again.
-  const { targets } = checkUnits(options, units, found);
+  const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
+  // Under the locks, which let it read: nobody writes what would be in neither of the two.
+  const safety = await takeSafety(options, { target: replacer.identity, tables: targets.map(plannedTable) });
+  report({ type: "phase", text: "replacing rows" });
   report({
     type: "plan",
     tables: targets.map(({ unit }) => ({ table: labelOf(unit.table), estimatedRows: unit.rows, bytes: sizeOf(unit) })),
@@ -198,7 +237,7 @@ async function replaceAll(
   const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
   signal.throwIfAborted();
   warnings.push(...(await replacer.commit()));
-  return { tables, warnings };
+  return { tables, warnings, safety };
 }
 
 async function replaceOne(

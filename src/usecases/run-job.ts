@@ -1,7 +1,6 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
-import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
@@ -14,13 +13,16 @@ import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
-import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
+import { type Brake, describeAnomaly, readBrake } from "./anomaly-brake.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
-import { type OpenedDestinations, openDestinations } from "./open-job.ts";
+import { destinationNameOf, type OpenedDestinations, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import { pruneAfterRun } from "./prune-after-run.ts";
+import type { PruneResult } from "./prune-database.ts";
+import { removeGarbage } from "./remove-garbage.ts";
 
 const DEFAULT_PARALLEL = 2;
 
@@ -58,7 +60,9 @@ export interface MadeSnapshot {
 
 export interface RunResult {
   readonly snapshots: readonly MadeSnapshot[];
-  /** What is not in the backup, and destinations that failed. */
+  /** Snapshots that the retention removed once the new one was complete. */
+  readonly removed: PruneResult["removed"];
+  /** What is not in the backup, tables that lost too many rows, and destinations that failed. */
   readonly warnings: readonly string[];
   /** Databases of the job that could not be backed up. */
   readonly failures: readonly { readonly database: string; readonly error: OperationalError }[];
@@ -76,7 +80,7 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
   await refuseDisabled(job, state);
   const startedAt = options.now();
   try {
-    const result = await backUpDatabases(options);
+    const result = await backUpDatabases(options, state);
     const outcome = result.failures.length > 0 ? "failure" : result.warnings.length > 0 ? "warning" : "success";
     await record(options, state, {
       startedAt,
@@ -127,12 +131,11 @@ async function record({ job, now, node }: RunJobOptions, state: StateStore, ende
   }
 }
 
-async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
-  const { job, env, signal, report } = options;
+async function backUpDatabases(options: RunJobOptions, state: StateStore): Promise<RunResult> {
+  const { job, env, now, signal, report } = options;
   const warnings: string[] = [];
   const warn = (message: string) => {
     warnings.push(message);
-    report({ type: "warning", message });
   };
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
   const lock = await checkedLockOf(job, surroundings);
@@ -142,6 +145,7 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   const [first] = places.failed;
   if (places.destinations.length === 0 && first) throw first.error;
   const snapshots: MadeSnapshot[] = [];
+  const removed: PruneResult["removed"][number][] = [];
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
@@ -150,30 +154,49 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
       keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
     if (doubt) warn(doubt);
     try {
-      const result = await backUpOne(options, { connection: { ...connection, database }, lock }, places);
+      const startedAt = now();
+      const prefix = snapshotPrefix(job.name, database);
+      const { destinations } = places;
+      const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
+      const result = await backUpOne(options, { connection: { ...connection, database }, lock, brake }, places);
       const fates = [
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
-      await tidy(places.destinations, snapshotPrefix(job.name, database), options, warn);
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
+      await removeGarbage({ destinations, prefix, now: now(), warn, signal });
+      const prune = {
+        job,
+        prefix,
+        destinations,
+        state,
+        startedAt,
+        now: now(),
+        result,
+        brake,
+        keys,
+        warn,
+        signal,
+        report,
+      };
+      removed.push(...(await pruneAfterRun(prune)));
     } catch (error) {
       if (!(error instanceof OperationalError) || databases.length === 1) throw error;
       failures.push({ database, error });
       report({ type: "warning", message: error.message });
     }
   }
-  return { snapshots, warnings, failures };
+  return { snapshots, removed, warnings, failures };
 }
 
 async function backUpOne(
   options: RunJobOptions,
-  { connection, lock }: Pick<BackUpOptions, "connection" | "lock">,
+  { connection, lock, brake }: Pick<BackUpOptions, "connection" | "lock"> & { readonly brake: Brake },
   places: OpenedDestinations,
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
-  const spoolFolder = await spoolOf(options);
+  const spoolFolder = await spoolOf(options, places);
   return backUp({
     connection,
     lock,
@@ -186,32 +209,10 @@ async function backUpOne(
     compression: compressionOf(job),
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
     spoolFolder,
+    findAnomalies: brake.findAnomalies,
     signal,
     report,
   });
-}
-
-/** Nothing is stored for so long by a run that still lives. */
-const GARBAGE_LEASE_MS = 6 * 3_600_000;
-
-/** Removes what runs left behind that died before their manifest. Nothing of it can be restored, and nobody lists it. */
-async function tidy(
-  destinations: readonly Destination[],
-  prefix: string,
-  { now, signal }: RunJobOptions,
-  warn: (message: string) => void,
-): Promise<void> {
-  for (const destination of destinations) {
-    try {
-      const repository = openRepository(destination, prefix);
-      const garbage = await repository.findGarbage({ now: now(), leaseMs: GARBAGE_LEASE_MS, signal });
-      await repository.removeGarbage(garbage, { signal });
-      await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error;
-      warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
-    }
-  }
 }
 
 function resolveFrom(folder: string, path: string): string {
@@ -224,20 +225,28 @@ function compressionOf(job: Job): Manifest["compression"] {
 }
 
 /**
- * The spool lies at the first local destination, where a finished volume needs no copy, else in the home. What a killed
+ * The spool lies at the first local destination that is there, where a finished volume needs no copy, else in the home. What a killed
  * run left there goes first: the job's lock says that nobody uses it.
  */
-async function spoolOf({ job, home }: RunJobOptions): Promise<string> {
-  const local = job.destinations.find((destination) => destination.type === "local");
-  const folder = local
-    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
-    : join(home.state, "spool", job.name);
+async function spoolOf({ job, home }: RunJobOptions, { failed }: OpenedDestinations): Promise<string> {
+  const folder = spoolFolderOf(job, home, new Set(failed.map(({ name }) => name)));
   await rm(folder, { recursive: true, force: true });
   await createHomeFolder(folder);
   return folder;
 }
 
-async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
+/** Where a run keeps the volumes that it is writing; `dead` names destinations that could not be opened. */
+export function spoolFolderOf(job: Job, home: Home, dead: ReadonlySet<string> = new Set()): string {
+  const local = job.destinations
+    .filter((destination) => destination.type === "local")
+    .find((destination) => !dead.has(destinationNameOf(destination)));
+  return local
+    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
+    : join(home.state, "spool", job.name);
+}
+
+/** The databases that a job backs up. Fails with kind `database`. */
+export async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {
   if (job.databases === undefined) return [connection.database];
   if (job.databases !== "all") return job.databases;
   return (await probeDatabase(connection, { signal })).databases;
@@ -273,6 +282,7 @@ function warningsOf(result: BackUpResult, fates: readonly DestinationFate[]): re
   return [
     ...result.manifest.notCaptured,
     ...result.manifest.warnings,
+    ...(result.manifest.anomalies ?? []).map(describeAnomaly),
     ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
   ];
 }

@@ -18,21 +18,30 @@ export interface SafetyOptions {
   readonly lock?: Lock | undefined;
   /** The snapshot that is about to be restored. */
   readonly restoredSnapshot: string;
+  /** Whether the restore replaces large objects: what it leaves alone, undo must leave alone too. */
+  readonly largeObjects: boolean;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
 
-/** Keeps what a restore is about to replace, in a snapshot that `undo` puts back. Gives its id. */
+/** What was kept of what a restore replaces. */
+export interface SafetySnapshot {
+  readonly id: string;
+  /** One sentence for each destination that does not have it. */
+  readonly warnings: readonly string[];
+}
+
+/** Keeps what a restore is about to replace, in a snapshot that `undo` puts back. Fails when no destination takes it. */
 export async function takeSafetySnapshot(
   options: SafetyOptions,
   tables: readonly TableName[],
   target: ServerIdentity,
-): Promise<string> {
+): Promise<SafetySnapshot> {
   const wanted = new Set(tables.map(keyOf));
   const isWanted = (table: ChosenTable) =>
     wanted.has(keyOf(table)) || (table.partitionRoot !== undefined && wanted.has(keyOf(table.partitionRoot)));
-  const { manifest } = await backUp({
+  const { manifest, destinations } = await backUp({
     ...options,
     choose: (table) => (isWanted(table) ? "rows" : "excluded"),
     parallel: 1,
@@ -40,7 +49,12 @@ export async function takeSafetySnapshot(
     files: [],
     safetyOf: { restoredSnapshot: options.restoredSnapshot, target },
   });
-  return manifest.id;
+  const warnings = destinations
+    .filter(({ status }) => status === "failed")
+    .map(
+      ({ name, error }) => `${name} does not have the safety snapshot ${manifest.id}: ${error?.message ?? "failed"}`,
+    );
+  return { id: manifest.id, warnings };
 }
 
 function keyOf({ schema, name }: TableName): string {

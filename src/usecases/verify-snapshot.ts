@@ -1,16 +1,24 @@
 import { isDeepStrictEqual } from "node:util";
 import { archiveError } from "../archive/archive-error.ts";
-import { OperationalError } from "../base/errors.ts";
+import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
-import type { Manifest } from "../snapshot/manifest.ts";
+import type { Manifest, Volume } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
+import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
-import { type Problem, verifyObject, verifySample, verifyVolume, type VolumeCheck } from "../snapshot/verify-volume.ts";
+import {
+  type Problem,
+  verifyObject,
+  verifySample,
+  verifySize,
+  verifyVolume,
+  type VolumeCheck,
+} from "../snapshot/verify-volume.ts";
 import type { Report } from "./progress.ts";
 
 export interface VerifySnapshotOptions {
@@ -44,6 +52,11 @@ export interface VerifiedSnapshot {
    * nothing was damaged by accident; its chunks were not read, and `chunks` is 0.
    */
   readonly locked?: true | undefined;
+  /**
+   * Volumes that lie in an archive, with their stored bytes: they are there, and as large as they must be, but nobody read
+   * them. `chunks` and `bytes` count what was read.
+   */
+  readonly archived?: { readonly volumes: readonly string[]; readonly bytes: number } | undefined;
   readonly problems: readonly Problem[];
 }
 
@@ -59,7 +72,8 @@ const MAX_PROBLEMS = 1000;
 
 /**
  * Reads snapshots again from their destinations and checks every hash, size and row count. Problems are results, never
- * thrown. A snapshot that is wholly read and good gets its mark `verifiedAt`. What reads back wrong is read a second time:
+ * thrown. A snapshot that is wholly read and good gets its mark `verifiedAt`; archived
+ * volumes are named as not verified. What reads back wrong is read a second time:
  * only what is wrong again is called damaged, the rest is a warning.
  * Fails with kind `archive`, `not-found` when there is nothing to verify; kind `destination` when none can be read.
  */
@@ -84,7 +98,8 @@ export async function verifySnapshot(options: VerifySnapshotOptions): Promise<Ve
     options.report({ type: "warning", message: `${destination} was not verified: ${error.message}` });
   }
   if (snapshots.length === 0) throw unread[0]?.error ?? missing;
-  return { ok: unread.length === 0 && snapshots.every(({ ok }) => ok), snapshots, unread };
+  const isGood = snapshots.every(({ ok, archived }) => ok && archived === undefined);
+  return { ok: unread.length === 0 && isGood, snapshots, unread };
 }
 
 async function verifyAt(
@@ -126,6 +141,8 @@ async function verifyOne(
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
   const problems: Problem[] = [];
+  const archived: Volume[] = [];
+  const readChunks: ChunkPlace[] = [];
   const groups = byVolume(chosen);
   for (const [index, volume] of manifest.volumes.entries()) {
     const key = `${repository.prefix}/${id}/${volume.name}`;
@@ -136,20 +153,50 @@ async function verifyOne(
       chunks: groups.get(index) ?? [],
       signal,
     };
-    problems.push(...(await checkTwice(check, sample < 1 ? verifySample : verifyVolume, options)));
+    const found = await unlessArchived(() => checkTwice(check, sample < 1 ? verifySample : verifyVolume, options));
+    if (found) readChunks.push(...check.chunks);
+    else archived.push(volume);
+    problems.push(...(found ?? (await verifySize(check))));
   }
   if (opened.decrypt) problems.push(...(await checkEnvelope(repository, manifest, signal)));
-  const result = verdict(repository, id, sample, chosen, problems);
-  if (result.ok && sample >= 1) await markVerified(repository, id, options);
+  const result = { ...verdict(repository, id, sample, readChunks, problems), ...archivedOf(archived) };
+  warnOfArchived(result, report);
+  if (result.ok && sample >= 1 && archived.length === 0) await markVerified(repository, id, options);
   return result;
+}
+
+/** Gives undefined for what must be thawed before it can be read: that is neither good nor bad. */
+async function unlessArchived<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (codeOf(error) === "archived") return undefined;
+    throw error;
+  }
+}
+
+type VolumeFacts = Pick<Volume, "name" | "size">;
+
+function archivedOf(volumes: readonly VolumeFacts[]): Pick<VerifiedSnapshot, "archived"> {
+  if (volumes.length === 0) return {};
+  const bytes = volumes.reduce((sum, { size }) => sum + size, 0);
+  return { archived: { volumes: volumes.map(({ name }) => name), bytes } };
+}
+
+function warnOfArchived({ id, destination, archived }: VerifiedSnapshot, report: Report): void {
+  if (!archived) return;
+  const count = archived.volumes.length;
+  const message = `${id} at ${destination}: ${count} volume${count === 1 ? "" : "s"} archived, not verified`;
+  report({ type: "warning", message });
 }
 
 /** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */
 async function checkEnvelope(
   { destination, prefix }: Repository,
-  { id, volumes }: Manifest,
+  manifest: Manifest,
   signal: AbortSignal,
 ): Promise<readonly Problem[]> {
+  const { id, volumes } = manifest;
   const envelope = await readEnvelope({ destination, prefix, id, signal });
   const say = (problem: string) => [{ volume: ENVELOPE_NAME, chunk: "", problem }];
   if (!envelope) return say("it is missing or damaged");
@@ -157,7 +204,10 @@ async function checkEnvelope(
     envelope.volumes,
     volumes.map(({ name, size, sha256 }) => ({ name, size, sha256 })),
   );
-  return isSame ? [] : say("its volumes are not those of the manifest");
+  if (!isSame) return say("its volumes are not those of the manifest");
+  const { retention } = envelope;
+  const isTrue = retention === undefined || isDeepStrictEqual(retention, retentionFactsOf(manifest));
+  return isTrue ? [] : say("what it tells the retention is not what the manifest says");
 }
 
 /** Checks what can be checked without the key. No mark is set: nobody saw that the content is right. */
@@ -173,14 +223,24 @@ async function verifyClosed(
   const envelope = await readEnvelope({ destination, prefix, id, signal });
   if (!envelope) return verdict(repository, id, sample, [], [unreadable(reason)]);
   const problems: Problem[] = [];
+  const archived: VolumeFacts[] = [];
   let bytes = 0;
   for (const volume of [...envelope.volumes, { name: ENCRYPTED_MANIFEST_NAME, ...envelope.manifest }]) {
     const object = { destination, key: `${prefix}/${id}/${volume.name}`, size: volume.size };
-    problems.push(...(await verifyObject({ volume, object, signal })));
-    bytes += volume.size;
+    const found = await unlessArchived(() => verifyObject({ volume, object, signal }));
+    if (found) bytes += volume.size;
+    else archived.push(volume);
+    problems.push(...(found ?? (await verifySize({ volume, object, signal }))));
   }
   options.report({ type: "warning", message: `only the hashes of the volumes were checked: ${reason.message}` });
-  return { ...verdict(repository, id, sample, [], problems), bytes, locked: true };
+  const result = {
+    ...verdict(repository, id, sample, [], problems),
+    bytes,
+    locked: true,
+    ...archivedOf(archived),
+  } as const;
+  warnOfArchived(result, options.report);
+  return result;
 }
 
 /** A bit that was flipped on the way, in a cable or in memory, is not damage; but somebody should know. */

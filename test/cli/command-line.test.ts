@@ -79,7 +79,7 @@ test("tells a command line that it cannot read as one JSON line with --json, whe
   }
 });
 
-test.each([["prune", "shop", "--dry-run"], ["daemon"], ["schedule", "preview", "shop"]])(
+test.each([["sync", "shop", "--to"], ["daemon"], ["schedule", "preview", "shop"]])(
   "says that %s is not available yet, whatever follows",
   async (...args) => {
     const result = await runCli(args);

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
+import { startGlacierFake } from "../support/glacier-fake.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 let folder: string;
@@ -68,6 +69,18 @@ describe("rowkeep restore", () => {
     expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
   });
 
+  test("leaves large objects alone in the undo of a restore that left them alone", async () => {
+    await using database = await shop();
+    await database.query("select lo_from_bytea(7001, 'at the restore')");
+    await cli("restore", file, "latest", "--tables", "people", "--yes");
+    await database.query("select lo_put(7001, 0, 'since the restore')");
+
+    const undo = await cli("undo", file, "--yes");
+
+    expect(undo.exitCode).toBe(0);
+    expect(await database.query("select convert_from(lo_get(7001), 'UTF8')")).toEqual([["since the restore"]]);
+  });
+
   test("names the nearest table for a pattern that matches none", async () => {
     await using _database = await shop();
 
@@ -131,4 +144,44 @@ test("an exported file is imported into an empty database", async () => {
 
   expect([written.exitCode, create.exitCode, replace.exitCode]).toEqual([0, 0, 0]);
   expect(await empty.query("select * from t")).toEqual([["1", "a"]]);
+});
+
+describe("rowkeep restore from an archive", () => {
+  test("is refused, asks with --thaw, says when to come back, and then restores; verify calls it archived", async () => {
+    const fake = await startGlacierFake();
+    try {
+      await using database = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
+      await writeFile(
+        file,
+        `version: 1\nname: cold\nsource: { url: "${database.url}" }\ndestinations:\n  - { name: vault, type: s3, bucket: vault, endpoint: "${fake.endpoint}", pathStyle: true, accessKeyId: AK, secretAccessKey: SK, storageClass: DEEP_ARCHIVE }\n`,
+      );
+      expect((await cli("run", file, "--json")).last()).toMatchObject({ type: "result" });
+      await database.query("delete from t");
+
+      const verify = await cli("verify", file, "--json");
+      const undecided = await cli("restore", file, "--yes");
+      const plan = await cli("restore", file, "--plan");
+      const unattended = await cli("restore", file, "--thaw", "--wait");
+      const wrong = await cli("restore", file, "--thaw-tier", "bulk");
+      const asked = await cli("restore", file, "--thaw=3", "--thaw-tier", "bulk", "--yes", "--json");
+      fake.passHours(48);
+      const restored = await cli("restore", file, "--yes", "--json");
+
+      expect(verify.exitCode).toBe(3);
+      expect(verify.last()).toMatchObject({
+        ok: false,
+        snapshots: [{ ok: true, archived: { volumes: ["volume-0001.tar"] } }],
+      });
+      expect([undecided.exitCode, plan.exitCode, unattended.exitCode, wrong.exitCode]).toEqual([9, 0, 9, 2]);
+      expect(undecided.stderr).toContain("volume-0001.tar");
+      expect(plan.stdout).toMatch(/must be thawed first.*\n +volume-0001\.tar at vault, .*archived/);
+      expect(unattended.stderr).toContain("--yes");
+      expect(asked.exitCode).toBe(9);
+      expect(asked.last()).toMatchObject({ type: "error", code: "thawing", hint: expect.stringContaining("48 hours") });
+      expect(restored.exitCode).toBe(0);
+      expect(await database.query("select count(*) from t")).toEqual([["2"]]);
+    } finally {
+      await fake.close();
+    }
+  });
 });

@@ -212,12 +212,12 @@ describe("rowkeep run", () => {
   });
 
   test("refuses to do half of what a job asks for", async () => {
-    const file = await writeJob("postgres://u@127.0.0.1:1/d", "retention: { keepLast: 3 }\n");
+    const file = await writeJob("postgres://u@127.0.0.1:1/d", "mode: native\n");
 
     const run = await cli("run", file, "--json");
 
     expect(run.exitCode).toBe(2);
-    expect(run.last()).toMatchObject({ code: "not-available", message: expect.stringContaining("retention") });
+    expect(run.last()).toMatchObject({ code: "not-available", message: expect.stringContaining("native") });
   });
 
   test("finds a flipped bit with verify and ends with 7", async () => {

@@ -34,6 +34,17 @@ describeDestination("azure", async () => {
 });
 
 describe("an Azure destination", () => {
+  test.each([{}, { account: "shop" }, { sas: "sv=1" }])(
+    "says what to sign in with when there is only %j",
+    async (some) => {
+      const failure = await failureOf(openDestination({ type: "azure", container: "backups", ...some }, { signal }));
+
+      expectReason(failure, "unsupported");
+      expect(failure.message).toContain("managed identities are not supported");
+      expect(failure.hint).toMatch(/connection.*account and sas/);
+    },
+  );
+
   test("sends what is archival to its tier, and nothing else", async () => {
     await using there = await openDestination(settingsOf({ tier: "Archive" }), { signal });
     const key = fresh();

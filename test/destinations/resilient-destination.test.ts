@@ -10,7 +10,8 @@ import {
   openResilientDestination,
   type ResilienceOptions,
 } from "../../src/destinations/open-resilient-destination.ts";
-import { FaultDestination, scripted, storms } from "../support/fault-destination.ts";
+import { destinationError } from "../../src/destinations/destination.ts";
+import { altered, FaultDestination, scripted, storms } from "../support/fault-destination.ts";
 import { describeDestination, expectReason, failureOf, fresh, put, readAll, sliced } from "./contract.ts";
 
 const signal = new AbortController().signal;
@@ -55,6 +56,27 @@ describeDestination("a destination that is busy again and again", async () => {
 });
 
 describe("a destination of a job", () => {
+  test("can what its real one can, and tries that again", async () => {
+    let asked = 0;
+    const real = altered(await localAt(join(base, fresh())), {
+      thaw: async () => {
+        asked += 1;
+        if (asked === 1) throw destinationError("cannot thaw object: come again", "busy");
+        return { state: "thawing", withinHours: 5 };
+      },
+    });
+    const there = makeResilient(real, { ...QUICK, bandwidth: 1_000_000 });
+    const { listFolders: _folders, removeUnfinished: _unfinished, thaw: _thaw, ...less } = real;
+    const bare = makeResilient(less, { ...QUICK, bandwidth: 1_000_000 });
+    await put(there, "shop/shop/object", "x");
+
+    expect(await there.listFolders?.("shop", { signal })).toEqual(["shop"]);
+    expect(await there.removeUnfinished?.("shop/", { olderThanMs: 0, signal })).toBe(0);
+    expect(await there.thaw?.("object", { days: 3, signal })).toEqual({ state: "thawing", withinHours: 5 });
+    expect(asked).toBe(2);
+    expect([bare.listFolders, bare.removeUnfinished, bare.thaw]).toEqual([undefined, undefined, undefined]);
+  });
+
   test("tries a stalled transfer again and goes on where a stalled read was", async () => {
     const faults = new FaultDestination(await localAt(join(base, fresh())), {
       schedule: scripted(

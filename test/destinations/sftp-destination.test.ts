@@ -1,9 +1,14 @@
-import { readdir, rm, symlink } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { SFTPWrapper } from "ssh2";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SftpSettings } from "../../src/destinations/destination-settings.ts";
+import { SftpConnection, type SftpDone } from "../../src/destinations/sftp-connection.ts";
+import { SftpFiles } from "../../src/destinations/sftp-files.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { type SshServer, startSshServer, withPrograms } from "../support/services.ts";
+import { startDelayingProxy } from "../support/delaying-proxy.ts";
 import { startStallingProxy } from "../support/stalling-proxy.ts";
 import {
   describeDestination,
@@ -13,6 +18,7 @@ import {
   leaveFileIn,
   listKeys,
   put,
+  readAll,
   readText,
   sliced,
 } from "./contract.ts";
@@ -122,6 +128,59 @@ withPrograms(["sshd", "ssh-keygen"], () => {
       await rm(join(server.folder, "data/planted/job"));
     });
 
+    test("keeps a line with latency busy in both directions, whatever the size of the parts", async () => {
+      await using proxy = await startDelayingProxy(server.port, 25);
+      await using there = await openAt("far", { port: proxy.port });
+      const bytes = randomBytes(8 * 1024 * 1024);
+
+      const began = performance.now();
+      await there.put("object", sliced(bytes, 64 * 1024), { size: bytes.length, signal });
+      const written = performance.now() - began;
+      const read = await readAll(there, "object");
+      const total = performance.now() - began;
+
+      expect(read.equals(bytes)).toBe(true);
+      // One part per round trip would take 128 of 50 ms.
+      expect(written).toBeLessThan(5000);
+      expect(total - written).toBeLessThan(5000);
+    });
+
+    test("writes what the source gave, even when that uses its buffer again", async () => {
+      await using there = await openAt("reuse");
+      const buffer = Buffer.alloc(100_000);
+      const open = async function* () {
+        for (let part = 1; part <= 30; part++) yield buffer.fill(part);
+      };
+
+      await there.put("object", open, { size: 3_000_000, signal });
+
+      const read = await readAll(there, "object");
+      for (let part = 1; part <= 30; part++) {
+        const from = (part - 1) * 100_000;
+        expect(read.subarray(from, from + 100_000).equals(Buffer.alloc(100_000, part))).toBe(true);
+      }
+    });
+
+    test("is unreachable when its whole folder is gone, instead of empty; opening makes the folder anew", async () => {
+      const folder = join(server.folder, "data/lost");
+      await using there = await openAt("lost");
+      await put(there, "job/object", "x");
+      await rename(folder, `${folder}.away`);
+
+      expectReason(await failureOf(listKeys(there, "")), "unreachable");
+      expectReason(await failureOf(listKeys(there, "job/")), "unreachable");
+      expectReason(
+        await failureOf(Promise.resolve(there.removeUnfinished?.("job/", { olderThanMs: 0, signal }))),
+        "unreachable",
+      );
+      expectReason(await failureOf(put(there, "job/other", "x")), "unreachable");
+      await rename(`${folder}.away`, folder);
+      expect(await listKeys(there, "job/")).toEqual(["job/object"]);
+      expect(await listKeys(there, "other/")).toEqual([]);
+      await using fresh = await openAt("never/seen");
+      expect(await listKeys(fresh, "job/")).toEqual([]);
+    });
+
     test("moves 32 MiB there and back in a few seconds", async () => {
       await using there = await openAt("fast");
       const bytes = Buffer.alloc(32 * 1024 * 1024, 7);
@@ -133,6 +192,63 @@ withPrograms(["sshd", "ssh-keygen"], () => {
 
       expect(size).toBe(bytes.length);
       expect(Date.now() - began).toBeLessThan(15_000);
+    });
+  });
+
+  describe("an SFTP server that cannot rename to a name that is taken", () => {
+    let plain: SshServer;
+    beforeAll(async () => {
+      plain = await startSshServer({ without: "posix-rename" });
+    });
+    afterAll(() => plain?.[Symbol.asyncDispose]());
+
+    const settingsAt = (path: string, port = plain.port) =>
+      settingsOf("", {
+        port,
+        path: join(plain.folder, "data", path),
+        privateKey: plain.privateKey,
+        hostKey: plain.hostKey,
+      });
+
+    test("replaces objects all the same and leaves nothing beside them", async () => {
+      await using there = await openDestination(settingsAt("plain"), { signal });
+      await put(there, "object", "old");
+
+      await put(there, "object", "new");
+
+      expect(await readText(there, "object")).toBe("new");
+      expect(await readdir(join(plain.folder, "data/plain"))).toEqual(["object"]);
+    });
+
+    // The new file to the taken name, the old one aside, the new one to the free name, and what remains.
+    test.each([1, 2, 3])("keeps the old object or the new one when the line is cut at rename %i", async (cutAt) => {
+      const folder = join(plain.folder, "data", `cut${cutAt}`);
+      await mkdir(folder, { mode: 0o777 });
+      await chmod(folder, 0o777);
+      await writeFile(join(folder, "object"), "old");
+      await writeFile(join(folder, "complete"), "new");
+      await using proxy = await startStallingProxy(plain.port);
+      await using connection = new SftpConnection(settingsAt(`cut${cutAt}`, proxy.port), "plain");
+      let renames = 0;
+      const cutting = (sftp: SFTPWrapper) =>
+        new Proxy(sftp, {
+          get(target, name) {
+            if (name === "rename" && ++renames === cutAt) proxy.cut();
+            const value: unknown = Reflect.get(target, name);
+            return typeof value === "function" ? value.bind(target) : value;
+          },
+        });
+      const files = new SftpFiles({
+        call: (limit: AbortSignal, request: (sftp: SFTPWrapper, done: SftpDone<unknown>) => void) =>
+          connection.call(limit, (sftp, done) => request(cutting(sftp), done)),
+      } as unknown as SftpConnection);
+
+      const failure = await files
+        .replace(`${folder}/complete`, `${folder}/object`, signal)
+        .catch((error: unknown) => error);
+
+      expect(failure).toBeInstanceOf(Error);
+      expect(await readFile(join(folder, "object"), "utf8")).toBe("old");
     });
   });
 });

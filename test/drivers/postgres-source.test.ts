@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { OpenSourceOptions, Source, SourceTable } from "../../src/drivers/driver.ts";
 import { openSource } from "../../src/drivers/open-driver.ts";
 import { connectionOfUrl } from "../support/connection.ts";
@@ -185,6 +185,25 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     expect(batches.map((batch) => batch.text).join("")).toBe((await read(source, table)).text);
   });
 
+  test("reads table after table into the same two buffers", async () => {
+    const tables = Array.from({ length: 20 }, (_, index) => `create table t${index} as select ${index} as i`);
+    await using database = await createDatabase(major, tables.join(";"));
+    await using source = await open(database.url);
+    const described = await source.describe({ signal });
+    const buffers = new Set<ArrayBufferLike>();
+    const values: string[] = [];
+
+    for (const table of described.tables) {
+      for await (const { bytes } of source.rows(table, { estimatedBytes: 0 }, { batchBytes: 4096, signal })) {
+        buffers.add(bytes.buffer);
+        values.push(Buffer.from(bytes).toString());
+      }
+    }
+
+    expect(values).toEqual(tables.map((_, index) => `${index}\n`));
+    expect(buffers.size).toBeLessThanOrEqual(2);
+  });
+
   test("reads a table in binary when asked, and counts its rows", async () => {
     await using database = await createDatabase(
       major,
@@ -333,6 +352,17 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
       ["t_i_seq", "2", true, "1"],
     ]);
     expect(sequences[2]?.ownedBy).toEqual({ schema: "public", table: "t", column: "i" });
+  });
+
+  test("takes no password that it was not given, and says that one is missing", async () => {
+    await using database = await createDatabase(major);
+    const { password, ...connection } = connectionOfUrl(database.url);
+    vi.stubEnv("PGPASSWORD", password);
+
+    const opened = openSource(connection, { parallel: 1, choose: () => "rows", stallTimeoutMs: 60_000, signal });
+
+    await expect(opened).rejects.toThrow(/asks for the password of postgres, and none was given/);
+    vi.unstubAllEnvs();
   });
 
   test("tells a wrong password from a missing database and an unreachable server", async () => {

@@ -63,6 +63,17 @@ describe("a job file", () => {
       "destinations[0].type: unknown type; known: local, s3",
     ],
     ["a retention that keeps nothing", `${good}retention: {}\n`, "retention: keeps nothing"],
+    ["a retention of zeros", `${good}retention: { keepLast: 0, keepWithin: 0d }\n`, "5:12: retention: keeps nothing"],
+    [
+      "a retention of a destination that keeps nothing",
+      good.replace("path: x", "path: x, retention: { keepDaily: 0 }"),
+      "destinations[0].retention: keeps nothing",
+    ],
+    [
+      "a retention beside naming: overwrite",
+      `${good}naming: overwrite\nretention: { keepLast: 3 }\n`,
+      "/h/a.yaml:6:12: retention: stands beside naming: overwrite",
+    ],
     ["a list in place of fields", "- a\n", "/h/a.yaml:1:1: the file must hold fields"],
     [
       "a bandwidth without a unit",
@@ -95,6 +106,10 @@ describe("a job file", () => {
 
     expect([job.parallel, job.compression?.level]).toEqual([4, 3]);
     expect(problemsOf(good, "parallel: many\n")).toContain("/h/defaults.yaml:1:11: parallel: must be a number");
+  });
+
+  test("may overwrite although defaults.yaml has a retention for the others", () => {
+    expect(problemsOf(`${good}naming: overwrite\n`, "retention: { keepLast: 3 }\n")).toBe("valid");
   });
 
   test("may say everything that later versions will do, and run refuses that by name", () => {

@@ -40,6 +40,17 @@ describe("the state store", () => {
     ]);
   });
 
+  test("a drill is in the history but neither a success nor a failure of the job", async () => {
+    using store = await openStateStore(home, () => undefined);
+    store.addRun(run("failure"));
+    for (const outcome of ["success", "failure"] as const) store.addRun({ ...run(outcome), kind: "drill" });
+
+    const state = store.stateOf("shop", "hash");
+
+    expect(store.runsOf("shop", 10).map(({ kind }) => kind)).toEqual(["drill", "drill", "full"]);
+    expect([state.failuresInARow, state.lastSuccess, state.lastRun?.kind]).toEqual([1, undefined, "full"]);
+  });
+
   test("keeps a job switched off until its file changes", async () => {
     using store = await openStateStore(home, () => undefined);
 

@@ -108,7 +108,16 @@ describe("an encrypted snapshot", () => {
       ...Array.from({ length: names.length - 3 }, (_, index) => `volume-000${index + 1}.tar`),
     ]);
     expect(everything.includes("0001-table/0001-000001.tsv.zst.age")).toBe(true);
-    for (const word of ["orders", "odd", "CREATE TABLE", "nginx", "setval", "AGE-SECRET-KEY", pair.recipient]) {
+    for (const word of [
+      "orders",
+      "odd",
+      "CREATE TABLE",
+      "nginx",
+      "setval",
+      "AGE-SECRET-KEY",
+      "7400000000000000001",
+      pair.recipient,
+    ]) {
       expect(everything.includes(word), word).toBe(false);
     }
   });

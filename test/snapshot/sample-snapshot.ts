@@ -41,6 +41,8 @@ export interface SampleOptions {
   readonly compression?: Compression;
   readonly lock?: Lock;
   readonly volumeBytes?: number;
+  /** What the manifest says instead of what the sample's says. */
+  readonly manifest?: Partial<Manifest>;
   readonly signal?: AbortSignal;
 }
 
@@ -83,6 +85,7 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
   );
   const rest: Omit<Manifest, "volumes"> = {
     ...HEAD,
+    ...options.manifest,
     id: options.id ?? ID,
     compression,
     definitions: DEFINITIONS,

@@ -28,6 +28,7 @@ function readerOf(...chunks: readonly Buffer[]): SnapshotReader {
     async *chunks() {
       yield* chunks;
     },
+    readStates: () => Promise.reject(new Error("nobody asks")),
     [Symbol.asyncDispose]: async () => undefined,
   };
 }

@@ -105,6 +105,9 @@ export class FaultDestination implements Destination {
   readonly damaged = new Set<string>();
   /** Set to undefined, everything goes well from now on. */
   schedule: Schedule | undefined;
+  readonly listFolders?: NonNullable<Destination["listFolders"]>;
+  readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
   readonly #quotaBytes: number;
   readonly #random: () => number;
@@ -113,6 +116,14 @@ export class FaultDestination implements Destination {
 
   constructor(inner: Destination, { schedule, quotaBytes = Number.POSITIVE_INFINITY, seed = 1 }: FaultOptions) {
     this.name = inner.name;
+    Object.assign(this, optionalOf(inner));
+    const listFolders = inner.listFolders?.bind(inner);
+    if (listFolders) {
+      this.listFolders = async (folder, options) => {
+        await this.#disturb("list", folder, "list", options);
+        return listFolders(folder, options);
+      };
+    }
     this.#inner = inner;
     this.schedule = schedule;
     this.#quotaBytes = quotaBytes;
@@ -269,6 +280,15 @@ export class FaultDestination implements Destination {
   }
 }
 
+/** What not every destination can do. */
+function optionalOf(inner: Destination): Partial<Destination> {
+  return {
+    ...(inner.listFolders ? { listFolders: inner.listFolders.bind(inner) } : {}),
+    ...(inner.removeUnfinished ? { removeUnfinished: inner.removeUnfinished.bind(inner) } : {}),
+    ...(inner.thaw ? { thaw: inner.thaw.bind(inner) } : {}),
+  };
+}
+
 /** A destination that does some things in another way. */
 export function altered(inner: Destination, changes: Partial<Destination>): Destination {
   return {
@@ -278,6 +298,7 @@ export function altered(inner: Destination, changes: Partial<Destination>): Dest
     stat: (key, options) => inner.stat(key, options),
     list: (prefix, options) => inner.list(prefix, options),
     remove: (key, options) => inner.remove(key, options),
+    ...optionalOf(inner),
     [Symbol.asyncDispose]: () => inner[Symbol.asyncDispose]() as Promise<void>,
     ...changes,
   };

@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
-import { backUp } from "../../src/usecases/back-up.ts";
+import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import type { CreateOptions } from "../../src/usecases/restore-create.ts";
+import type { RestoreOptions } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "./connection.ts";
 import { pgTool } from "./pg-tools.ts";
 import { createDatabase, type TestDatabase } from "./postgres.ts";
@@ -24,7 +25,7 @@ interface Snapshot extends AsyncDisposable {
 }
 
 /** Backs a database up into a folder that disposal removes. */
-export async function snapshotOf(url: string): Promise<Snapshot> {
+export async function snapshotOf(url: string, more: Partial<BackUpOptions> = {}): Promise<Snapshot> {
   const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
   const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
   const { manifest } = await backUp({
@@ -40,6 +41,7 @@ export async function snapshotOf(url: string): Promise<Snapshot> {
     spoolFolder: join(folder, "spool"),
     signal,
     report: () => undefined,
+    ...more,
   });
   const reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
   return { reader, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
@@ -79,6 +81,27 @@ export function optionsFor(url: string, reader: SnapshotReader, more: Partial<Cr
 }
 
 const NO_ROLES = ["--no-owner", "--no-privileges"];
+
+/** Options that replace the rows of a database's tables and ask nobody. */
+export function inPlaceOptionsFor(
+  url: string,
+  reader: SnapshotReader,
+  more: Partial<RestoreOptions> = {},
+): RestoreOptions {
+  return {
+    reader,
+    target: connectionOfUrl(url),
+    isNamed: true,
+    planOnly: false,
+    confirm: async () => true,
+    allowConversion: false,
+    ignoreMissing: false,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+    ...more,
+  };
+}
 
 /** The whole dump, rows and definitions, without what is random. */
 export function dump(major: 15 | 18, url: string, options: readonly string[] = NO_ROLES): string {

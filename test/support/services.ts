@@ -168,8 +168,11 @@ export interface SshServer extends Service {
   readonly hostKey: string;
 }
 
-/** Starts an OpenSSH server that gives SFTP to the holder of a key. */
-export async function startSshServer(): Promise<SshServer> {
+/**
+ * Starts an OpenSSH server that gives SFTP to the holder of a key; `without` names requests that it does not know, like
+ * `posix-rename`.
+ */
+export async function startSshServer({ without }: { readonly without?: string } = {}): Promise<SshServer> {
   const sshd = programOf("sshd");
   const keygen = programOf("ssh-keygen");
   const folder = await makeServiceFolder("sshd", "data");
@@ -189,7 +192,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 MaxStartups 100
-Subsystem sftp internal-sftp
+Subsystem sftp internal-sftp${without === undefined ? "" : ` -P ${without}`}
 `,
   );
   const service = await startServer(sshd, ["-D", "-e", "-f", join(folder, "sshd.conf")], { port, folder });

@@ -224,31 +224,22 @@ describe("list and show", () => {
   });
 });
 
+test("a safety snapshot names the destinations that do not have it", async () => {
+  await using bad = await place();
+  await using good = await place();
+  bad.faults.schedule = always("put", error("denied"));
+
+  const { id, warnings } = await keepOrders(good, bad, good);
+
+  expect(warnings).toEqual([
+    expect.stringMatching(`${bad.there.name} does not have the safety snapshot ${id}: cannot `),
+  ]);
+});
+
 test("an undo that is done stays done when a destination cannot take its mark", async () => {
   await using bad = await place();
   await using good = await place();
-  const id = await takeSafetySnapshot(
-    {
-      connection: connectionOfUrl(database.url),
-      job: "shop",
-      prefix: PREFIX,
-      destinations: [bad.there, good.there],
-      spoolFolder: join(good.folder, "spool"),
-      restoredSnapshot: "20261121T020000Z-full",
-      stallTimeoutMs: 60_000,
-      signal,
-      report: () => undefined,
-    },
-    [{ schema: "public", name: "orders" }],
-    {
-      engine: "postgres",
-      version: "18.4",
-      database: database.name,
-      encoding: "UTF8",
-      user: "postgres",
-      isReplica: false,
-    },
-  );
+  const { id } = await keepOrders(good, bad, good);
   const where = { job: "shop", destinations: [bad.there, good.there], prefix: PREFIX, signal };
   bad.faults.schedule = always("put", error("denied"));
 
@@ -433,3 +424,30 @@ test("whatever goes wrong wherever, every command ends well or with its error, a
   }
   expect([...outcomes].filter((outcome) => !/^(destination|archive) /.test(outcome))).toEqual([]);
 });
+
+/** Takes a safety snapshot of the orders. */
+function keepOrders({ folder }: Place, ...places: readonly Place[]) {
+  return takeSafetySnapshot(
+    {
+      connection: connectionOfUrl(database.url),
+      job: "shop",
+      prefix: PREFIX,
+      destinations: places.map(({ there }) => there),
+      spoolFolder: join(folder, "spool"),
+      restoredSnapshot: "20261121T020000Z-full",
+      largeObjects: true,
+      stallTimeoutMs: 60_000,
+      signal,
+      report: () => undefined,
+    },
+    [{ schema: "public", name: "orders" }],
+    {
+      engine: "postgres",
+      version: "18.4",
+      database: database.name,
+      encoding: "UTF8",
+      user: "postgres",
+      isReplica: false,
+    },
+  );
+}

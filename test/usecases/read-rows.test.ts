@@ -109,6 +109,7 @@ describe.each(postgresMajors)("reading rows of a snapshot of PostgreSQL %i", (ma
         read.push(...refs.map(({ size }) => size));
         return snapshot.reader.chunks(refs, options);
       },
+      readStates: (refs, options) => snapshot.reader.readStates(refs, options),
       [Symbol.asyncDispose]: async () => undefined,
     };
 

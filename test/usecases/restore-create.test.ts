@@ -166,7 +166,7 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     const client = new pg.Client({ connectionString: owner });
     await client.connect();
     await client.query(
-      "create schema rowkeep_restore; create table t (half int); create schema left_over; create table left_over.x ()",
+      "create schema rowkeep_restore; comment on schema rowkeep_restore is 'restore of 20240101T000000Z-full, not finished'; create table t (half int); create schema left_over; create table left_over.x ()",
     );
     await client.end();
 
@@ -186,6 +186,7 @@ function withChunks(
     async *chunks(refs, options) {
       for await (const bytes of reader.chunks(refs, options)) yield* change(bytes);
     },
+    readStates: (refs, options) => reader.readStates(refs, options),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
 }

@@ -80,13 +80,14 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
     };
     const takeSafetySnapshot = async () => {
       written = await shop.run("set lock_timeout = '50ms'; delete from t").catch((error: unknown) => error);
-      return "kept";
+      return { id: "kept", warnings: ["one place does not have it"] };
     };
 
     const done = await shop.rows({ where: "v = 'v1'", confirm, takeSafetySnapshot });
 
     expect(written).toMatchObject({ code: "55P03" });
     expect(done).toMatchObject({ tables: [{ deleted: 2, inserted: 1 }], safetySnapshot: "kept" });
+    expect(done.warnings).toContain("one place does not have it");
   });
 
   test("changes nothing when the safety snapshot cannot be taken", async () => {

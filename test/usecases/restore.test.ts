@@ -293,6 +293,7 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
         await new Promise((resolve) => setTimeout(resolve, 300));
         yield* reader.chunks(refs, options);
       },
+      readStates: (refs, options) => reader.readStates(refs, options),
       [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
     };
 
@@ -331,6 +332,7 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
             yield bytes.subarray(Math.floor(bytes.length / 2));
           }
         },
+        readStates: (refs, options) => reader.readStates(refs, options),
         [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
       };
 
@@ -422,6 +424,7 @@ function withManifest(reader: SnapshotReader, manifest: Manifest): SnapshotReade
   return {
     manifest,
     chunks: (refs, options) => reader.chunks(refs, options),
+    readStates: (refs, options) => reader.readStates(refs, options),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
 }

@@ -63,11 +63,11 @@ export async function openRowShop(major: 15 | 18, sql: string): Promise<RowShop>
         mode: "replace",
         allowConversion: false,
         takeSafetySnapshot: async (tables, target) => {
-          const safety = { ...common, restoredSnapshot: manifest.id };
-          const id = await takeSafetySnapshot(safety, tables, target);
-          const kept = await openRepository(destination, prefix).readManifest(id, { signal });
-          manifests.set(id, openSnapshotReader({ ...place, manifest: kept }));
-          return id;
+          const safety = { ...common, restoredSnapshot: manifest.id, largeObjects: false };
+          const taken = await takeSafetySnapshot(safety, tables, target);
+          const kept = await openRepository(destination, prefix).readManifest(taken.id, { signal });
+          manifests.set(taken.id, openSnapshotReader({ ...place, manifest: kept }));
+          return taken;
         },
         ...options,
       }),

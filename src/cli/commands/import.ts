@@ -46,6 +46,7 @@ export const importFile: CommandAction = async (context, { args, options }) => {
     destinations: [safety],
     spoolFolder: join(homeOf(context).state, "spool", "safety"),
     restoredSnapshot: manifest.id,
+    largeObjects: readList(options.tables, "--tables") === undefined,
   };
   const result =
     options.create === true

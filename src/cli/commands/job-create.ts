@@ -1,10 +1,12 @@
 import { basename, join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import { probeDestination } from "../../usecases/probe-destination.ts";
 import { nextFirings } from "../../usecases/job-states.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
+import { planSecretFiles } from "../../job/destination-secrets.ts";
+import { parseDestinationUrl, withAbsolutePaths, type WrittenDestination } from "../../job/destination-url.ts";
+import { lockOf } from "../../job/encryption.ts";
 import { keepSecret, resolveSecret } from "../../job/secrets.ts";
 import { hidePassword, writeWhole } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -12,6 +14,7 @@ import type { CliContext } from "../context.ts";
 import { formatTime } from "../format.ts";
 import { homeOf } from "../job-context.ts";
 import { readCount, readList, readText } from "../option-values.ts";
+import { newJobSurroundings, tryDestination } from "../try-destination.ts";
 
 /** What a person wants the new job to be, from flags or from the wizard. The URL may still hold a password. */
 export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefined };
@@ -19,7 +22,7 @@ export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefi
 /** Makes a job file: by questions in a terminal, by flags otherwise. Nothing is written before everything was tried. */
 export const jobCreate: CommandAction = async (context, { args, options }) => {
   const asks = context.isInteractive && options.yes !== true;
-  const given = wantedByFlags(args, options);
+  const given = wantedByFlags(context, args, options);
   let wanted: WantedJob;
   if (asks) {
     const { askForJob } = await import("../wizard/ask-for-job.ts");
@@ -46,7 +49,11 @@ export const jobCreate: CommandAction = async (context, { args, options }) => {
   return 0;
 };
 
-function wantedByFlags(args: Invocation["args"], options: Invocation["options"]): Partial<WantedJob> {
+function wantedByFlags(
+  { cwd }: CliContext,
+  args: Invocation["args"],
+  options: Invocation["options"],
+): Partial<WantedJob> {
   const to = options.to === undefined ? [] : [options.to].flat().map(String);
   return {
     name: readText(args[0]),
@@ -56,21 +63,12 @@ function wantedByFlags(args: Invocation["args"], options: Invocation["options"])
     files: readList(options.files, "--files"),
     full: readText(options.full),
     timezone: readText(options.timezone),
-    destinations: to.map((path) => ({ type: "local", path: destinationPath(path) })),
+    destinations: to.map((text) => parseDestinationUrl(text, cwd)),
+    recipients: readList(options.encryptTo, "--encrypt-to"),
     codec: readText(options.codec),
     level: readCount(options.level, "--level"),
     parallel: readCount(options.parallel, "--parallel"),
   } as Partial<WantedJob>;
-}
-
-function destinationPath(text: string): string {
-  const scheme = /^([a-z0-9]+):\/\//.exec(text)?.[1];
-  if (scheme === undefined || scheme === "file") return text.replace(/^file:\/\//, "");
-  throw new OperationalError(`cannot use ${scheme} destinations in job create: only folders are available yet`, {
-    kind: "usage",
-    code: "not-available",
-    hint: "Give a folder.",
-  });
 }
 
 function complete(given: Partial<WantedJob>): WantedJob {
@@ -85,16 +83,18 @@ function complete(given: Partial<WantedJob>): WantedJob {
   return { ...given, url: given.url, destinations: given.destinations };
 }
 
-/** Tries the connection and every destination. */
+/** Tries the connection, the keys and every destination. */
 async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
   const { probeDatabase } = await import("../../drivers/open-driver.ts");
-  const { env, cwd, signal } = context;
-  const url = await resolveSecret(wanted.url, "source.url", { env, folder: cwd, signal });
+  const surroundings = newJobSurroundings(context);
+  const url = await resolveSecret(wanted.url, "source.url", surroundings);
   const connection = await connectionOfUrl(url, context);
   await probeDatabase(connection, context);
-  for (const destination of wanted.destinations) {
-    const path = resolve(context.cwd, pathOf(destination));
-    await probeDestination({ type: "local", path }, context);
+  const { recipients } = wanted;
+  if (recipients)
+    await lockOf({ name: wanted.name ?? "the new job", encryption: { recipients: [...recipients] } }, surroundings);
+  for (const [index, destination] of wanted.destinations.entries()) {
+    for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
   }
 }
 
@@ -102,22 +102,18 @@ async function write(context: CliContext, wanted: WantedJob, force: boolean): Pr
   const home = homeOf(context);
   const name = wanted.name ?? nameOf(wanted);
   const path = join(home.jobs, `${name}.yaml`);
-  const destinations = wanted.destinations.map((destination) => ({
-    ...destination,
-    ...(destination["type"] === "local" ? { path: resolve(context.cwd, pathOf(destination)) } : {}),
-  }));
+  const absolute = wanted.destinations.map((destination) => withAbsolutePaths(destination, context.cwd));
+  const { destinations, files: secrets } = planSecretFiles(home, name, absolute);
   const files = wanted.files?.map((file) => resolve(context.cwd, file));
-  const isReference = wanted.url.includes("${") || /^(file|cmd|keychain):/.test(wanted.url);
+  const isWhole = wanted.url.includes("${") || /^(file|cmd|keychain):/.test(wanted.url);
   // Checked before anything is written: with the password still out of it.
   const render = (url: string, password?: string) =>
     renderJobText({ ...wanted, name, url, password, destinations, files });
-  checkJob([{ path, text: render(isReference ? wanted.url : withoutPassword(wanted.url)) }]);
-  if (isReference) {
-    await writeWhole(path, render(wanted.url), { replace: force });
-    return { path, name };
-  }
-  const hidden = await hidePassword(home, name, wanted.url, { replace: force });
-  await writeWhole(path, render(hidden.url, hidden.passwordFile && `file:${hidden.passwordFile}`), { replace: force });
+  checkJob([{ path, text: render(isWhole ? wanted.url : withoutPassword(wanted.url)) }]);
+  for (const secret of secrets) await writeWhole(secret.path, secret.text, { replace: force });
+  const hidden = isWhole ? undefined : await hidePassword(home, name, wanted.url, { replace: force });
+  const password = hidden?.passwordFile && `file:${hidden.passwordFile}`;
+  await writeWhole(path, render(hidden?.url ?? wanted.url, password), { replace: force });
   return { path, name };
 }
 
@@ -130,7 +126,8 @@ function withoutPassword(text: string): string {
 
 function nameOf(wanted: WantedJob): string {
   const database = /^[a-z]+:\/\/[^/]*\/([^?#]+)/.exec(wanted.url)?.[1] ?? "job";
-  const place = basename(pathOf(wanted.destinations[0])) || "local";
+  const [first] = wanted.destinations;
+  const place = (first?.type === "local" ? basename(pathOf(first)) : first?.type) || "local";
   return (
     `${decodeURIComponent(database)}-${place}`
       .replace(/[^0-9A-Za-z._-]+/g, "-")
@@ -139,6 +136,6 @@ function nameOf(wanted: WantedJob): string {
   );
 }
 
-function pathOf(destination: Readonly<Record<string, unknown>> | undefined): string {
-  return typeof destination?.["path"] === "string" ? destination["path"] : "";
+function pathOf(destination: WrittenDestination): string {
+  return typeof destination["path"] === "string" ? destination["path"] : "";
 }

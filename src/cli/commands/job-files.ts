@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import { checkJob } from "../../job/check-job.ts";
+import { hideSecrets, hideSecretsInText } from "../../job/hide-secrets.ts";
 import { findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
 import { renderEnabled } from "../../job/job-text.ts";
 import { hashJobFile, openStateStore } from "../../job/state-store.ts";
@@ -26,16 +27,16 @@ export const jobList: CommandAction = async (context) => {
   return 0;
 };
 
-/** Shows one job: its file, what it says, when it would run. Secrets stay the references that they are. */
+/** Shows one job: its file, what it says, when it would run. Secrets stay the references that they are; those written out are hidden. */
 export const jobShow: CommandAction = async (context, { args }) => {
   const job = await readJobFor(context, String(args[0]));
   const text = await readFile(job.path, "utf8");
   const firings = nextFirings(job, context.now(), 5).map(({ at, kind }) => ({ at: at.toISOString(), kind }));
   const unavailable = unavailableIn(job);
   const { path, folder: _folder, ...fields } = job;
-  context.output.result({ job: fields, file: path, nextRuns: firings, unavailable }, () => {
+  context.output.result({ job: hideSecrets(fields), file: path, nextRuns: firings, unavailable }, () => {
     context.output.line(context.output.paint.dim(path));
-    context.output.line(text.trimEnd());
+    context.output.line(hideSecretsInText(text).trimEnd());
     if (firings.length > 0) {
       context.output.line();
       context.output.line(

@@ -20,12 +20,17 @@ export const jobCommand: CommandSpec = {
           flags: "--url <url>",
           description: "postgres://user:password@host/database; ${env:NAME} keeps it out of the file",
         },
-        { flags: "--to <folder...>", description: "folder for the snapshots; several are allowed" },
+        {
+          flags: "--to <destination...>",
+          description:
+            "folder, s3://bucket/prefix?region=…, gs://, azure://, sftp://user@host/path?hostKey=…, ftp://, ftps://; several are allowed",
+        },
         { flags: "--full <cron>", description: 'when to make a full snapshot: "0 2 * * sun"' },
         { flags: "--timezone <zone>", description: "time zone of the schedule" },
         { flags: "--tables <patterns>", description: "only these tables: public.*,crm.orders" },
         { flags: "--exclude <patterns>", description: "not these tables" },
         { flags: "--files <paths>", description: "files and directories kept in the same snapshot" },
+        { flags: "--encrypt-to <keys>", description: "public keys (age1…): their owners alone can read the snapshots" },
         { flags: "--codec <codec>", description: "zstd, gzip or none" },
         { flags: "--level <n>", description: "level of the compression" },
         { flags: "--parallel <n>", description: "connections that read rows" },
@@ -36,6 +41,7 @@ export const jobCommand: CommandSpec = {
       examples: [
         "rowkeep job create",
         'rowkeep job create shop --url "postgres://me@db.example/shop" --to /backups --full "0 2 * * *" --yes',
+        "rowkeep job create shop --url '${env:SHOP_URL}' --to 'sftp://me@host/backups?privateKey=file:~/.ssh/id_ed25519&hostKey=SHA256:…' --yes",
       ],
       load: async () => (await import("./job-create.ts")).jobCreate,
     },

@@ -1,5 +1,7 @@
+import { openSummaryStore } from "../../job/summary-store.ts";
 import { type ListedSnapshot, listSnapshots } from "../../usecases/list-snapshots.ts";
 import type { CommandAction } from "../command.ts";
+import { homeOf } from "../job-context.ts";
 import { openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -7,6 +9,7 @@ import { printSnapshots } from "../render/snapshots.ts";
 
 /** Shows the snapshots of a job; exit code 3 when one is damaged or a destination could not be read. */
 export const list: CommandAction = async (context, { args, options }) => {
+  using cache = await openSummaryStore(homeOf(context));
   await using job = await openJob(context, {
     job: String(args[0]),
     from: readText(options.from),
@@ -18,11 +21,12 @@ export const list: CommandAction = async (context, { args, options }) => {
     using progress = await openProgress(context);
     for (const { prefix } of job.databases) {
       const { destinations, keys } = job;
-      const part = await listSnapshots({ destinations, prefix, keys, signal: context.signal, report: progress.report });
+      const { signal } = context;
+      const part = await listSnapshots({ destinations, prefix, keys, cache, signal, report: progress.report });
       snapshots.push(...part.snapshots);
       warnings.push(...part.warnings);
     }
   }
   context.output.result({ snapshots, warnings }, () => printSnapshots(context.output, snapshots));
-  return warnings.length > 0 ? 3 : 0;
+  return warnings.length > 0 || job.unopened.length > 0 ? 3 : 0;
 };

@@ -16,7 +16,7 @@ import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
-import { readCount, readList, readText, readTime, refuseWithoutCreate } from "../option-values.ts";
+import { readCount, readList, readText, readThaw, readTime, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
@@ -27,6 +27,8 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 export const restore: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const rows = readRowOptions(options);
+  const thaw = readThaw(options);
+  refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
     job: String(args[0]),
@@ -51,6 +53,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
     prefix,
     destinations,
     restoredSnapshot: manifest.id,
+    largeObjects: readList(options.tables, "--tables") === undefined,
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
   };
@@ -59,6 +62,8 @@ export const restore: CommandAction = async (context, { args, options }) => {
     reader,
     target: connection,
     targetDb: readText(options.targetDb),
+    thaw,
+    alsoNeeded: wantsFiles(options) ? manifest.files.flatMap(({ chunks }) => chunks) : [],
     planOnly: options.plan === true,
     confirm: (plan: RestorePlan) => confirmPlan(context, plan, options),
     stallTimeoutMs: STALL_TIMEOUT_MS,
@@ -174,6 +179,20 @@ function questionOf({ mode, tables }: RestorePlan): string {
   return `Delete ${deleted}, update ${updated} and insert ${inserted} rows of ${plain(`${schema}.${name}`)}`;
 }
 
+/** Hours of waiting must not end in a question that nobody can answer. */
+export function refuseUnattendedWait(context: CliContext, options: Invocation["options"]): void {
+  if (options.wait !== true || options.yes === true || options.plan === true || context.isInteractive) return;
+  throw new OperationalError("cannot wait for a thaw: nobody is there to confirm the restore", {
+    kind: "refused",
+    code: "needs-confirmation",
+    hint: "Add --yes.",
+  });
+}
+
+function wantsFiles(options: Invocation["options"]): boolean {
+  return readText(options.filesTo) !== undefined || options.filesInPlace === true;
+}
+
 async function restoreFilesToo(
   context: CliContext,
   {
@@ -182,8 +201,8 @@ async function restoreFilesToo(
     report,
   }: Pick<Parameters<typeof restoreFiles>[0], "reader" | "report"> & Pick<Invocation, "options">,
 ): Promise<number | undefined> {
+  if (!wantsFiles(options)) return undefined;
   const folder = readText(options.filesTo);
-  if (folder === undefined && options.filesInPlace !== true) return undefined;
   if (options.plan === true) return reader.manifest.files.length;
   const message = "Replace the files of the snapshot where they were?";
   if (

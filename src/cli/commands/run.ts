@@ -6,6 +6,7 @@ import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
 import { refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
+import { printRemoved } from "../render/retention.ts";
 import { printMadeSnapshot } from "../render/snapshots.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
@@ -14,13 +15,16 @@ export const run: CommandAction = async (context, { args, options }) => {
   refuseUnavailable(options, { incremental: "--incremental", due: "--due" });
   const names = [args[0] ?? []].flat();
   const snapshots: MadeSnapshot[] = [];
+  const removed: RunResult["removed"][number][] = [];
   const warnings: string[] = [];
   const failures: { job: string; error: OperationalError }[] = [];
   for (const name of names) {
     try {
       const result = await runOne(context, name);
-      for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
+      if (!context.json) for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
+      printRemoved(context.output, result.removed);
       snapshots.push(...result.snapshots);
+      removed.push(...result.removed);
       warnings.push(...result.warnings);
       failures.push(...result.failures.map(({ error }) => ({ job: name, error })));
     } catch (error) {
@@ -30,7 +34,7 @@ export const run: CommandAction = async (context, { args, options }) => {
     }
   }
   const errors = failures.map(({ job, error }) => ({ job, code: error.code, message: error.message }));
-  context.output.result({ snapshots, warnings, ...(errors.length > 0 ? { errors } : {}) }, () => undefined);
+  context.output.result({ snapshots, removed, warnings, ...(errors.length > 0 ? { errors } : {}) }, () => undefined);
   if (failures.length > 0) return Math.max(...failures.map(({ error }) => error.exitCode));
   return warnings.length > 0 ? 3 : 0;
 };

@@ -1,3 +1,4 @@
+import { describeAnomaly } from "../../usecases/anomaly-brake.ts";
 import { type ShownSnapshot, showSnapshot } from "../../usecases/show-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatCount, formatTime } from "../format.ts";
@@ -26,7 +27,10 @@ export const show: CommandAction = async (context, { args, options }) => {
   })();
   context.output.result({ ...shown }, () => {
     printSnapshot(context.output, factsOf(shown), shown.tables);
-    for (const message of [...shown.snapshot.notCaptured, ...shown.snapshot.warnings]) context.output.warn(message);
+    const { notCaptured, warnings, anomalies = [] } = shown.snapshot;
+    for (const message of [...notCaptured, ...warnings, ...anomalies.map(describeAnomaly)]) {
+      context.output.warn(message);
+    }
   });
   return undefined;
 };

@@ -5,14 +5,18 @@ import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.t
 import type { CommandAction } from "../command.ts";
 import { readJobFor } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
-import { readText } from "../option-values.ts";
+import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
-import { confirmPlan, targetOf } from "./restore.ts";
+import { confirmPlan, refuseUnattendedWait, targetOf } from "./restore.ts";
+
+const MARK_TIMEOUT_MS = 30_000;
 
 /** Puts back what the last restore of a job replaced, from the safety snapshot that it took. */
 export const undo: CommandAction = async (context, { args, options }) => {
+  const thaw = readThaw(options);
+  refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
   const { prefix } = onlyDatabase(opened, readText(options.database));
@@ -32,11 +36,15 @@ export const undo: CommandAction = async (context, { args, options }) => {
     confirm: (plan) => confirmPlan(context, plan, options),
     allowConversion: false,
     ignoreMissing: false,
+    thaw,
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,
   });
-  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, { now: context.now(), signal });
+  // The rows are back: who stopped it at the very end must not find them put back a second time.
+  const marking = signal.aborted ? AbortSignal.timeout(MARK_TIMEOUT_MS) : signal;
+  const marks = { now: context.now(), signal: marking };
+  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, marks);
   progress[Symbol.dispose]();
   const warnings = [...result.warnings, ...unmarked];
   for (const warning of warnings) context.output.warn(warning);

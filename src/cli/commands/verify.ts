@@ -2,17 +2,26 @@ import { OperationalError } from "../../base/errors.ts";
 import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
-import { openJob } from "../open-job.ts";
-import { readShare, readText, refuseUnavailable } from "../option-values.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readShare, readText } from "../option-values.ts";
 import type { Output } from "../output.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { plain } from "../text-table.ts";
 
 const MOST_PROBLEMS = 20;
 
-/** Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged, 6 when a destination did not answer. */
+/**
+ * Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged, 6 when a destination did not answer, 3
+ * when volumes lie in an archive and could not be read.
+ */
 export const verify: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { drill: "--drill" });
+  if (options.drill === true) {
+    const { drill } = await import("./drill.ts");
+    return drill(context, { args, options });
+  }
+  for (const flag of ["drillUrl", "parallel"] as const) {
+    if (options[flag] !== undefined) throw withoutDrill(flag === "drillUrl" ? "--drill-url" : "--parallel");
+  }
   if (options.all && args[1] !== undefined) throw bothChosen();
   const sample = readShare(options.sample, "--sample");
   const id = options.all ? undefined : String(args[1] ?? "latest");
@@ -28,7 +37,8 @@ export const verify: CommandAction = async (context, { args, options }) => {
   }));
   {
     using progress = await openProgress(context);
-    for (const { prefix } of job.databases) {
+    const wanted = readText(options.database);
+    for (const { prefix } of wanted === undefined ? job.databases : [onlyDatabase(job, wanted)]) {
       const { destinations, keys } = job;
       const { signal, now } = context;
       const result = await verifySnapshot({
@@ -46,24 +56,29 @@ export const verify: CommandAction = async (context, { args, options }) => {
     }
   }
   const isGood = snapshots.every(({ ok }) => ok);
+  const isArchived = snapshots.some(({ archived }) => archived !== undefined);
   const missed = unread.map(({ destination, error }) => ({ destination, error: error.message }));
-  context.output.result({ ok: isGood && unread.length === 0, snapshots, unread: missed }, () =>
+  context.output.result({ ok: isGood && !isArchived && unread.length === 0, snapshots, unread: missed }, () =>
     print(context.output, snapshots),
   );
-  return isGood ? (unread[0]?.error.exitCode ?? 0) : 7;
+  return isGood ? (unread[0]?.error.exitCode ?? (isArchived ? 3 : 0)) : 7;
 };
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
   if (snapshots.length === 0) output.line("no snapshots yet");
-  for (const { id, destination, ok, chunks, bytes, sample, locked, problems } of snapshots) {
-    const verdict = ok ? output.paint.green("good:") : output.paint.red("damaged:");
+  for (const { id, destination, ok, chunks, bytes, sample, locked, archived, problems } of snapshots) {
+    const good = archived ? output.paint.yellow("archived, not verified:") : output.paint.green("good:");
+    const verdict = ok ? good : output.paint.red("damaged:");
     const part = locked
       ? ", closed: its chunks were not read"
       : sample < 1
         ? `, a sample of ${Math.round(sample * 1000) / 10} %`
         : "";
+    const unread = archived
+      ? ` read; ${formatPlural(archived.volumes.length, "volume")}, ${formatBytes(archived.bytes)} in the archive`
+      : "";
     output.line(
-      `${verdict} ${plain(id)} at ${plain(destination)}: ${formatPlural(chunks, "chunk")}, ${formatBytes(bytes)}${part}`,
+      `${verdict} ${plain(id)} at ${plain(destination)}: ${formatPlural(chunks, "chunk")}, ${formatBytes(bytes)}${part}${unread}`,
     );
     for (const { volume, chunk, problem } of problems.slice(0, MOST_PROBLEMS)) {
       output.line(
@@ -82,5 +97,13 @@ function bothChosen(): OperationalError {
     kind: "usage",
     code: "both-chosen",
     hint: "Leave out --all or the snapshot.",
+  });
+}
+
+function withoutDrill(flag: string): OperationalError {
+  return new OperationalError(`cannot use ${flag} without --drill: nothing is restored`, {
+    kind: "usage",
+    code: "needs-drill",
+    hint: `Add --drill, or leave ${flag} out.`,
   });
 }

@@ -1,4 +1,4 @@
-import { formatCount } from "../format.ts";
+import { formatBytes, formatCount } from "../format.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -22,6 +22,18 @@ interface ShownPlan {
   readonly triggers: readonly string[];
   readonly warnings: readonly string[];
   readonly notes?: readonly string[] | undefined;
+  readonly thaw?: ShownThaw | undefined;
+}
+
+/** What lies in an archive and must be thawed before it can be read. */
+interface ShownThaw {
+  readonly volumes: readonly {
+    readonly destination: string;
+    readonly name: string;
+    readonly size: number;
+    readonly state: "archived" | "thawing";
+  }[];
+  readonly bytes: number;
 }
 
 interface ShownServer {
@@ -43,7 +55,15 @@ export function printPlan(output: Output, plan: ShownPlan): void {
   if (plan.foreignKeys.length > 0) output.line(`foreign keys taken off and put on again: ${many(plan.foreignKeys)}`);
   if (plan.triggers.length > 0) output.line(`triggers off meanwhile: ${many(plan.triggers)}`);
   for (const note of plan.notes ?? []) output.line(`note: ${plain(note)}`);
+  if (plan.thaw) printThaw(output, plan.thaw);
   for (const warning of plan.warnings) output.warn(plain(warning));
+}
+
+function printThaw(output: Output, { volumes, bytes }: ShownThaw): void {
+  output.line(`must be thawed first (restore --thaw): ${formatBytes(bytes)}`);
+  for (const { destination, name, size, state } of volumes) {
+    output.line(`  ${plain(name)} at ${plain(destination)}, ${formatBytes(size)}, ${state}`);
+  }
 }
 
 function nameServer({ database, host, port }: ShownServer): string {
@@ -57,6 +77,7 @@ export interface ShownRestore {
   readonly notes?: readonly string[] | undefined;
   /** Only where chosen rows are merged. */
   readonly mode?: string | undefined;
+  readonly thaw?: ShownThaw | undefined;
   readonly tense: "planned" | "done";
   /** Named where the restore can be undone. */
   readonly job?: string | undefined;
@@ -68,6 +89,7 @@ export function printRestored(output: Output, restored: ShownRestore): void {
   printTables(output, tables, tense);
   if (tense === "planned") {
     for (const note of restored.notes ?? []) output.line(`note: ${plain(note)}`);
+    if (restored.thaw) printThaw(output, restored.thaw);
     output.line("This is only the plan: nothing was changed.");
     return;
   }

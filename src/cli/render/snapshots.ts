@@ -18,6 +18,10 @@ export interface ListedSnapshot {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly pinned: boolean;
+  readonly anomalies?: readonly unknown[] | undefined;
+  /** Of a locked one. */
+  readonly hasAnomalies?: boolean | undefined;
+  readonly acknowledgedAt?: string | undefined;
 }
 
 /** One snapshot as `run --json` gives it. */
@@ -128,6 +132,7 @@ function proofOf(snapshot: ListedSnapshot): string {
     snapshot.drilledAt ? `drilled ${formatTime(snapshot.drilledAt)}` : undefined,
     snapshot.verifiedAt ? formatTime(snapshot.verifiedAt) : undefined,
     snapshot.pinned ? "pinned" : undefined,
+    (snapshot.anomalies?.length || snapshot.hasAnomalies) && !snapshot.acknowledgedAt ? "tables lost rows" : undefined,
   ];
   return proofs.filter((proof) => proof !== undefined).join(", ") || "-";
 }

@@ -3,35 +3,34 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Connection, Probe } from "../../drivers/driver.ts";
 import { probeDatabase } from "../../drivers/open-driver.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
+import type { JobDestination } from "../../job/job-schema.ts";
 import { keepSecret } from "../../job/secrets.ts";
 import { nextFirings } from "../../usecases/job-states.ts";
-import { probeDestination } from "../../usecases/probe-destination.ts";
+import { destinationNameOf } from "../../usecases/open-job.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatCount, formatTime } from "../format.ts";
-
-type Asking = Parameters<typeof input>[1];
+import { askForDestinations } from "./ask-for-destination.ts";
+import { askForEncryption } from "./ask-for-encryption.ts";
+import { type Asking, askingOf, tellFailure } from "./asking.ts";
 
 /** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. */
 export async function askForJob(context: CliContext, given: Partial<WantedJob>): Promise<WantedJob> {
-  const asking = {
-    input: context.stdin,
-    output: context.stderr as NodeJS.WritableStream & CliContext["stderr"],
-    signal: context.signal,
-  } as NonNullable<Asking>;
+  const asking = askingOf(context);
   const { url, probe } = await askForDatabase(context, given, asking);
   const tables = given.include || given.exclude ? given : await askForTables(context, probe, asking);
-  const destinations = given.destinations?.length ? given.destinations : await askForDestinations(context, asking);
+  const destinations = given.destinations?.length ? given.destinations : await askForDestinations(context);
+  const encryption = given.recipients ? undefined : await askForEncryption(context);
   const full = given.full ?? (await askForSchedule(context, asking));
   const suggested = `${probe.identity.database}`.replace(/[^0-9A-Za-z._-]+/g, "-");
   const name =
     given.name ?? (await input({ message: "Name of the job", default: suggested, validate: isJobName }, asking));
   const wanted = { ...given, ...tables, url, destinations, full, name };
-  summarise(context, wanted, probe);
+  summarise(context, wanted, { probe, encryption: encryption?.words ?? "to the given keys" });
   if (!(await confirm({ message: "Write this job?", default: true }, asking))) {
     throw new OperationalError("cannot create the job: you said no", { kind: "refused", code: "not-confirmed" });
   }
-  return wanted;
+  return { ...wanted, ...(await encryption?.settle()) };
 }
 
 function isJobName(text: string): true | string {
@@ -44,11 +43,7 @@ interface Reached {
 }
 
 /** Asks until a connection works: a typing mistake costs one question, not the whole wizard. */
-async function askForDatabase(
-  context: CliContext,
-  given: Partial<WantedJob>,
-  asking: NonNullable<Asking>,
-): Promise<Reached> {
+async function askForDatabase(context: CliContext, given: Partial<WantedJob>, asking: Asking): Promise<Reached> {
   let { url } = given;
   for (;;) {
     url ??= await askForUrl(asking);
@@ -59,14 +54,14 @@ async function askForDatabase(
       context.output.note(`Connected: PostgreSQL ${probe.identity.version}.`);
       return await chooseDatabase(context, { url, probe, connection }, asking);
     } catch (error) {
-      if (!(error instanceof OperationalError) || given.url) throw error;
-      context.output.warn(error.hint ? `${error.message}. ${error.hint}` : error.message);
+      if (given.url) throw error;
+      tellFailure(context, error);
       url = undefined;
     }
   }
 }
 
-async function askForUrl(asking: NonNullable<Asking>): Promise<string> {
+async function askForUrl(asking: Asking): Promise<string> {
   await select({ message: "Engine", choices: [{ name: "PostgreSQL", value: "postgres" }] }, asking);
   const host = await input({ message: "Host", default: "localhost" }, asking);
   const port = await input(
@@ -85,7 +80,7 @@ async function askForUrl(asking: NonNullable<Asking>): Promise<string> {
 async function chooseDatabase(
   context: CliContext,
   found: Reached & { readonly connection: Connection },
-  asking: NonNullable<Asking>,
+  asking: Asking,
 ): Promise<Reached> {
   const others = found.probe.databases.filter((name) => name !== found.connection.database);
   if (found.probe.tables.length > 0 || others.length === 0) return found;
@@ -99,11 +94,7 @@ async function chooseDatabase(
   return { url: url.href, probe: await probeDatabase({ ...found.connection, database }, context) };
 }
 
-async function askForTables(
-  context: CliContext,
-  probe: Probe,
-  asking: NonNullable<Asking>,
-): Promise<Partial<WantedJob>> {
+async function askForTables(context: CliContext, probe: Probe, asking: Asking): Promise<Partial<WantedJob>> {
   const total = probe.tables.reduce((sum, table) => sum + table.bytes, 0);
   context.output.note(`${probe.identity.database} has ${probe.tables.length} tables, ${formatBytes(total)}.`);
   if (probe.tables.length === 0) return {};
@@ -124,28 +115,7 @@ function quoted(name: string): string {
   return /^[^".*,\s]+$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`;
 }
 
-async function askForDestinations(
-  context: CliContext,
-  asking: NonNullable<Asking>,
-): Promise<WantedJob["destinations"]> {
-  const destinations: { type: string; path: string }[] = [];
-  do {
-    const path = await input({ message: "Folder for the snapshots", default: "./backups" }, asking);
-    try {
-      const { resolve } = await import("node:path");
-      await probeDestination({ type: "local", path: resolve(context.cwd, path) }, context);
-      destinations.push({ type: "local", path });
-      context.output.note("It can be written and read.");
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error;
-      context.output.warn(error.hint ? `${error.message}. ${error.hint}` : error.message);
-      continue;
-    }
-  } while (destinations.length === 0 || (await confirm({ message: "Another destination?", default: false }, asking)));
-  return destinations;
-}
-
-async function askForSchedule(context: CliContext, asking: NonNullable<Asking>): Promise<string | undefined> {
+async function askForSchedule(context: CliContext, asking: Asking): Promise<string | undefined> {
   const choices = [
     { name: "every night at 02:00", value: "0 2 * * *" },
     { name: "every Sunday at 02:00", value: "0 2 * * sun" },
@@ -170,11 +140,18 @@ async function askForSchedule(context: CliContext, asking: NonNullable<Asking>):
   return full;
 }
 
-function summarise(context: CliContext, wanted: WantedJob, probe: Probe): void {
+interface Summary {
+  readonly probe: Probe;
+  readonly encryption: string;
+}
+
+function summarise(context: CliContext, wanted: WantedJob, { probe, encryption }: Summary): void {
   const { identity } = probe;
   context.output.note("");
   context.output.note(`  database      ${identity.database} at ${identity.host}:${identity.port} as ${identity.user}`);
   context.output.note(`  tables        ${wanted.exclude ? `all but ${wanted.exclude.join(", ")}` : "all"}`);
-  context.output.note(`  destinations  ${wanted.destinations.map(({ path }) => String(path)).join(", ")}`);
+  const places = wanted.destinations.map((destination) => destinationNameOf(destination as unknown as JobDestination));
+  context.output.note(`  destinations  ${places.join(", ")}`);
+  context.output.note(`  encryption    ${encryption}`);
   context.output.note(`  schedule      ${wanted.full ?? "none"}`);
 }

@@ -18,6 +18,8 @@ export interface CopyOutOptions {
   readonly batchBytes: number;
   /** COPY text sends one message a row, so rows are counted by messages; COPY binary does not promise that. */
   readonly countMessages: boolean;
+  /** Buffers of the connection that no COPY uses: taken from here, and put back when the COPY has ended well. */
+  readonly buffers: Buffer[];
   readonly stallTimeoutMs: number;
   readonly translate: (error: unknown) => unknown;
   readonly destroy: () => void;
@@ -41,8 +43,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #socket: Socket | undefined;
   #parse: ((chunk: Buffer) => void) | undefined;
 
-  readonly #free: Buffer[] = [];
-  #allocated = 0;
+  readonly #free: Buffer[];
+  #allocated: number;
   #fill: Buffer | undefined;
   #filled = 0;
   #rows = 0;
@@ -51,7 +53,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   #rowBytesLeft = 0;
   /** Start (a copy) of a message that is not complete: a header, or a message for the client's parser. */
   #carry: Buffer | undefined;
-  /** A copy of the bytes that arrived when both buffers were full. */
+  /** What arrived when both buffers were full, where it lies: nothing more is read until it was taken. */
   #waiting: Buffer | undefined;
 
   readonly #ready: { buffer: Buffer; bytes: number; rows: number }[] = [];
@@ -64,6 +66,9 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   constructor(text: string, options: CopyOutOptions) {
     this.#text = text;
     this.#options = options;
+    this.#free = options.buffers.filter((buffer) => buffer.length === options.batchBytes);
+    this.#allocated = this.#free.length;
+    options.buffers.length = 0;
   }
 
   /** Whether the server is done with it, well or badly. */
@@ -88,20 +93,28 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     connection.query(this.#text);
   }
 
-  readonly #onData = (chunk: Buffer): void => {
+  /** Gives false when the rest of the bytes waits for a free buffer. */
+  readonly #onData = (chunk: Buffer): boolean => {
     this.#lastProgressAt = performance.now();
-    let bytes = chunk;
     if (this.#waiting) {
-      // Data may still arrive after pause(): it queues behind what waits already.
+      // A TLS socket may still deliver after pause(): that queues behind what waits already.
       this.#waiting = Buffer.concat([this.#waiting, chunk]);
-      return;
+      return false;
     }
-    if (this.#carry) {
-      bytes = Buffer.concat([this.#carry, chunk]);
-      this.#carry = undefined;
-    }
-    this.#consume(bytes);
+    this.#consume(this.#carry ? this.#join(this.#carry, chunk) : chunk);
+    return this.#waiting === undefined;
   };
+
+  /** Gives the bytes that follow what was carried over; a row whose header was cut costs no copy of the whole chunk. */
+  #join(carry: Buffer, chunk: Buffer): Buffer {
+    this.#carry = undefined;
+    const missing = HEADER_BYTES - carry.length;
+    if (carry[0] !== COPY_DATA || missing > chunk.length) return Buffer.concat([carry, chunk]);
+    const length = Buffer.concat([carry, chunk.subarray(0, missing)]).readUInt32BE(1) - 4;
+    if (!this.#room(length)) return Buffer.concat([carry, chunk]);
+    this.#beginRow(length);
+    return chunk.subarray(missing);
+  }
 
   /** Splits bytes into messages; keeps what is incomplete for the next call. */
   #consume(bytes: Buffer): void {
@@ -121,8 +134,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
           return;
         }
         at += HEADER_BYTES;
-        this.#rowBytesLeft = length;
-        if (length === 0) this.#endRow();
+        this.#beginRow(length);
         continue;
       }
       const end = at + HEADER_BYTES + length;
@@ -197,6 +209,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     return at + count;
   }
 
+  #beginRow(length: number): void {
+    this.#rowBytesLeft = length;
+    if (length === 0) this.#endRow();
+  }
+
   #endRow(): void {
     if (!this.#options.countMessages) return;
     this.#rows += 1;
@@ -219,8 +236,8 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
   }
 
   #wait(rest: Buffer): void {
-    this.#waiting = Buffer.from(rest);
-    this.#socket?.pause();
+    this.#waiting = rest;
+    if (!(this.#socket instanceof CopySocket)) this.#socket?.pause();
   }
 
   /** Ends the take-over: the client's parser gets ReadyForQuery and all that follows. */
@@ -287,7 +304,11 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
           this.#recycle(next.buffer);
           continue;
         }
-        if (this.#done) return;
+        if (this.#done) {
+          if (this.#fill) this.#free.push(this.#fill);
+          this.#options.buffers.push(...this.#free);
+          return;
+        }
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });

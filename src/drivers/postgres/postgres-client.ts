@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import pg from "pg";
+import { OperationalError } from "../../base/errors.ts";
 import type { Connection } from "../driver.ts";
 import { CopyOutQuery } from "./copy-out.ts";
 import { CopySocket } from "./copy-socket.ts";
@@ -59,6 +60,8 @@ export const PINNED_SETTINGS: Readonly<Record<string, string>> = {
   xmloption: "content",
   standard_conforming_strings: "on",
   row_security: "off",
+  // Off, it would read a NULL in an array as the text "NULL".
+  array_nulls: "on",
 };
 
 /** An idle or slow moment of ours must not end the snapshot that everything is read from. */
@@ -87,6 +90,8 @@ class Client implements PostgresClient {
   readonly #options: OpenClientOptions;
   readonly #onAbort = () => this.destroy();
   readonly #notices: string[] = [];
+  /** New ones for each of thousands of small tables would be gigabytes before the collector sees a reason to come. */
+  readonly #copyBuffers: Buffer[] = [];
   #running = 0;
   #copy: CopyOutQuery | undefined;
   /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
@@ -116,6 +121,8 @@ class Client implements PostgresClient {
     this.serverVersion = Number(row?.[1]);
     const settings: Record<string, string> = { ...PINNED_SETTINGS };
     for (const name of TIMEOUTS) settings[name] = "0";
+    // A restore's first connection waits outside a transaction while others load.
+    if (this.serverVersion >= 140000) settings["idle_session_timeout"] = "0";
     if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";
     // CVE-2024-7348: a table swapped for a view while it waits for its lock would run the view's code.
     if (row?.[2] === "t") settings["restrict_nonsystem_relation_kind"] = "view, foreign-table";
@@ -148,6 +155,7 @@ class Client implements PostgresClient {
   copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery {
     const query = new CopyOutQuery(sql, {
       ...options,
+      buffers: this.#copyBuffers,
       stallTimeoutMs: this.#options.stallTimeoutMs,
       translate: (error) => this.#translate(error),
       destroy: () => this.destroy(),
@@ -260,8 +268,9 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
     host: connection.host,
     port: connection.port,
     user: connection.user,
-    // An empty function result keeps `pg` from looking into PGPASSWORD and .pgpass: the job layer did that.
-    password: connection.password ?? "",
+    // A function is asked only by a server that wants a password, and keeps `pg` from looking into PGPASSWORD and
+    // .pgpass: whoever made the connection did that, and keeps what it found there out of every output.
+    password: () => connection.password ?? missingPassword(connection),
     database: connection.database,
     application_name: applicationName,
     keepAlive: true,
@@ -270,6 +279,13 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
     ssl: sslOf(connection),
     ...(connection.tls === "off" ? { stream: (() => new CopySocket()) as NonNullable<pg.ClientConfig["stream"]> } : {}),
   };
+}
+
+function missingPassword({ database, host, port, user }: Connection): never {
+  throw new OperationalError(
+    `cannot connect to ${database} at ${host}:${port}: the server asks for the password of ${user}, and none was given`,
+    { kind: "database", code: "wrong-password", hint: "Give it in the job's source, PGPASSWORD or a password file." },
+  );
 }
 
 function sslOf(connection: Connection): false | Record<string, unknown> {

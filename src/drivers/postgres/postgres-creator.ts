@@ -2,15 +2,24 @@ import type { Connection, Definition, ObjectOwner, SequenceState, ServerIdentity
 import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole } from "../creator.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
-import { dropContent, findContent, RESTORE_MARKER as MARKER } from "./created-content.ts";
+import {
+  dropContent,
+  findContent,
+  hasMarker,
+  lockDatabase,
+  RESTORE_MARKER as MARKER,
+  setMarker,
+} from "./created-content.ts";
 import { createDefinitions, refusalOf } from "./create-definitions.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles } from "./postgres-owners.ts";
-import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 
 /** An index is sorted in memory of this size where the server's own setting is smaller. */
 const MAINTENANCE_MEMORY_KB = 256 * 1024;
+/** How long the server may take to notice that the session with the lock was closed. */
+const HANDOVER_MS = 10_000;
 
 /** Opens a database that is to be filled. Fails with kind `database`. */
 export async function openPostgresCreator(connection: Connection, options: OpenCreatorOptions): Promise<Creator> {
@@ -30,6 +39,7 @@ class PostgresCreator implements Creator {
   readonly #idle: PostgresClient[] = [];
   readonly #all = new Set<PostgresClient>();
   readonly #analysed = new Set<string>();
+  #hasBegun = false;
 
   constructor(leader: PostgresClient, identity: ServerIdentity, options: OpenCreatorOptions) {
     this.#leader = leader;
@@ -41,17 +51,21 @@ class PostgresCreator implements Creator {
     return findContent(this.#leader);
   }
 
+  async isInterrupted(): Promise<boolean> {
+    return hasMarker(this.#leader);
+  }
+
   async clearInterrupted(): Promise<boolean> {
-    const [row] = await this.#leader.query("select pg_catalog.to_regnamespace($1)", [MARKER]);
-    if (!row?.[0]) return false;
+    await lockDatabase(this.#leader, 0);
+    if (!(await hasMarker(this.#leader))) return false;
     await dropContent(this.#leader);
     return true;
   }
 
   async begin(snapshot: string, definitions: readonly Definition[]): Promise<readonly string[]> {
     const client = this.#leader;
-    await client.query(`create schema ${MARKER}`);
-    await client.query(`comment on schema ${MARKER} is ${quoteLiteral(`restore of ${snapshot}, not finished`)}`);
+    await setMarker(client, snapshot);
+    this.#hasBegun = true;
     await client.begin("isolation level read committed", { search_path: "" });
     await client.query("set local check_function_bodies = off; set local client_min_messages = error");
     const warnings = await createDefinitions(client, definitions);
@@ -140,6 +154,8 @@ class PostgresCreator implements Creator {
   async abandon(): Promise<void> {
     for (const client of this.#all) client.destroy();
     this.#leader.destroy();
+    // Before the marker nothing there is ours.
+    if (!this.#hasBegun) return;
     // The command may have been stopped: what it made must go all the same.
     const signal = AbortSignal.timeout(120_000);
     await using client = await openPostgresClient(this.#leader.connection, {
@@ -147,7 +163,9 @@ class PostgresCreator implements Creator {
       signal,
       applicationName: "rowkeep restore",
     });
-    await dropContent(client);
+    await lockDatabase(client, HANDOVER_MS);
+    // Whoever came in between has emptied it already and begun anew.
+    if (await hasMarker(client)) await dropContent(client);
   }
 
   async #onWorker<T>(work: (client: PostgresClient) => Promise<T>): Promise<T> {
@@ -168,6 +186,8 @@ class PostgresCreator implements Creator {
     const options = { ...this.#options, applicationName: "rowkeep restore" };
     const client = await openPostgresClient(this.#leader.connection, options);
     this.#all.add(client);
+    // Behind a pooler they would stay with a connection of others, whose commits would no longer wait for the disk.
+    if (client.isPooled) return client;
     await client.query("set synchronous_commit = off");
     await client.query(
       `select pg_catalog.set_config('maintenance_work_mem', greatest(setting::int, ${MAINTENANCE_MEMORY_KB})::text || 'kB', false)

@@ -19,6 +19,10 @@ const BY_STATE: Readonly<Record<string, Known>> = {
   "42501": { code: "denied", hint: "Grant the missing right to the login, or use another login." },
   "42P01": { code: "not-found" },
   "3F000": { code: "not-found" },
+  "25006": {
+    code: "read-only",
+    hint: "Turn default_transaction_read_only off for this login, if rows may be written here.",
+  },
   "53300": { code: "too-many-connections", hint: "Lower the job's parallel, or raise max_connections." },
   "53100": { code: "server-disk-full", hint: "Free space on the server's disk." },
   "53200": {

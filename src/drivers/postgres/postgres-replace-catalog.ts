@@ -10,8 +10,8 @@ export interface ForeignKey {
   readonly name: string;
   readonly definition: string;
   readonly comment: string | undefined;
-  /** Oids of the tables at its two ends. */
-  readonly ends: readonly string[];
+  /** Oids of those of the asked tables on whose rows it acts. */
+  readonly actsOn: readonly string[];
 }
 
 export interface TriggerState {
@@ -22,13 +22,22 @@ export interface TriggerState {
   readonly enabled: string;
 }
 
+/** A rule that is on, with the letters of a trigger's state (pg_rewrite.ev_enabled). */
+export interface RuleState {
+  readonly table: string;
+  readonly name: string;
+  readonly enabled: string;
+}
+
 export interface FoundTable extends TableName {
   readonly oid: string;
   readonly kind: "r" | "p";
   readonly columns: readonly TargetColumn[];
   readonly rowSecurity: boolean;
-  readonly hasInsertRule: boolean;
+  readonly hasRule: boolean;
   readonly publications: readonly string[];
+  /** A partition whose rows lie on another server. */
+  readonly foreignPartition: string | undefined;
 }
 
 /** Finds tables by their exact names, in the order of oids. */
@@ -39,9 +48,11 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
                       a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef, a.attgenerated <> '', a.attidentity <> '')
                     order by a.attnum)
                from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-            exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type = '3'),
+            exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.ev_type in ('3', '4')),
             (select pg_catalog.jsonb_agg(distinct p.pubname) from pg_catalog.pg_publication_tables p
-              where p.schemaname = n.nspname and p.tablename = c.relname)
+              where p.schemaname = n.nspname and p.tablename = c.relname),
+            (select pg_catalog.min(f.relname::pg_catalog.text) from pg_catalog.pg_partition_tree(c.oid) t
+               join pg_catalog.pg_class f on f.oid = t.relid where f.relkind = 'f')
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) w(nspname, relname)
          on w.nspname = n.nspname and w.relname = c.relname
@@ -64,22 +75,29 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
         identity,
       }),
     ),
-    hasInsertRule: row[6] === "t",
+    hasRule: row[6] === "t",
     publications: JSON.parse(row[7] ?? "[]") as string[],
+    foreignPartition: row[8] ?? undefined,
   }));
 }
 
-/** Every foreign key with at least one end among these tables or their partitions; of partitioned ones only the root's. */
+/**
+ * Every foreign key with at least one end among these tables, their partitions or the partitioned tables above them: a
+ * key of the root acts on the rows of each partition, and only the root's can be taken off.
+ */
 export async function findForeignKeys(client: PostgresClient, oids: readonly string[]): Promise<readonly ForeignKey[]> {
   const rows = await client.query(
     `with wanted as (
-       select $1::pg_catalog.oid[] || coalesce(pg_catalog.array_agg(t.relid::pg_catalog.oid), '{}') as oids
-         from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t)
+       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
+       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
+       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid))
      select n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
-            pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conrelid, k.confrelid
+            pg_catalog.obj_description(k.oid, 'pg_constraint'),
+            (select pg_catalog.jsonb_agg(distinct w.root::text) from wanted w where w.oid in (k.conrelid, k.confrelid))
        from pg_catalog.pg_constraint k
-       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace, wanted
-      where k.contype = 'f' and k.conparentid = 0 and (k.conrelid = any (wanted.oids) or k.confrelid = any (wanted.oids))
+       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where k.contype = 'f' and k.conparentid = 0
+        and (k.conrelid in (select oid from wanted) or k.confrelid in (select oid from wanted))
       order by k.oid`,
     [`{${oids.join(",")}}`],
   );
@@ -88,7 +106,7 @@ export async function findForeignKeys(client: PostgresClient, oids: readonly str
     name: row[2] ?? "",
     definition: row[3] ?? "",
     comment: row[4] ?? undefined,
-    ends: [row[5] ?? "", row[6] ?? ""],
+    actsOn: JSON.parse(row[5] ?? "[]") as string[],
   }));
 }
 
@@ -119,6 +137,27 @@ const TRIGGER_VERBS: Readonly<Record<string, string>> = {
   R: "enable replica",
   A: "enable always",
 };
+
+/** The rules of these tables that would add to a DELETE or replace it; COPY passes all others by. */
+export async function findDeleteRules(client: PostgresClient, oids: readonly string[]): Promise<readonly RuleState[]> {
+  const rows = await client.query(
+    `select n.nspname, c.relname, r.rulename, r.ev_enabled
+       from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
+       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where r.ev_class = any ($1::pg_catalog.oid[]) and r.ev_type = '4' and r.ev_enabled <> 'D' order by r.oid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => ({
+    table: quoteName(row[0] ?? "", row[1] ?? ""),
+    name: row[2] ?? "",
+    enabled: row[3] ?? "O",
+  }));
+}
+
+/** Renders the statement that gives a rule this state. */
+export function renderRuleState({ table, name }: RuleState, enabled: string): string {
+  return `alter table ${table} ${TRIGGER_VERBS[enabled] ?? "enable"} rule ${quoteIdentifier(name)}`;
+}
 
 /** Renders the statement that gives a trigger its state; `ENABLE TRIGGER USER` would also wake those that were off. */
 export function renderTriggerState({ table, name, enabled }: TriggerState): string {

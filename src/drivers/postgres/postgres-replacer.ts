@@ -1,8 +1,10 @@
-import { codeOf, OperationalError } from "../../base/errors.ts";
-import type { Connection, SequenceState, ServerIdentity, TableName } from "../driver.ts";
+import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
 import type { RowMerge } from "../row-merge.ts";
+import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
+import { wasCommitted } from "./postgres-commit.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
@@ -10,10 +12,13 @@ import {
   type ForeignKey,
   type FoundTable,
   findForeignKeys,
+  findDeleteRules,
   findMatviews,
   findTables,
   findTriggers,
+  renderRuleState,
   renderTriggerState,
+  type RuleState,
   type TriggerState,
 } from "./postgres-replace-catalog.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
@@ -44,6 +49,7 @@ class PostgresReplacer implements Replacer {
   #tables: readonly FoundTable[] = [];
   #foreignKeys: readonly ForeignKey[] = [];
   #triggers: readonly TriggerState[] = [];
+  #rules: readonly RuleState[] = [];
   #committed = false;
 
   constructor(client: PostgresClient, identity: ServerIdentity, options: OpenReplacerOptions) {
@@ -56,16 +62,19 @@ class PostgresReplacer implements Replacer {
     const client = this.#client;
     await client.query("set local search_path = ''");
     this.#tables = await findTables(client, names);
+    refuseForeignPartitions(this.#tables);
     if (lock && this.#tables.length > 0) {
       // Readers go on with the old rows; writers wait, or their rows would stand among the restored ones.
       await client.query(`set local lock_timeout = '${LOCK_TIMEOUT}'`);
       const list = this.#tables.map(quoted).join(", ");
       await client.query(`lock table ${list} in share row exclusive mode`);
       this.#tables = await findTables(client, names);
+      refuseForeignPartitions(this.#tables);
     }
     const oids = this.#tables.map(({ oid }) => oid);
     this.#foreignKeys = await findForeignKeys(client, oids);
     this.#triggers = await findTriggers(client, oids);
+    this.#rules = await findDeleteRules(client, oids);
     const result: TargetTable[] = [];
     for (const { schema, name } of names) {
       const found = this.#tables.find((table) => table.schema === schema && table.name === name);
@@ -75,10 +84,18 @@ class PostgresReplacer implements Replacer {
     return result;
   }
 
+  async readTypes(): Promise<readonly Definition[]> {
+    const client = this.#client;
+    await client.query("set local search_path = ''");
+    const types = await captureTypes((sql, values) => client.query(sql, values));
+    await client.query("set local search_path to default");
+    return types.map(({ definition }) => definition).filter(({ section }) => section === "pre-data");
+  }
+
   async #describe(table: FoundTable): Promise<TargetTable> {
     const { schema, name, columns, rowSecurity } = table;
     const warnings = [
-      ...(table.hasInsertRule ? [`rules on ${schema}.${name} are passed by: rows go into the table itself`] : []),
+      ...(table.hasRule ? [`rules on ${schema}.${name} are passed by: rows leave and enter the table itself`] : []),
       ...table.publications.map(
         (publication) => `${schema}.${name} is in the publication ${publication}: its subscribers get the change too`,
       ),
@@ -91,7 +108,7 @@ class PostgresReplacer implements Replacer {
       rows: rowSecurity ? 0 : await this.countRows(table),
       triggers: this.#triggers.filter(({ tableOid }) => tableOid === table.oid).map((trigger) => trigger.name),
       foreignKeys: this.#foreignKeys
-        .filter(({ ends }) => ends.includes(table.oid))
+        .filter(({ actsOn }) => actsOn.includes(table.oid))
         .map((key) => `${key.child}.${key.name}`),
       warnings,
     };
@@ -102,9 +119,11 @@ class PostgresReplacer implements Replacer {
     for (const { child, name } of this.#foreignKeys) {
       await this.#client.query(`alter table ${child} drop constraint ${quoteIdentifier(name)}`);
     }
-    for (const table of this.#tables) {
-      if (this.#triggers.length > 0) await this.#client.query(`alter table ${quoted(table)} disable trigger user`);
+    // Table by table: on a partitioned one it would not reach the triggers that a partition has of its own.
+    for (const table of new Set(this.#triggers.map((trigger) => trigger.table))) {
+      await this.#client.query(`alter table ${table} disable trigger user`);
     }
+    for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
     await this.#client.query("set local search_path to default");
   }
 
@@ -124,7 +143,7 @@ class PostgresReplacer implements Replacer {
       throw new OperationalError(`cannot empty ${table.schema}.${table.name}: rows are left after the DELETE`, {
         kind: "database",
         code: "rows-left",
-        hint: "Look for a rule ON DELETE on the table.",
+        hint: "Look for triggers and rules ON DELETE on the table and its partitions.",
       });
     }
     return deleted;
@@ -134,11 +153,26 @@ class PostgresReplacer implements Replacer {
     const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
     const options = format === "binary" ? " (format binary)" : "";
     let rows = 0;
+    const found = this.#tables.find((one) => one.schema === table.schema && one.name === table.name);
+    if (columns.length === 0 && format === "text" && found?.columns.some(({ generated }) => !generated)) {
+      // COPY without a list would take each empty line for a value of a column that came later.
+      for (const bytes of streams) rows += await this.#insertDefaults(table, bytes);
+      return rows;
+    }
     for (const bytes of streams) {
       rows += await this.#client.copyIn(
         `copy ${quoteName(table.schema, table.name)}${list} from stdin${options}`,
         bytes,
       );
+    }
+    return rows;
+  }
+
+  async #insertDefaults(table: TableName, lines: AsyncIterable<Uint8Array>): Promise<number> {
+    let rows = 0;
+    for await (const bytes of lines) rows += bytes.length;
+    for (let row = 0; row < rows; row++) {
+      await this.#client.query(`insert into ${quoteName(table.schema, table.name)} default values`);
     }
     return rows;
   }
@@ -156,6 +190,7 @@ class PostgresReplacer implements Replacer {
     const client = this.#client;
     for (const key of this.#foreignKeys) await this.#putBack(key);
     for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
+    for (const rule of this.#rules) await client.query(renderRuleState(rule, rule.enabled));
     const warnings: string[] = [];
     for (const sequence of sequences) {
       const warning = await resetSequence(client, sequence);
@@ -191,25 +226,10 @@ class PostgresReplacer implements Replacer {
     try {
       await this.#client.query("commit");
     } catch (error) {
-      if (!(await this.#wasCommitted(row?.[0] ?? "", error))) throw error;
+      if (!(await wasCommitted(this.#client, this.#options, { transaction: row?.[0] ?? "", error }))) throw error;
     }
     this.#committed = true;
     return this.#afterwards();
-  }
-
-  /** The answer to COMMIT may be lost although it was done: the server remembers what became of the transaction. */
-  async #wasCommitted(transaction: string, error: unknown): Promise<boolean> {
-    const lost =
-      error instanceof OperationalError && ["connection-lost", "stalled", "server-stopped"].includes(error.code);
-    if (!lost) return false;
-    const signal = AbortSignal.timeout(30_000);
-    await using client = await openPostgresClient(this.#client.connection, {
-      ...this.#options,
-      signal,
-      applicationName: "rowkeep restore",
-    });
-    const [row] = await client.query("select pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [transaction]);
-    return row?.[0] === "committed";
   }
 
   async #afterwards(): Promise<readonly string[]> {
@@ -218,8 +238,8 @@ class PostgresReplacer implements Replacer {
       try {
         await this.#client.query(sql);
       } catch (error) {
-        this.#options.signal.throwIfAborted();
-        warnings.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+        // The rows are there for good: who stops now must still be told that they are.
+        warnings.push(`${what}: ${this.#options.signal.aborted ? "it was stopped" : messageOf(error)}`);
       }
     };
     for (const table of this.#tables) {
@@ -243,6 +263,20 @@ class PostgresReplacer implements Replacer {
     if (!this.#committed) this.#client.destroy();
     else await this.#client[Symbol.asyncDispose]();
   }
+}
+
+/** Emptying the root would delete rows on another server, which no rollback and no safety snapshot brings back. */
+function refuseForeignPartitions(tables: readonly FoundTable[]): void {
+  const found = tables.find(({ foreignPartition }) => foreignPartition !== undefined);
+  if (!found) return;
+  throw new OperationalError(
+    `cannot replace the rows of ${found.schema}.${found.name}: its partition ${found.foreignPartition} is a foreign table`,
+    {
+      kind: "refused",
+      code: "foreign-partition",
+      hint: "Detach that partition, or restore the other ones with --tables.",
+    },
+  );
 }
 
 function quoted({ schema, name }: TableName): string {

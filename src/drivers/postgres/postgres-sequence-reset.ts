@@ -63,11 +63,28 @@ async function furthestValue(
   if (!ownedBy) return undefined;
   const column = quoteIdentifier(ownedBy.column);
   const aggregate = increment > 0n ? "max" : "min";
+  // A sequence may belong to a column that holds other things, such as texts with a number in them.
+  const [type] = await client.query(
+    `select pg_catalog.format_type(a.atttypid, null) from pg_catalog.pg_attribute a
+       join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped`,
+    [ownedBy.schema, ownedBy.table, ownedBy.column],
+  );
+  const value = NUMBERS.get(type?.[0] ?? "");
+  if (value === undefined) return undefined;
   const [row] = await client.query(
-    `select pg_catalog.${aggregate}(${column})::pg_catalog.int8 from ${quoteName(ownedBy.schema, ownedBy.table)}`,
+    `select pg_catalog.${aggregate}(${value(column)})::pg_catalog.int8 from ${quoteName(ownedBy.schema, ownedBy.table)}`,
   );
   return row?.[0] ? BigInt(row[0]) : undefined;
 }
+
+/** Integers as they are, so that an index gives the furthest at once; of decimals what is not larger than a sequence. */
+const NUMBERS: ReadonlyMap<string, (column: string) => string> = new Map([
+  ["smallint", (column) => column],
+  ["integer", (column) => column],
+  ["bigint", (column) => column],
+  ["numeric", (column) => `case when pg_catalog.abs(${column}) < 9.2e18 then pg_catalog.trunc(${column}) end`],
+]);
 
 /** Ids in the table may lie outside the bounds of the sequence: then it is used up, and says so to whoever asks it. */
 async function setState(client: PostgresClient, name: string, { last, isCalled }: State, range: Range): Promise<void> {

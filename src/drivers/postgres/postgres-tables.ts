@@ -34,7 +34,7 @@ const TABLES = `
             join pg_catalog.pg_attribute t on t.attrelid = c.oid and t.attnum = k.attnum
            where i.indrelid = c.oid and i.indisprimary and k.position <= i.indnkeyatts),
          e.extname, e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)],
-         c.oid = any (e.extconfig)
+         c.oid = any (e.extconfig), r.oid
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     left join pg_catalog.pg_am a on a.oid = c.relam
@@ -47,6 +47,10 @@ const TABLES = `
      and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
    order by c.oid`;
 
+/** Partitioned tables that keep rows on other servers: those are never read. */
+const FOREIGN_PARTITION_ROOTS = `
+  select distinct pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid from pg_catalog.pg_class c where c.relispartition and c.relkind = 'f'`;
+
 /**
  * Reads the tables that the job wants, in the order of their oids. Refuses what would be filtered in silence: a table
  * without the right to read it, or with row security that hides rows from this login.
@@ -57,12 +61,20 @@ export async function readTables(
 ): Promise<readonly CatalogTable[]> {
   const isReplica = (await client.query("select pg_catalog.pg_is_in_recovery()"))[0]?.[0] === "t";
   const rows = await client.query(TABLES);
+  const partial = new Set((await client.query(FOREIGN_PARTITION_ROOTS)).map(([oid]) => oid));
   const wanted = rows.filter((row) => {
     const isMember = row[15] !== null;
     return (!isMember || row[17] === "t") && choose(namesOf(row)) === "rows";
   });
   refuseUnreadable(wanted, client);
-  return wanted.map((row) => tableOf(row, isReplica));
+  const tables = wanted.map((row) => tableOf(row, isReplica));
+  const read = new Set(tables.filter(({ unreadable }) => !unreadable).map(({ oid }) => oid));
+  for (const row of rows) {
+    if (row[3] === "r" && row[18] !== null && !read.has(row[0] ?? "")) partial.add(row[18] ?? null);
+  }
+  return tables.map((table, index) =>
+    partial.has(wanted[index]?.[18] ?? null) ? { ...table, isRootPartial: true } : table,
+  );
 }
 
 function refuseUnreadable(rows: readonly RawRow[], client: PostgresClient): void {

@@ -1,0 +1,26 @@
+import { pinSnapshot } from "../../usecases/pin-snapshot.ts";
+import type { CommandAction } from "../command.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readText } from "../option-values.ts";
+import { plain } from "../text-table.ts";
+
+/** Keeps a snapshot whatever the retention says. */
+export const pin: CommandAction = (context, invocation) => setPinned(true, context, invocation);
+
+/** Leaves a snapshot to the retention again. */
+export const unpin: CommandAction = (context, invocation) => setPinned(false, context, invocation);
+
+async function setPinned(pinned: boolean, ...[context, { args, options }]: Parameters<CommandAction>): Promise<number> {
+  await using job = await openJob(context, { job: String(args[0]) });
+  const { prefix } = onlyDatabase(job, readText(options.database));
+  const { destinations, keys } = job;
+  const { signal } = context;
+  const name = String(args[1]);
+  const result = await pinSnapshot({ destinations, prefix, keys, name, pinned, now: context.now(), signal });
+  for (const warning of result.warnings) context.output.warn(warning);
+  context.output.result({ ...result, pinned }, () => {
+    const where = result.destinations.map(plain).join(", ");
+    context.output.line(`${pinned ? "pinned" : "no longer pinned"}: ${plain(result.id)} at ${where}`);
+  });
+  return result.warnings.length > 0 ? 3 : 0;
+}

@@ -1,0 +1,167 @@
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { Job } from "../job/read-job.ts";
+import type { StateStore } from "../job/state-store.ts";
+import { type CountedTable, findAnomalies, maxShrinkOf } from "../plan/find-anomalies.ts";
+import { chooseTable } from "../plan/table-patterns.ts";
+import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
+import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
+import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+
+// What was found lies in the manifest, and that somebody looked at it in the marks beside it: every machine that has the
+// destination sees the brake, and a state that is lost or torn cannot open it.
+
+export interface BrakeOptions extends RepositoryOptions {
+  readonly job: Job;
+  readonly prefix: string;
+  readonly destinations: readonly Destination[];
+  readonly signal: AbortSignal;
+}
+
+/** What a new snapshot is compared with. */
+export interface Brake {
+  readonly findAnomalies: (tables: readonly StoredTable[]) => readonly Anomaly[];
+  /** Why nothing could be compared, though there may be a snapshot before. */
+  readonly problem?: string | undefined;
+}
+
+export interface ReadBrakeOptions extends BrakeOptions {
+  /** Knows the tables of an encrypted snapshot that this machine made and cannot open. */
+  readonly state: Pick<StateStore, "tablesOf">;
+}
+
+/** Reads how many rows the tables had in the last complete snapshot. A destination that does not answer has no say. */
+export async function readBrake(options: ReadBrakeOptions): Promise<Brake> {
+  const { job } = options;
+  const { tables, problem } = await readLastTables(options);
+  const choose = chooseTable(job.tables ?? {});
+  const maxShrink = maxShrinkOf(job.safety?.maxShrink);
+  return { findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }), problem };
+}
+
+async function readLastTables(
+  options: ReadBrakeOptions,
+): Promise<{ tables: readonly CountedTable[]; problem?: string }> {
+  const { job, prefix, destinations, state, signal } = options;
+  const problems: string[] = [];
+  const attempt = async <T>(act: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await act();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof OperationalError)) throw error;
+      problems.push(error.message);
+      return undefined;
+    }
+  };
+  const places = new Map<string, Destination[]>();
+  for (const destination of destinations) {
+    const ids = (await attempt(() => openRepository(destination, prefix).ids({ signal }))) ?? [];
+    for (const id of ids) places.set(id, [...(places.get(id) ?? []), destination]);
+  }
+  for (const id of newestFirst([...places.keys()])) {
+    const tables = state.tablesOf(prefix, id);
+    if (tables) return { tables };
+    for (const destination of places.get(id) ?? []) {
+      const manifest = await attempt(() =>
+        openRepository(destination, prefix, { keys: options.keys }).readManifest(id, { signal }),
+      );
+      if (!manifest) continue;
+      if (manifest.safetyOf !== undefined || manifest.job !== job.name) break;
+      return {
+        tables: manifest.tables.map(({ schema, name, partitionRoot, rows }) => ({ schema, name, partitionRoot, rows })),
+      };
+    }
+  }
+  return { tables: [], ...(problems[0] === undefined ? {} : { problem: problems[0] }) };
+}
+
+function newestFirst(ids: readonly string[]): readonly string[] {
+  return ids
+    .map(parseSnapshotId)
+    .filter((id) => id !== undefined)
+    .sort((left, right) => compareSnapshotIds(right, left))
+    .map(({ id }) => id);
+}
+
+/** Says one anomaly to people. */
+export function describeAnomaly({ schema, name, kind, rowsBefore, rows }: Anomaly): string {
+  return kind === "vanished"
+    ? `${schema}.${name} vanished: it had ${rowsBefore} rows`
+    : `${schema}.${name} shrank from ${rowsBefore} rows to ${rows}`;
+}
+
+/** Gives the refusal of a prune while a snapshot has anomalies that nobody acknowledged. */
+export function findBrake(job: string, list: Pick<PlacedList, "snapshots" | "locked">): OperationalError | undefined {
+  const [first, ...more] = brakingIn(list).filter((one) => one.job === undefined || one.job === job);
+  if (!first) return undefined;
+  const [anomaly, ...others] = first.anomalies;
+  const what = anomaly ? describeAnomaly(anomaly) : "tables shrank or vanished (which ones, its key would tell)";
+  const count = others.length + more.length;
+  return new OperationalError(`cannot prune ${job}: in ${first.id} ${what}${count > 0 ? ", and more" : ""}`, {
+    kind: "refused",
+    code: "brake",
+    hint: `Look whether that is as it should be (rowkeep show ${job} ${first.id}); if it is, rowkeep acknowledge ${job}.`,
+  });
+}
+
+interface BrakingSnapshot {
+  readonly id: string;
+  /** Undefined where only its key would tell. */
+  readonly job?: string | undefined;
+  /** None where only its key would tell. */
+  readonly anomalies: readonly Anomaly[];
+  readonly destinations: readonly Destination[];
+}
+
+/** Gives the snapshots whose anomalies nobody acknowledged, at any destination. */
+function brakingIn({ snapshots, locked }: Pick<PlacedList, "snapshots" | "locked">): readonly BrakingSnapshot[] {
+  const all = [...snapshots, ...locked];
+  const acknowledged = new Set(all.filter(({ acknowledgedAt }) => acknowledgedAt !== undefined).map(({ id }) => id));
+  const open = snapshots.filter(({ anomalies = [] }) => anomalies.length > 0);
+  const opened = new Set(snapshots.map(({ id }) => id));
+  const closed = locked.filter(({ id, envelope }) => !opened.has(id) && envelope?.facts?.hasAnomalies);
+  return [
+    ...open.map(({ id, job, anomalies = [], destinations }) => ({ id, job, anomalies, destinations })),
+    ...[...Map.groupBy(closed, ({ id }) => id)].map(([id, places]) => ({
+      id,
+      anomalies: [],
+      destinations: places.map(({ destination }) => destination),
+    })),
+  ].filter(({ id }) => !acknowledged.has(id));
+}
+
+export interface AcknowledgedSnapshot {
+  readonly id: string;
+  readonly database: string;
+  /** None of an encrypted one that no key at hand opens. */
+  readonly anomalies: readonly Anomaly[];
+}
+
+/**
+ * Remembers at every destination that the anomalies of all snapshots are as they should be, so that prune goes on.
+ * Gives the snapshots that it was about. Fails with kind `destination` when no place of one of them takes the mark.
+ */
+export async function acknowledgeAnomalies(
+  options: BrakeOptions & { readonly now: Date; readonly warn: (message: string) => void },
+): Promise<readonly AcknowledgedSnapshot[]> {
+  const { prefix, now, signal, warn } = options;
+  const braking = brakingIn(await listEverywhere(options));
+  for (const { id, destinations } of braking) {
+    const errors: OperationalError[] = [];
+    for (const destination of destinations) {
+      try {
+        await openRepository(destination, prefix).mark(id, { acknowledgedAt: now.toISOString() }, { signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof OperationalError)) throw error;
+        errors.push(error);
+      }
+    }
+    if (errors[0] && errors.length === destinations.length) throw errors[0];
+    for (const { message } of errors) warn(message);
+  }
+  const database = prefix.slice(prefix.indexOf("/") + 1);
+  return braking.map(({ id, anomalies }) => ({ id, database, anomalies }));
+}

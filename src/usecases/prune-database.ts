@@ -1,0 +1,231 @@
+import { keyIdOf } from "../archive/age-keys.ts";
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { Job } from "../job/read-job.ts";
+import type { StateStore } from "../job/state-store.ts";
+import {
+  planRetention,
+  referrersFirst,
+  type RetainableSnapshot,
+  type RetentionOptions,
+  type RetentionPlan,
+  type RetentionPolicy,
+} from "../plan/plan-retention.ts";
+import { listEverywhere } from "../snapshot/locate-snapshot.ts";
+import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
+import { findBrake } from "./anomaly-brake.ts";
+import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
+import { destinationNameOf } from "./open-job.ts";
+import type { Report } from "./progress.ts";
+import { hypotheticalOf, newestServer, snapshotsAt } from "./retainable-snapshots.ts";
+
+export interface PruneDatabaseOptions extends Pick<RepositoryOptions, "keys"> {
+  readonly job: Job;
+  /** Folder of the database's snapshots at every destination. */
+  readonly prefix: string;
+  /** All are read: a pin at one of them holds at all. */
+  readonly destinations: readonly Destination[];
+  /** Those that are pruned; left out: all. */
+  readonly only?: readonly Destination[] | undefined;
+  readonly state: StateStore;
+  readonly now: Date;
+  /** The server whose snapshots the retention is for (see `serverIdOf`); left out: that of the newest snapshot. */
+  readonly server?: string | undefined;
+  /** Says what would go; removes nothing. */
+  readonly dryRun: boolean;
+  /** Takes it as it is that snapshots which were stored are no longer there. */
+  readonly acceptMissing: boolean;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+interface Place {
+  readonly id: string;
+  readonly database: string;
+  readonly destination: string;
+}
+
+export interface PruneResult {
+  /** One entry for each snapshot at each destination, the oldest first. */
+  readonly kept: readonly (Place & { readonly reasons: readonly string[] })[];
+  readonly removed: readonly (Place & { readonly reason: string })[];
+  readonly warnings: readonly string[];
+}
+
+/** Tells whether a job ever removes snapshots, at any of its destinations. */
+export function hasRetention(job: Job): boolean {
+  return job.naming === "overwrite" || [job, ...job.destinations].some(({ retention }) => retention !== undefined);
+}
+
+/**
+ * Applies the retention of a job to the snapshots of one database, at each destination for itself. A snapshot goes with
+ * its manifest first; what cannot be removed is a warning and keeps nothing else from going.
+ * Fails with kind `refused`: `brake` while anomalies are not acknowledged; `suspicious-listing` or `unknown-references`
+ * when that holds everywhere. Fails with kind `destination` when no destination can be listed.
+ */
+export async function pruneDatabase(options: PruneDatabaseOptions): Promise<PruneResult> {
+  const list = await listEverywhere({ ...options, checksLocked: true });
+  const places = options.only ?? options.destinations;
+  const unread = list.unread.filter(({ destination }) => places.includes(destination));
+  const warnings = [
+    ...unread.map(({ destination, error }) => `${destination.name} was not pruned: ${error.message}`),
+    ...list.damaged.map(
+      (one) => `${one.id} at ${one.destination.name} stays and counts for nothing: ${one.error.message}`,
+    ),
+  ];
+  for (const { id, incompleteAt } of list.snapshots) {
+    for (const { name } of incompleteAt)
+      warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
+  }
+  const own: OwnKnowledge = {
+    envelopes: options.state.envelopesOf(options.prefix),
+    keyIds: options.job.encryption?.recipients?.map(keyIdOf),
+  };
+  for (const one of list.locked) {
+    const problem = problemOfClosed(one, own);
+    if (problem) warnings.push(`${one.id} at ${one.destination.name} stays and counts for nothing: ${problem}`);
+  }
+  const brake = findBrake(options.job.name, list);
+  if (brake && !options.dryRun) throw brake;
+  if (brake) warnings.push(brake.message);
+  const server = options.server ?? newestServer({ ...options, own }, list);
+  const result = {
+    kept: [] as PruneResult["kept"][number][],
+    removed: [] as PruneResult["removed"][number][],
+    warnings,
+  };
+  const readable = places.filter((place) => unread.every(({ destination }) => destination !== place));
+  const refusals: OperationalError[] = [];
+  for (const destination of readable) {
+    try {
+      const snapshots = snapshotsAt(destination, { ...options, own }, list);
+      const plan = planAt(destination, snapshots, { ...options, server });
+      await applyPlan(plan, { destination, snapshots }, options, result);
+    } catch (error) {
+      if (!(error instanceof OperationalError) || error.kind !== "refused") throw error;
+      refusals.push(error);
+      warnings.push(error.message);
+    }
+  }
+  if (refusals[0] && refusals.length === readable.length) throw refusals[0];
+  return result;
+}
+
+type PlanOptions = Pick<
+  PruneDatabaseOptions,
+  "job" | "prefix" | "state" | "now" | "acceptMissing" | "dryRun" | "server"
+>;
+
+/** Decides for one destination; undefined when it keeps everything. Fails with `suspicious-listing`. */
+function planAt(
+  destination: Destination,
+  snapshots: readonly RetainableSnapshot[],
+  options: PlanOptions,
+): RetentionPlan | undefined {
+  const { job, prefix, state, now, acceptMissing, dryRun, server } = options;
+  const policy = policyAt(job, destination.name);
+  if (!policy) return undefined;
+  const keepProven = job.naming !== "overwrite";
+  const timeZone = job.schedule?.timezone;
+  const rules: Omit<RetentionOptions, "snapshots"> = { policy, now, timeZone, server, keepProven };
+  const listed = new Set(snapshots.map(({ id }) => id));
+  const missing = state.storedAt(prefix, destination.name).filter((id) => !listed.has(id));
+  if (missing.length > 0 && !acceptMissing) {
+    // Another machine may have pruned what no rule keeps any more; what a rule keeps nobody but a fault took away.
+    const believed = [...snapshots, ...missing.map((id) => hypotheticalOf(id, server ?? ""))];
+    const lost = planRetention({ ...rules, snapshots: believed }).kept.filter(({ id }) => !listed.has(id));
+    if (lost[0]) throw suspiciousListing(destination.name, lost[0].id, lost.length);
+  }
+  if (!dryRun) for (const id of missing) state.forgetStored(prefix, destination.name, id);
+  return planRetention({ ...rules, snapshots });
+}
+
+function policyAt(job: Job, destination: string): RetentionPolicy | undefined {
+  if (job.naming === "overwrite") return { keepLast: 1 };
+  return job.destinations.find((one) => destinationNameOf(one) === destination)?.retention ?? job.retention;
+}
+
+interface Results {
+  readonly kept: PruneResult["kept"][number][];
+  readonly removed: PruneResult["removed"][number][];
+  readonly warnings: string[];
+}
+
+async function applyPlan(
+  plan: RetentionPlan | undefined,
+  { destination, snapshots }: { readonly destination: Destination; readonly snapshots: readonly RetainableSnapshot[] },
+  options: PruneDatabaseOptions,
+  result: Results,
+): Promise<void> {
+  const database = options.prefix.slice(options.prefix.indexOf("/") + 1);
+  const place = { database, destination: destination.name };
+  if (!plan) {
+    const ids = snapshots.map(({ id }) => id).sort();
+    result.kept.push(...ids.map((id) => ({ id, ...place, reasons: ["this destination has no retention"] })));
+    return;
+  }
+  if (plan.future.length > 0) {
+    const which = plan.future.join(", ");
+    result.warnings.push(`${destination.name} has snapshots from the future (${which}): a clock is or was wrong`);
+  }
+  const none: Removal = { failed: new Map(), left: [] };
+  const { failed, left } = options.dryRun ? none : await removeFrom(destination, plan, snapshots, options);
+  for (const [id, message] of failed) result.warnings.push(`${id} at ${destination.name} was not removed: ${message}`);
+  for (const message of left) result.warnings.push(`parts of removed snapshots are left for a later run: ${message}`);
+  result.kept.push(...plan.kept.map(({ id, reasons }) => ({ id, ...place, reasons })));
+  for (const { id, reason } of plan.removed) {
+    if (failed.has(id)) result.kept.push({ id, ...place, reasons: ["could not be removed"] });
+    else result.removed.push({ id, ...place, reason });
+  }
+}
+
+interface Removal {
+  /** The snapshots that are still there, with the reason. */
+  readonly failed: ReadonlyMap<string, string>;
+  /** What could not be removed of those that are gone. */
+  readonly left: readonly string[];
+}
+
+/** Removes what the plan says. */
+async function removeFrom(
+  destination: Destination,
+  plan: RetentionPlan,
+  snapshots: readonly RetainableSnapshot[],
+  { prefix, state, signal, report }: PruneDatabaseOptions,
+): Promise<Removal> {
+  const repository = openRepository(destination, prefix);
+  const referencesOf = new Map(snapshots.map(({ id, references }) => [id, references]));
+  const known = new Set(state.storedAt(prefix, destination.name));
+  const failed = new Map<string, string>();
+  const left: string[] = [];
+  const stays = (id: string, message: string) => {
+    failed.set(id, message);
+    for (const needed of referencesOf.get(id) ?? []) if (!failed.has(needed)) stays(needed, `${id} needs it`);
+  };
+  const ids = plan.removed.map(({ id }) => id);
+  if (ids.length > 0) report({ type: "phase", text: `removing ${ids.length} snapshots from ${destination.name}` });
+  for (const id of referrersFirst(ids, snapshots)) {
+    signal.throwIfAborted();
+    if (failed.has(id)) continue;
+    // Forgotten first: killed behind the manifest, the next prune must not miss a snapshot that was to go.
+    state.forgetStored(prefix, destination.name, id);
+    try {
+      left.push(...(await repository.remove(id, { signal })).map(({ message }) => message));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof OperationalError)) throw error;
+      if (known.has(id)) state.addStored(prefix, destination.name, id);
+      stays(id, error.message);
+    }
+  }
+  return { failed: new Map([...failed].filter(([id]) => ids.includes(id))), left };
+}
+
+function suspiciousListing(destination: string, id: string, count: number): OperationalError {
+  const more = count > 1 ? ` and ${count - 1} more` : "";
+  return new OperationalError(`cannot prune ${destination}: ${id}${more}, stored there before, is not in its list`, {
+    kind: "refused",
+    code: "suspicious-listing",
+    hint: "Look what became of it; if you removed it yourself, give rowkeep prune --accept-missing once.",
+  });
+}

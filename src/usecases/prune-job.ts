@@ -1,0 +1,82 @@
+import { OperationalError } from "../base/errors.ts";
+import { assertAvailable } from "../job/availability.ts";
+import { keyRingIfAny } from "../job/encryption.ts";
+import type { Home } from "../job/home.ts";
+import { takeJobLock } from "../job/job-lock.ts";
+import type { Job } from "../job/read-job.ts";
+import type { SecretSurroundings } from "../job/secrets.ts";
+import { hashJobFile, openStateStore } from "../job/state-store.ts";
+import { findPrefixes, openDestinations } from "./open-job.ts";
+import type { Report } from "./progress.ts";
+import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.ts";
+import { removeGarbage } from "./remove-garbage.ts";
+
+export interface PruneJobOptions {
+  readonly job: Job;
+  readonly home: Home;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly now: () => Date;
+  readonly dryRun: boolean;
+  readonly acceptMissing: boolean;
+  /** A file with secret keys. */
+  readonly identity?: string | undefined;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+/**
+ * Applies the retention of a job to all its databases at all its destinations. A destination that does not answer, and a
+ * removal that fails, are warnings; the others go on.
+ * A key of the job that is not on this machine is a warning too. Fails with kind `locked`; kind `job`, `no-retention`; kind `refused` (see prune-database.ts); kind `destination` when
+ * none can be read.
+ */
+export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
+  const { job, home, env, signal, report, now } = options;
+  assertAvailable(job);
+  if (!hasRetention(job)) throw noRetention(job.name);
+  using _lock = await takeJobLock(home, job.name, now());
+  const warnings: string[] = [];
+  const warn = (message: string) => {
+    warnings.push(message);
+  };
+  using state = await openStateStore(home, warn);
+  const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
+  const keys = await keyRingIfAny(job, surroundings, options.identity);
+  await using places = await openDestinations(job, surroundings);
+  const { destinations, failed } = places;
+  if (destinations.length === 0 && failed[0]) throw failed[0].error;
+  for (const { name, error } of failed) warn(`${name} was not pruned: ${error.message}`);
+  const prefixes = await findPrefixes(job.name, destinations, { signal });
+  const { lastSuccess } = state.stateOf(job.name, await hashJobFile(job.path));
+  if (prefixes.length === 0 && lastSuccess && !options.acceptMissing) throw nothingLeft(job.name, lastSuccess);
+  const kept: PruneResult["kept"][number][] = [];
+  const removed: PruneResult["removed"][number][] = [];
+  for (const prefix of prefixes) {
+    const result = await pruneDatabase({ ...options, keys, prefix, destinations, state, now: now() });
+    kept.push(...result.kept);
+    removed.push(...result.removed);
+    warnings.push(...result.warnings);
+    if (!options.dryRun) await removeGarbage({ destinations, prefix, now: now(), warn, signal });
+  }
+  for (const message of warnings) report({ type: "warning", message });
+  return { kept, removed, warnings };
+}
+
+function noRetention(job: string): OperationalError {
+  return new OperationalError(`cannot prune ${job}: it has no retention, so it keeps everything`, {
+    kind: "job",
+    code: "no-retention",
+    hint: "Add one to the job file: retention: { keepDaily: 7, keepWeekly: 4 }.",
+  });
+}
+
+function nothingLeft(job: string, lastSuccess: string): OperationalError {
+  return new OperationalError(
+    `cannot prune ${job}: no destination has a snapshot, though the run of ${lastSuccess} made one`,
+    {
+      kind: "refused",
+      code: "suspicious-listing",
+      hint: "Look what became of them: a drive that is not mounted, another bucket, somebody who removed them.",
+    },
+  );
+}
