@@ -13,6 +13,7 @@ import pg from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { pgTool } from "../test/support/pg-tools.ts";
 import { benchData } from "./bench-data.ts";
+import { writeSection } from "./benchmarks-page.ts";
 import { bytesBelow, type Measurement, measure, medianOf } from "./measure.ts";
 
 const { values: flags } = parseArgs({
@@ -63,7 +64,7 @@ try {
   const restore = await compare("restore", restoreWays());
   const text = report(Number(raw?.[0] ?? 0), dump, restore);
   process.stdout.write(text);
-  if (!flags["no-write"]) writeFileSync(join(root, "docs/benchmarks.md"), text);
+  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), undefined, text);
 } finally {
   await server[Symbol.asyncDispose]();
   rmSync(work, { recursive: true, force: true });

@@ -11,6 +11,7 @@ export type ArchiveReason =
   | "key-needed"
   | "missing-volume"
   | "not-found"
+  | "other-snapshot"
   | "ambiguous"
   | "truncated"
   | "wrong-key"

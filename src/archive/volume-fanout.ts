@@ -126,7 +126,7 @@ function noneLeft(lanes: readonly Lane[], error: OperationalError): OperationalE
 }
 
 /** Reads a file of the spool from its start; opened when the first bytes are pulled, closed when the loop is left. */
-async function* readWhole(path: string): AsyncIterable<Uint8Array> {
+export async function* readWhole(path: string): AsyncIterable<Uint8Array> {
   await using file = await open(path, "r");
   while (true) {
     const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafeSlow(READ_BYTES) });

@@ -246,7 +246,17 @@ export const commandTable: readonly CommandSpec[] = [
     options: [identity],
     load: async () => (await import("./commands/acknowledge.ts")).acknowledge,
   },
-  { name: "sync", summary: "copy snapshots to a destination that misses them" },
+  {
+    name: "sync",
+    summary: "copy snapshots to a destination that misses them",
+    arguments: [job],
+    options: [
+      { flags: "--from <destination>", description: "copy from this destination only" },
+      { flags: "--dry-run", description: "show what is missing where, copy nothing" },
+    ],
+    examples: ["rowkeep sync shop --dry-run", "rowkeep sync shop --from s3"],
+    load: async () => (await import("./commands/sync.ts")).sync,
+  },
   {
     name: "status",
     summary: "show the state of all jobs",

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import { messageOf, OperationalError } from "../base/errors.ts";
 import { parseByteSize } from "../base/byte-size.ts";
+import { messageOf, OperationalError } from "../base/errors.ts";
 import type { DestinationSettings } from "../destinations/destination-settings.ts";
 import type { JobDestination } from "./job-schema.ts";
 import { resolveSecret, type SecretSurroundings } from "./secrets.ts";
@@ -21,7 +21,7 @@ export const SECRET_FIELDS: ReadonlySet<string> = new Set([
 
 /**
  * Resolves the secrets of one destination of a job, makes local paths absolute (relative to the job file), reads the
- * certificate authority that `ca` names and the bandwidth as bytes per second. Fails with kind `job`, `secret`.
+ * certificate authority that `ca` names and the bandwidth as bytes per second. Fails with kind `job`: `secret`, `unreadable-file`.
  */
 export async function destinationSettingsOf(
   destination: JobDestination,

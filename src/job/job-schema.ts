@@ -43,6 +43,11 @@ const retention = z
     keepYearly: count("Years of which the last snapshot stays.").optional(),
   })
   .describe("Which snapshots stay; left out: all.");
+/** Above it object stores would take a volume in parts only. */
+const isVolumeSize = (text: string) => {
+  const bytes = parseByteSize(text) ?? 0;
+  return bytes >= 1e6 && bytes <= 4 * 1024 ** 3;
+};
 
 /** What every destination has. */
 const common = {
@@ -215,6 +220,11 @@ export const jobSchema = z
         healthchecks: secret("Address.").optional(),
         on: z.array(z.enum(["failure", "warning", "disabled", "success"])).optional(),
       })
+      .optional(),
+    volumeSize: z
+      .string()
+      .refine(isVolumeSize, 'must be a size from 1MB to 4GiB: "128MiB"')
+      .describe("Size of one stored file, default 128MiB; four of them lie on the local disk while a run is under way.")
       .optional(),
     parallel: z.int().min(1).max(32).describe("Streams that read one database; default 2.").optional(),
   })

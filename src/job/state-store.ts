@@ -54,6 +54,8 @@ const SCHEMA = `
   create table if not exists encrypted_snapshots (
     prefix text not null, id text not null, envelope text not null, tables text, primary key (prefix, id)) strict, without rowid;
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
+  create table if not exists unfinished (
+    prefix text not null, id text not null, job text not null, primary key (prefix, id)) strict;
 `;
 
 /** History and switches of the jobs on this machine: a cache and a memory, nothing that a restore needs. */
@@ -183,6 +185,24 @@ export class StateStore implements Disposable {
 
   enable(job: string): void {
     this.#database.prepare("delete from disabled where job = ?").run(job);
+  }
+
+  /** Remembers a snapshot before the first byte of it is stored, so that a later run finds what a dead one left. */
+  beginSnapshot(job: string, prefix: string, id: string): void {
+    this.#database.prepare("insert or replace into unfinished (prefix, id, job) values (?, ?, ?)").run(prefix, id, job);
+  }
+
+  /** Forgets it: every destination has it, or nothing of it. */
+  endSnapshot(prefix: string, id: string): void {
+    this.#database.prepare("delete from unfinished where prefix = ? and id = ?").run(prefix, id);
+  }
+
+  /** Gives the snapshots that runs of a job began and that are not known to have ended well. */
+  unfinishedOf(job: string): readonly { readonly prefix: string; readonly id: string }[] {
+    return this.#database
+      .prepare("select prefix, id from unfinished where job = ? order by id")
+      .all(job)
+      .map((row) => ({ prefix: String(row["prefix"]), id: String(row["id"]) }));
   }
 
   [Symbol.dispose](): void {

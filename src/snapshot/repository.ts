@@ -89,7 +89,7 @@ export function openRepository(destination: Destination, prefix: string, options
 }
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
-const OWN_OBJECT =
+export const OWN_OBJECT =
   /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json)$/;
 
 const MANIFESTS_AT_ONCE = 8;

@@ -46,6 +46,10 @@ export interface BackUpOptions {
   /** Whether large objects are kept too; undefined: they are. */
   readonly largeObjects?: boolean | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
+  /** Called with the id before anything is stored. */
+  readonly onBegin?: ((id: string) => void) | undefined;
+  /** Size at which a volume is full; left out: 128 MiB. */
+  readonly volumeBytes?: number | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -75,6 +79,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const description = await source.describe({ signal });
   const plan = planBackup(description.tables, source.concurrency);
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind: "full" });
+  options.onBegin?.(id);
   await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText(options)));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));

@@ -1,6 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { openResilientDestination } from "../destinations/open-resilient-destination.ts";
+import { type OpenResilientOptions, openResilientDestination } from "../destinations/open-resilient-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
@@ -14,10 +14,13 @@ export interface OpenedDestinations extends AsyncDisposable {
   readonly failed: readonly { readonly name: string; readonly error: OperationalError }[];
 }
 
+/** How patient a command is with destinations; left out: see open-resilient-destination.ts. */
+export type Patience = Pick<OpenResilientOptions, "retry" | "openRetry" | "watchdog">;
+
 /** Opens the destinations of a job side by side, each with its own fate. `only` is the name of the one that is wanted. */
 export async function openDestinations(
   job: Job,
-  surroundings: SecretSurroundings,
+  surroundings: SecretSurroundings & { readonly patience?: Patience | undefined },
   only?: string,
 ): Promise<OpenedDestinations> {
   await using stack = new AsyncDisposableStack();
@@ -28,9 +31,15 @@ export async function openDestinations(
       if (only !== undefined && name !== only && written.type !== only) return undefined;
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        return stack.use(await openResilientDestination({ ...settings, name }, { signal: surroundings.signal }));
+        return stack.use(
+          await openResilientDestination(
+            { ...settings, name },
+            { ...surroundings.patience, signal: surroundings.signal },
+          ),
+        );
       } catch (error) {
-        if (!(error instanceof OperationalError) || error.kind !== "destination") throw error;
+        // A secret that is not there concerns this destination alone, too.
+        if (!(error instanceof OperationalError) || !["destination", "job"].includes(error.kind)) throw error;
         failed.push({ name, error });
         return undefined;
       }
@@ -40,6 +49,13 @@ export async function openDestinations(
   if (only !== undefined && destinations.length === 0 && failed.length === 0) throw noSuchDestination(job, only);
   const kept = stack.move();
   return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** Gives the name of the destination that a person means by its name or type. Fails with kind `usage`. */
+export function chooseDestination(job: Job, wanted: string): string {
+  const found = job.destinations.find((written) => destinationNameOf(written) === wanted || written.type === wanted);
+  if (found) return destinationNameOf(found);
+  throw noSuchDestination(job, wanted);
 }
 
 /** How a destination is called: its own name, or its type and place. */

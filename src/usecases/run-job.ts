@@ -1,12 +1,11 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { parseByteSize } from "../base/byte-size.ts";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
-import { createHomeFolder, type Home } from "../job/home.ts";
+import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
@@ -18,11 +17,13 @@ import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type Brake, describeAnomaly, readBrake } from "./anomaly-brake.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
-import { destinationNameOf, type OpenedDestinations, openDestinations } from "./open-job.ts";
+import { openDestinations, type Patience } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { pruneAfterRun } from "./prune-after-run.ts";
 import type { PruneResult } from "./prune-database.ts";
 import { removeGarbage } from "./remove-garbage.ts";
+import { removeOwnRemains } from "./remove-own-remains.ts";
+import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
 const DEFAULT_PARALLEL = 2;
 
@@ -34,6 +35,7 @@ export interface RunJobOptions {
   readonly node: string;
   readonly now: () => Date;
   readonly stallTimeoutMs: number;
+  readonly patience?: Patience | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -85,7 +87,7 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
     await record(options, state, {
       startedAt,
       outcome,
-      error: result.failures[0]?.error,
+      error: result.failures[0]?.error ?? wordsOf(result.warnings),
       snapshot: result.snapshots[0]?.id,
     });
     return result;
@@ -131,6 +133,15 @@ async function record({ job, now, node }: RunJobOptions, state: StateStore, ende
   }
 }
 
+function wordsOf(warnings: readonly string[]): string | undefined {
+  if (warnings.length === 0) return undefined;
+  const words = warnings.slice(0, MOST_WARNINGS).join("; ");
+  return warnings.length <= MOST_WARNINGS ? words : `${words}; and ${warnings.length - MOST_WARNINGS} more`;
+}
+
+/** So many warnings stand in the history. */
+const MOST_WARNINGS = 10;
+
 async function backUpDatabases(options: RunJobOptions, state: StateStore): Promise<RunResult> {
   const { job, env, now, signal, report } = options;
   const warnings: string[] = [];
@@ -141,9 +152,11 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
   const lock = await checkedLockOf(job, surroundings);
   const keys = lock && (await keyRingOf(job, surroundings));
   const connection = await connectionOf(job.source, surroundings);
-  await using places = await openDestinations(job, surroundings);
+  await using places = await openDestinations(job, { ...surroundings, patience: options.patience });
   const [first] = places.failed;
   if (places.destinations.length === 0 && first) throw first.error;
+  const { destinations } = places;
+  await removeOwnRemains({ job: job.name, state, destinations, areAll: first === undefined, warn, signal });
   const snapshots: MadeSnapshot[] = [];
   const removed: PruneResult["removed"][number][] = [];
   const failures: { database: string; error: OperationalError }[] = [];
@@ -156,16 +169,21 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
     try {
       const startedAt = now();
       const prefix = snapshotPrefix(job.name, database);
-      const { destinations } = places;
       const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
-      const result = await backUpOne(options, { connection: { ...connection, database }, lock, brake }, places);
+      const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
+      const from = { ...connection, database };
+      const result = await backUpOne(options, { connection: from, lock, destinations, brake, onBegin });
       const fates = [
         ...result.destinations,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
+      if (fates.every(({ status }) => status === "stored")) state.endSnapshot(prefix, result.manifest.id);
+      // One that just failed would only fail again, and slowly.
+      const storedAt = new Set(fates.filter(({ status }) => status === "stored").map(({ name }) => name));
+      const alive = destinations.filter(({ name }) => storedAt.has(name));
       snapshots.push(madeSnapshotOf(result, fates));
       warnings.push(...warningsOf(result, fates));
-      await removeGarbage({ destinations, prefix, now: now(), warn, signal });
+      await removeGarbage({ destinations: alive, prefix, now: now(), warn, signal });
       const prune = {
         job,
         prefix,
@@ -192,57 +210,33 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
 
 async function backUpOne(
   options: RunJobOptions,
-  { connection, lock, brake }: Pick<BackUpOptions, "connection" | "lock"> & { readonly brake: Brake },
-  places: OpenedDestinations,
+  {
+    brake,
+    ...where
+  }: Pick<BackUpOptions, "connection" | "lock" | "destinations" | "onBegin"> & { readonly brake: Brake },
 ): Promise<BackUpResult> {
   const { job, signal, report } = options;
-  const spoolFolder = await spoolOf(options, places);
+  const spoolFolder = await makeSpoolFolder(job, options.home);
   return backUp({
-    connection,
-    lock,
+    ...where,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,
     stallTimeoutMs: options.stallTimeoutMs,
-    destinations: places.destinations,
     job: job.name,
-    prefix: snapshotPrefix(job.name, connection.database),
+    prefix: snapshotPrefix(job.name, where.connection.database),
     compression: compressionOf(job),
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
     spoolFolder,
     findAnomalies: brake.findAnomalies,
+    volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     signal,
     report,
   });
 }
 
-function resolveFrom(folder: string, path: string): string {
-  return join(path.startsWith("/") || /^[A-Za-z]:[\\/]/.test(path) ? "" : folder, path);
-}
-
 function compressionOf(job: Job): Manifest["compression"] {
   const codec = job.compression?.codec ?? "zstd";
   return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
-}
-
-/**
- * The spool lies at the first local destination that is there, where a finished volume needs no copy, else in the home. What a killed
- * run left there goes first: the job's lock says that nobody uses it.
- */
-async function spoolOf({ job, home }: RunJobOptions, { failed }: OpenedDestinations): Promise<string> {
-  const folder = spoolFolderOf(job, home, new Set(failed.map(({ name }) => name)));
-  await rm(folder, { recursive: true, force: true });
-  await createHomeFolder(folder);
-  return folder;
-}
-
-/** Where a run keeps the volumes that it is writing; `dead` names destinations that could not be opened. */
-export function spoolFolderOf(job: Job, home: Home, dead: ReadonlySet<string> = new Set()): string {
-  const local = job.destinations
-    .filter((destination) => destination.type === "local")
-    .find((destination) => !dead.has(destinationNameOf(destination)));
-  return local
-    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
-    : join(home.state, "spool", job.name);
 }
 
 /** The databases that a job backs up. Fails with kind `database`. */
@@ -279,10 +273,11 @@ export function madeSnapshotOf(result: BackUpResult, fates: readonly Destination
 
 function warningsOf(result: BackUpResult, fates: readonly DestinationFate[]): readonly string[] {
   const missed = fates.filter(({ status }) => status === "failed");
+  // The destinations first: the history keeps only the first warnings.
   return [
+    ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
     ...result.manifest.notCaptured,
     ...result.manifest.warnings,
     ...(result.manifest.anomalies ?? []).map(describeAnomaly),
-    ...missed.map(({ name, error }) => `${name} does not have ${result.manifest.id}: ${error?.message ?? "it failed"}`),
   ];
 }

@@ -310,6 +310,8 @@ export interface FtpServer extends Service {
   readonly ca: string;
   /** Ends the server and every session at once, as a power cut would; its folder stays until disposal. */
   kill(): Promise<void>;
+  /** Starts it again on the same port and folder after `kill`. */
+  restart(): Promise<void>;
 }
 
 /**
@@ -371,7 +373,23 @@ ${directives.join("\n")}
     const pid = Number(await readFile(join(folder, "run/proftpd.pid"), "utf8"));
     for (const one of [pid, ...(await childrenOf(pid))]) process.kill(one, "SIGKILL");
   };
-  return { ...service, tls, user, password, ca: await readFile(certificate, "utf8"), kill };
+  let restarted: Service | undefined;
+  const restart = async () => {
+    restarted = await startServer(proftpd, args, { port, folder });
+  };
+  return {
+    ...service,
+    tls,
+    user,
+    password,
+    ca: await readFile(certificate, "utf8"),
+    kill,
+    restart,
+    async [Symbol.asyncDispose]() {
+      await restarted?.[Symbol.asyncDispose]();
+      await service[Symbol.asyncDispose]();
+    },
+  };
 }
 
 /** Finds the processes that a process of ours has started. */

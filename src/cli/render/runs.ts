@@ -36,7 +36,7 @@ export function printRuns(output: Output, runs: readonly ListedRun[]): void {
       plain(run.kind),
       run.durationMs === undefined ? "" : formatDuration(run.durationMs),
       colourOf(run.outcome)(plain(run.outcome)),
-      plain(run.error ?? run.snapshot ?? ""),
+      plain([run.snapshot, run.error].filter((text) => text !== undefined).join(": ")),
     ]),
   );
 }

@@ -1,0 +1,164 @@
+/**
+ * Measures one run to six destinations at once against a run to each of them alone, in turns, and writes its section of
+ * docs/benchmarks.md. The servers run on this machine; Google's is a fake in this process.
+ *
+ *   npm run bench:destinations                     a database of 300 MB, 3 rounds
+ *   npm run bench:destinations -- --scale 0.02 --rounds 1 --no-write
+ */
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import pg from "pg";
+import { startPostgres } from "../test/support/postgres-server.ts";
+import { type DestinationType, startSixDestinations, TYPES } from "../test/support/six-destinations.ts";
+import { benchData } from "./bench-data.ts";
+import { writeSection } from "./benchmarks-page.ts";
+import { type Measurement, measure, medianOf } from "./measure.ts";
+
+const { values: flags } = parseArgs({
+  options: {
+    scale: { type: "string", default: "0.165" },
+    rounds: { type: "string", default: "3" },
+    "volume-mib": { type: "string", default: "128" },
+    "no-write": { type: "boolean", default: false },
+  },
+});
+const rounds = Number(flags.rounds);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const rowkeep = join(root, "bin/rowkeep.js");
+const volumeBytes = Number(flags["volume-mib"]) * 1024 ** 2;
+
+interface Run extends Measurement {
+  /** Most bytes that lay in the spool at one time, as far as a look every few milliseconds sees it. */
+  readonly spoolBytes: number;
+}
+
+const work = mkdtempSync(join(tmpdir(), "rowkeep-bench-"));
+const server = await startPostgres(18, [
+  "-c",
+  "shared_buffers=512MB",
+  "-c",
+  "max_wal_size=4GB",
+  "-c",
+  "autovacuum=off",
+]);
+const six = await startSixDestinations();
+try {
+  log("making the data");
+  for (const sql of benchData(Number(flags.scale))) await query(sql);
+  const [size] = await query(
+    "select sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
+  );
+  const ways = [
+    ...TYPES.map((type) => ({ name: type as string, types: [type] })),
+    { name: "all six", types: [...TYPES] },
+  ];
+  const results = ways.map((): Run[] => []);
+  for (let round = 1; round <= rounds; round++) {
+    for (const [index, way] of ways.entries()) {
+      const run = await runTo(way.types, `${way.name.replace(" ", "-")}-${round}`);
+      results[index]?.push(run);
+      log(`${round}/${rounds} ${way.name}: ${run.seconds.toFixed(1)} s, ${run.peakMiB?.toFixed(0)} MiB`);
+    }
+  }
+  const text = report(Number(size?.[0] ?? 0), ways, results);
+  process.stdout.write(text);
+  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), "Six destinations at once", text);
+} finally {
+  await six[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+  rmSync(work, { recursive: true, force: true });
+}
+
+async function runTo(types: readonly DestinationType[], place: string): Promise<Run> {
+  const file = join(work, "bench.yaml");
+  const home = join(work, "home");
+  const destinations = types.map((type) => six.written(type, place));
+  const job = {
+    version: 1,
+    name: "bench",
+    source: { url: server.url },
+    destinations,
+    volumeSize: `${volumeBytes}B`,
+    parallel: 2,
+  };
+  writeFileSync(file, JSON.stringify(job), { mode: 0o600 });
+  const folders = [join(home, "state/spool/bench"), join(six.folder, place, "bench.spool.in-progress")];
+  let spoolBytes = 0;
+  const watch = setInterval(() => {
+    spoolBytes = Math.max(spoolBytes, ...folders.map(bytesOf));
+  }, 5);
+  try {
+    return { ...(await measure(process.execPath, [rowkeep, "run", file, "--home", home, "-q"])), spoolBytes };
+  } finally {
+    clearInterval(watch);
+    for (const type of types) await clear(type, place);
+  }
+}
+
+/** The next one must find as much room and memory as this one. */
+async function clear(type: DestinationType, place: string): Promise<void> {
+  if (type === "gcs") return six.gcs.objects.clear();
+  const { signal } = new AbortController();
+  await using destination = await six.open(type, place);
+  for (const { key } of await Array.fromAsync(destination.list("", { signal }))) {
+    await destination.remove(key, { signal });
+  }
+}
+
+function bytesOf(folder: string): number {
+  try {
+    const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".tar"));
+    return names.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  } catch {
+    // It is not there yet, or a file went while it was looked at: the next look sees it.
+    return 0;
+  }
+}
+
+function report(
+  bytes: number,
+  ways: readonly { readonly name: string }[],
+  results: readonly (readonly Run[])[],
+): string {
+  const all = results.at(-1) ?? [];
+  const alone = results.slice(0, -1);
+  const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
+  return [
+    `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
+    `in turns; ${rounds} rounds, volumes of ${volumeBytes / 1024 ** 2} MiB. All servers share the machine with the run (${machine});`,
+    `Node ${process.versions.node}.`,
+    "",
+    "| destination | median s | peak RSS MiB | largest spool, volumes |",
+    "|---|---|---|---|",
+    ...ways.map(({ name }, index) => line(name, results[index] ?? [])),
+    "",
+    `All six at once against the slowest alone, round by round: ${ratios.map((ratio) => ratio.toFixed(2)).join(" ")} (median ${medianOf(ratios).toFixed(2)}).`,
+    "",
+  ].join("\n");
+}
+
+function line(name: string, runs: readonly Run[]): string {
+  const seconds = medianOf(runs.map((run) => run.seconds)).toFixed(1);
+  const peaks = runs.flatMap((run) => run.peakMiB ?? []);
+  const peak = peaks.length > 0 ? Math.max(...peaks).toFixed(0) : "–";
+  const spool = Math.max(...runs.map((run) => run.spoolBytes)) / volumeBytes;
+  return `| ${name} | ${seconds} | ${peak} | ${spool.toFixed(1)} |`;
+}
+
+async function query(sql: string): Promise<unknown[][]> {
+  const client = new pg.Client({ connectionString: server.url });
+  await client.connect();
+  try {
+    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
+  } finally {
+    await client.end();
+  }
+}
+
+function log(text: string): void {
+  process.stderr.write(`${text}\n`);
+}

@@ -1,0 +1,35 @@
+import type { Destination } from "../destinations/destination.ts";
+import { MARKS_NAME, PIN_NAME } from "./marks-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "./manifest-text.ts";
+import { OWN_OBJECT } from "./repository.ts";
+import { parseSnapshotId } from "./snapshot-id.ts";
+
+/** Sizes of the objects in the folder of one snapshot, by name; the marks, which may differ between copies, are left out. */
+export type SnapshotFolder = ReadonlyMap<string, number>;
+
+/** Lists the folders of snapshots below `prefix` by id, complete or not; with `id` only that one. Reads only the listing. */
+export async function listSnapshotFolders(
+  destination: Destination,
+  prefix: string,
+  { id: only, signal }: { readonly id?: string; readonly signal: AbortSignal },
+): Promise<ReadonlyMap<string, SnapshotFolder>> {
+  const folders = new Map<string, Map<string, number>>();
+  for await (const { key, size } of destination.list(`${prefix}/${only === undefined ? "" : `${only}/`}`, { signal })) {
+    const [id = "", name = "", ...deeper] = key.slice(prefix.length + 1).split("/");
+    if (deeper.length > 0 || name === MARKS_NAME || name === PIN_NAME || !OWN_OBJECT.test(name) || !parseSnapshotId(id))
+      continue;
+    const folder = folders.get(id) ?? new Map<string, number>();
+    folders.set(id, folder);
+    folder.set(name, size);
+  }
+  return folders;
+}
+
+/** Tells a folder with a manifest, whatever else it lacks. */
+export function hasManifest(folder: SnapshotFolder): boolean {
+  return folder.has(MANIFEST_NAME) || folder.has(ENCRYPTED_MANIFEST_NAME);
+}
+
+export function isSameFolder(left: SnapshotFolder, right: SnapshotFolder): boolean {
+  return left.size === right.size && [...left].every(([name, size]) => right.get(name) === size);
+}

@@ -1,0 +1,60 @@
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openLocalDestination } from "../../src/destinations/local-destination.ts";
+import { ID, never, PREFIX, writeSample } from "../snapshot/sample-snapshot.ts";
+import { runCli } from "../support/cli.ts";
+
+let folder: string;
+let file: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  file = join(folder, "shop.yaml");
+  const destinations = ["one", "two"].map((name) => ({ type: "local", name, path: name }));
+  // Nobody listens there: a sync has no business with the database.
+  const source = { url: "postgres://me@127.0.0.1:1/shop" };
+  await writeFile(file, JSON.stringify({ version: 1, name: "shop", source, destinations }));
+  const one = await openLocalDestination({ type: "local", path: join(folder, "one") }, { signal: never });
+  await writeSample({ destinations: [one], spoolFolder: join(folder, "spool"), volumeBytes: 16 * 1024 });
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+
+test("rowkeep sync tells what is missing, copies it, and list shows it at both places", async () => {
+  const planned = await cli("sync", file, "--dry-run");
+  const between = await readdir(join(folder, "two"), { recursive: true }).catch(() => []);
+  const copied = await cli("sync", file);
+  const again = await cli("sync", file, "--json");
+  const listed = await cli("list", file, "--json");
+
+  expect([planned.exitCode, copied.exitCode, again.exitCode, listed.exitCode]).toEqual([0, 0, 0, 0]);
+  expect(planned.stdout).toMatch(new RegExp(`^missing: ${ID} at two: 2 volumes, .* from one$`, "m"));
+  expect(between.filter((name) => name.includes("volume"))).toEqual([]);
+  expect(copied.stdout).toMatch(new RegExp(`^copied: ${ID} at two: 2 volumes, .* from one$`, "m"));
+  expect(again.last()).toMatchObject({ type: "result", dryRun: false, snapshots: [], damaged: [], warnings: [] });
+  expect(listed.last()["snapshots"]).toMatchObject([{ id: ID, destinations: ["one", "two"] }]);
+});
+
+test("rowkeep sync tells by its exit code what could not be completed", async () => {
+  const unknown = await cli("sync", file, "--from", "three", "--json");
+  await rm(join(folder, "one", PREFIX, ID, "volume-0002.tar"));
+  const damaged = await cli("sync", file, "--json");
+  await rm(join(folder, "two"), { recursive: true });
+  await writeFile(join(folder, "two"), "");
+  const one = await cli("sync", file, "--json");
+  await rm(join(folder, "one"), { recursive: true });
+  await writeFile(join(folder, "one"), "");
+  const none = await cli("sync", file, "--json");
+
+  expect([unknown.exitCode, damaged.exitCode, one.exitCode, none.exitCode]).toEqual([2, 7, 3, 6]);
+  expect(damaged.last()["snapshots"]).toMatchObject([
+    { id: ID, destination: "one", status: "failed" },
+    { id: ID, destination: "two", status: "failed" },
+  ]);
+  expect(one.last()["destinations"]).toMatchObject([{ name: "one" }, { name: "two", status: "failed" }]);
+  expect(none.last()).toMatchObject({ type: "error", message: expect.stringContaining("cannot ") });
+});
