@@ -10,6 +10,10 @@ const from: OptionSpec = { flags: "--from <destination>", description: "read fro
 const identity: OptionSpec = { flags: "--identity <file>", description: "secret key that opens encrypted snapshots" };
 const tables: OptionSpec = { flags: "--tables <patterns>", description: "only these tables: public.orders,crm.*" };
 const database: OptionSpec = { flags: "--database <name>", description: "which database of a job that has several" };
+const where: OptionSpec = {
+  flags: "--where <condition>",
+  description: "only rows with: id in (1, 2) and paid is null",
+};
 const thaw: readonly OptionSpec[] = [
   {
     flags: "--thaw [days]",
@@ -79,11 +83,35 @@ export const commandTable: readonly CommandSpec[] = [
     load: async () => (await import("./commands/show.ts")).show,
   },
   {
+    name: "cat",
+    summary: "write rows of one table of a snapshot to stdout",
+    arguments: [
+      job,
+      snapshot,
+      { name: "<table>", description: "public.orders; a partitioned table gives all its rows" },
+    ],
+    options: [
+      where,
+      { flags: "--columns <names>", description: "only these columns, in this order: id,name" },
+      { flags: "--format <format>", description: "tsv (as stored, the default), csv or json" },
+      database,
+      from,
+      identity,
+    ],
+    examples: [
+      'rowkeep cat shop latest public.orders --where "id in (7, 8)"',
+      "rowkeep cat shop latest customers --columns id,email --format csv >customers.csv",
+    ],
+    load: async () => (await import("./commands/cat.ts")).cat,
+  },
+  {
     name: "restore",
     summary: "put tables or a whole database back",
     arguments: [job, optionalSnapshot],
     options: [
       tables,
+      where,
+      { flags: "--mode <mode>", description: "what becomes of such rows: replace (default), insert-missing or upsert" },
       at,
       { flags: "--to <target>", description: "primary, dr or the url of a database (default: primary)" },
       { flags: "--target-db <name>", description: "name of the database that must be there, as a check" },
@@ -107,6 +135,7 @@ export const commandTable: readonly CommandSpec[] = [
       "rowkeep restore shop --plan",
       "rowkeep restore shop latest --tables public.orders --yes",
       "rowkeep restore shop 20261121T02 --to postgres://me@host/empty --create",
+      'rowkeep restore shop latest --tables orders --where "id in (7, 8)" --mode upsert',
     ],
     load: async () => (await import("./commands/restore.ts")).restore,
   },
@@ -145,6 +174,24 @@ export const commandTable: readonly CommandSpec[] = [
       "rowkeep compare shop 20261121T02 --with 20261122T02",
     ],
     load: async () => (await import("./commands/compare.ts")).compare,
+  },
+  {
+    name: "diff",
+    summary: "find the tables and rows in which two snapshots differ",
+    arguments: [
+      job,
+      { ...snapshot, name: "<left>", description: "the one snapshot" },
+      { ...snapshot, name: "<right>", description: "the other snapshot" },
+    ],
+    options: [
+      { ...tables, flags: "--table, --tables <patterns>" },
+      { flags: "--rows", description: "list the keys of differing rows" },
+      database,
+      from,
+      identity,
+    ],
+    examples: ["rowkeep diff shop 20261121T02 latest", "rowkeep diff shop 20261121T02 latest --table orders --rows"],
+    load: async () => (await import("./commands/diff.ts")).diff,
   },
   {
     name: "verify",

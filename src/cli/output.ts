@@ -3,7 +3,8 @@ import type { Redact } from "./redaction.ts";
 import { plain, renderTable, type TableColumn } from "./text-table.ts";
 
 export interface OutputStream {
-  write(text: string): boolean;
+  /** `done` is called once the data is no longer needed, or with the reason why it could not be written. */
+  write(data: string | Uint8Array, done?: (error?: unknown) => void): boolean;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }

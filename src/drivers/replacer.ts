@@ -1,4 +1,5 @@
 import type { Definition, RowFormat, SequenceState, ServerIdentity, TableName } from "./driver.ts";
+import type { RowMerge } from "./row-merge.ts";
 
 /** A column of a table that is there already. */
 export interface TargetColumn {
@@ -42,7 +43,8 @@ export interface ReplacementRows {
 
 /**
  * Replaces the rows of existing tables in one transaction. Disposed before `commit` it leaves the target as it was.
- * Order of calls: `inspect`, `open`, then `clear` and `load` for each table, `finish`, `commit`.
+ * Order of calls: `inspect`, `open`, then `clear` and `load` for each table, `finish`, `commit`. For chosen rows only:
+ * `inspect`, `openMerge`, `open`, `finish`, `commit`.
  */
 export interface Replacer extends AsyncDisposable {
   readonly identity: ServerIdentity;
@@ -52,6 +54,8 @@ export interface Replacer extends AsyncDisposable {
   readTypes(): Promise<readonly Definition[]>;
   /** Switches triggers and rules ON DELETE off and takes foreign keys off, for exactly the inspected tables. */
   open(): Promise<void>;
+  /** Makes ready to merge chosen rows into one inspected table, which has all these columns. Once in a transaction. */
+  openMerge(table: TableName, columns: readonly string[]): Promise<RowMerge>;
   /** Deletes all rows and gives their number. Fails when a rule keeps some. */
   clear(table: TableName): Promise<number>;
   /** Loads rows and gives the number that the server stored. */

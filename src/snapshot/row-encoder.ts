@@ -8,12 +8,14 @@ const CAPITAL_N = 0x4e;
 const UNESCAPED: Readonly<Record<string, number>> = { b: 8, f: 12, n: 10, r: 13, t: 9, v: 11 };
 const ESCAPES = Uint8Array.from({ length: 256 }, (_, byte) => UNESCAPED[String.fromCharCode(byte)] ?? byte);
 
+type WrittenForm = Pick<RowForm, "columns" | "key" | "separator">;
+
 /** Writes rows of COPY text down in the form in which the server hashes them. */
 export class RowEncoder {
   /** The last written line: the first `length` bytes. */
   line: Buffer = Buffer.alloc(4096);
   length = 0;
-  readonly #form: RowForm;
+  readonly #form: WrittenForm;
   readonly #separator: Buffer;
   /** Position in the stored row of each column of the form. */
   readonly #positions: readonly number[];
@@ -25,7 +27,7 @@ export class RowEncoder {
   #bytes: Buffer = this.line;
 
   /** `stored` are the names of the columns in the order of the stored rows. */
-  constructor(form: RowForm, stored: readonly string[]) {
+  constructor(form: WrittenForm, stored: readonly string[]) {
     if (form.columns.some(({ sentBy }) => sentBy)) throw new TypeError("only a server can write this form");
     this.#form = form;
     this.#separator = Buffer.from(form.separator);
@@ -114,6 +116,17 @@ export class RowEncoder {
     if (this.#isNull(position)) return false;
     this.#appendField(position);
     return true;
+  }
+
+  /** One column of the last read row as one character a byte. */
+  columnBytes(index: number): string | null {
+    return this.writeColumn(index) ? this.line.toString("latin1", 0, this.length) : null;
+  }
+
+  /** One column of the last read row as it is stored, escapes and all. Valid as long as the row is. */
+  storedColumn(index: number): Buffer {
+    const position = this.#positions[index] as number;
+    return this.#bytes.subarray(this.#starts[position], (this.#starts[position + 1] as number) - 1);
   }
 
   /** The text of one column of the last read row. */

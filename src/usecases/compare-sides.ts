@@ -90,9 +90,8 @@ function liveTable(source: Source, table: SourceTable, limit: ReturnType<typeof 
   };
 }
 
-/** Makes a side of a snapshot. The reader is disposed with it. */
-export function openSnapshotSide(reader: SnapshotReader): CompareSide {
-  const { manifest } = reader;
+/** Makes a side of a snapshot, or of what `manifest` leaves of it. The reader is disposed with it. */
+export function openSnapshotSide(reader: SnapshotReader, manifest = reader.manifest): CompareSide {
   const fingerprints = new SnapshotFingerprints(reader);
   const limit = makeLimit(SNAPSHOT_SCANS);
   return {

@@ -2,6 +2,7 @@ import { OperationalError } from "../base/errors.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
+import type { MergeMode } from "../drivers/row-merge.ts";
 import { findTypeDrift } from "../plan/find-type-drift.ts";
 import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { matchTables } from "../plan/table-patterns.ts";
@@ -40,6 +41,8 @@ export interface RestoredTable {
   readonly name: string;
   readonly deleted: number;
   readonly inserted: number;
+  /** Only where rows are merged. */
+  readonly updated?: number | undefined;
 }
 
 export interface RestorePlan {
@@ -52,6 +55,8 @@ export interface RestorePlan {
   readonly warnings: readonly string[];
   /** What the person may want to know and did not ask for: nothing is wrong. */
   readonly notes?: readonly string[] | undefined;
+  /** Only where chosen rows are merged. */
+  readonly mode?: MergeMode | undefined;
   /** What must be thawed first; left out when everything can be read. */
   readonly thaw?: ThawNeed | undefined;
 }
@@ -62,6 +67,8 @@ export interface RestoreResult {
   readonly safetySnapshot?: string | undefined;
   readonly warnings: readonly string[];
   readonly notes?: readonly string[] | undefined;
+  /** Only where chosen rows were merged. */
+  readonly mode?: MergeMode | undefined;
   /** Only of a plan. */
   readonly thaw?: ThawNeed | undefined;
 }
@@ -133,7 +140,7 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
   };
 }
 
-interface UnitTarget {
+export interface UnitTarget {
   readonly unit: RestoreUnit;
   readonly target: TargetTable;
   readonly missing: ReadonlySet<string>;
@@ -144,7 +151,7 @@ function plannedTable({ unit, target }: UnitTarget): RestoredTable {
 }
 
 /** Pairs what is stored with what is there. Fails with kind `refused`, all reasons at once. */
-function checkUnits(
+export function checkUnits(
   options: RestoreOptions,
   units: readonly RestoreUnit[],
   found: { readonly tables: readonly TargetTable[]; readonly types: readonly Definition[] },
@@ -262,7 +269,11 @@ async function replaceOne(
 }
 
 /** The sequences of the restored tables; those that belong to no table only when everything is restored. */
-function sequencesOf(manifest: Manifest, units: readonly RestoreUnit[], everything: boolean): readonly SequenceState[] {
+export function sequencesOf(
+  manifest: Manifest,
+  units: readonly RestoreUnit[],
+  everything: boolean,
+): readonly SequenceState[] {
   const names = new Set(units.flatMap(({ table, parts }) => [labelOf(table), ...parts.map(labelOf)]));
   return manifest.sequences.filter(({ ownedBy }) =>
     ownedBy ? names.has(labelOf({ schema: ownedBy.schema, name: ownedBy.table })) : everything,

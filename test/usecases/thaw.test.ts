@@ -11,6 +11,7 @@ import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
 import { backUp } from "../../src/usecases/back-up.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { restoreRows } from "../../src/usecases/restore-rows.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { findArchived, type ThawOptions } from "../../src/usecases/thaw-volumes.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
@@ -195,6 +196,25 @@ describe("a restore of what lies in an archive", () => {
     expect(waits).toEqual(waits.toSorted((left, right) => left - right));
     expect(waits[0]).toBe(60_000);
     expect(Math.max(...waits)).toBeLessThanOrEqual(15 * 60_000);
+  });
+
+  test("of chosen rows thaws before its plan, which counts them, and asks for nothing when it only plans", async () => {
+    await using database = await createDatabase(18, SQL);
+    await using vault = await openVault();
+    const manifest = await backUpTo(database.url, vault);
+    await database.query("delete from t where i < 10");
+    const options = { ...optionsOf(database.url, manifest, [vault]), tables: ["t"], where: "i < 20" };
+    const clock = { wait: async () => fake.passHours(1) };
+    const wish = { thaw: { request: { days: 3 }, wait: true }, clock, mode: "insert-missing" as const };
+    const before = asked();
+
+    const planned = restoreRows({ ...options, ...wish, planOnly: true });
+    await expect(planned).rejects.toMatchObject({ kind: "refused", code: "archived" });
+    expect(asked()).toBe(before);
+    const done = await restoreRows({ ...options, ...wish });
+
+    expect(done.tables).toMatchObject([{ inserted: 9 }]);
+    expect(await count5000(database)).toBe("5000");
   });
 
   test("ends its waiting at once when it is aborted, and changes nothing", async () => {

@@ -67,7 +67,7 @@ async function compareAll(context: CliContext, options: Invocation["options"]): 
 }
 
 /** 4: differences; 3: none were found, but some rows could not be compared. */
-function exitCodeOf({ equal, tables, schemaDifferences, largeObjects }: CompareResult): number {
+export function exitCodeOf({ equal, tables, schemaDifferences, largeObjects }: CompareResult): number {
   if (equal) return 0;
   const differs = (table: CompareResult["tables"][number]) =>
     !table.equal && (table.problem === undefined || table.left.rows !== table.right.rows);

@@ -1,11 +1,12 @@
 import { join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import type { Connection } from "../../drivers/driver.ts";
+import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
 import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { restoreRows } from "../../usecases/restore-rows.ts";
 import { restoreFiles } from "../../usecases/restore-files.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, type RestoreResult, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
@@ -16,13 +17,16 @@ import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, readTime, refuseWithoutCreate } from "../option-values.ts";
+import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
+import { plain } from "../text-table.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Puts tables of a snapshot back: shows the plan, asks, replaces rows in one transaction. */
 export const restore: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
+  const rows = readRowOptions(options);
   const thaw = readThaw(options);
   refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
@@ -66,24 +70,27 @@ export const restore: CommandAction = async (context, { args, options }) => {
     signal,
     report: progress.report,
   };
+  const inPlace = {
+    ...common,
+    isNamed,
+    takeSafetySnapshot:
+      options.safety === false
+        ? undefined
+        : async (tables: readonly TableName[], target: ServerIdentity) => {
+            const lock = await lockFor(context, job);
+            const safety = { ...base, connection, lock, spoolFolder, report: progress.report };
+            return takeSafetySnapshot(safety, tables, target);
+          },
+    allowConversion: options.allowConversion === true,
+  };
+  const tables = readList(options.tables, "--tables");
+  const ignoreMissing = options.ignoreMissing === true;
   const result =
     options.create === true
       ? await create(common, options)
-      : await restoreSnapshot({
-          ...common,
-          isNamed,
-          tables: readList(options.tables, "--tables"),
-          takeSafetySnapshot:
-            options.safety === false
-              ? undefined
-              : async (tables, target) => {
-                  const lock = await lockFor(context, job);
-                  const safety = { ...base, connection, lock, spoolFolder, report: progress.report };
-                  return takeSafetySnapshot(safety, tables, target);
-                },
-          allowConversion: options.allowConversion === true,
-          ignoreMissing: options.ignoreMissing === true,
-        });
+      : rows
+        ? await restoreRows({ ...inPlace, ...rows })
+        : await restoreSnapshot({ ...inPlace, tables, ignoreMissing });
   const warnings = [...result.warnings];
   const files = await restoreFilesToo(context, { reader, options, report: progress.report });
   if (files === undefined && manifest.files.length > 0) {
@@ -161,8 +168,15 @@ export async function confirmPlan(
   if (!context.json) printPlan(context.output, plan);
   if (options.yes === true) return true;
   const { database, host, port } = plan.target;
-  const message = `Replace the rows of ${plan.tables.length} tables in ${database} at ${host}:${port}?`;
+  const message = `${questionOf(plan)} in ${database} at ${host}:${port}?`;
   return confirm(context, { message, action: `restore ${plan.snapshot}` });
+}
+
+function questionOf({ mode, tables }: RestorePlan): string {
+  const [table] = tables;
+  if (mode === undefined || !table) return `Replace the rows of ${tables.length} tables`;
+  const { schema, name, deleted, inserted, updated = 0 } = table;
+  return `Delete ${deleted}, update ${updated} and insert ${inserted} rows of ${plain(`${schema}.${name}`)}`;
 }
 
 /** Hours of waiting must not end in a question that nobody can answer. */

@@ -8,6 +8,8 @@ export interface RestoredTable {
   readonly name: string;
   readonly deleted: number;
   readonly inserted: number;
+  /** Only where chosen rows are merged. */
+  readonly updated?: number | undefined;
 }
 
 /** What is told before anything is changed. */
@@ -73,6 +75,8 @@ export interface ShownRestore {
   readonly tables: readonly RestoredTable[];
   readonly safetySnapshot?: string | undefined;
   readonly notes?: readonly string[] | undefined;
+  /** Only where chosen rows are merged. */
+  readonly mode?: string | undefined;
   readonly thaw?: ShownThaw | undefined;
   readonly tense: "planned" | "done";
   /** Named where the restore can be undone. */
@@ -89,28 +93,33 @@ export function printRestored(output: Output, restored: ShownRestore): void {
     output.line("This is only the plan: nothing was changed.");
     return;
   }
-  output.line(`${output.paint.green("done:")} ${nameServer(target)} has the rows of the snapshot`);
+  const rows = restored.mode === undefined ? "the rows" : "the chosen rows";
+  output.line(`${output.paint.green("done:")} ${nameServer(target)} has ${rows} of the snapshot`);
   if (safetySnapshot && job) {
     output.line(`What was replaced is kept in ${plain(safetySnapshot)}; rowkeep undo ${plain(job)} puts it back.`);
   }
 }
 
 function printTables(output: Output, tables: readonly RestoredTable[], tense: "planned" | "done"): void {
-  const right = (title: string) => ({ title, align: "right" as const });
+  const isMerge = tables.some(({ updated }) => updated !== undefined);
   const sum = (pick: (table: RestoredTable) => number) => tables.reduce((total, table) => total + pick(table), 0);
+  const columns: readonly (readonly [string, string, (table: RestoredTable) => number])[] = [
+    ["rows to delete", "deleted", (table) => table.deleted],
+    ...(isMerge ? [["rows to update", "updated", (table: RestoredTable) => table.updated ?? 0] as const] : []),
+    ["rows to insert", "inserted", (table) => table.inserted],
+  ];
   const rows = tables.map((table) => [
     plain(`${table.schema}.${table.name}`),
-    formatCount(table.deleted),
-    formatCount(table.inserted),
+    ...columns.map(([, , pick]) => formatCount(pick(table))),
   ]);
-  if (tables.length > 1) {
-    rows.push(["total", formatCount(sum((table) => table.deleted)), formatCount(sum((table) => table.inserted))]);
-  }
+  if (tables.length > 1) rows.push(["total", ...columns.map(([, , pick]) => formatCount(sum(pick)))]);
   output.table(
     [
       { title: "table" },
-      right(tense === "planned" ? "rows to delete" : "deleted"),
-      right(tense === "planned" ? "rows to insert" : "inserted"),
+      ...columns.map(([planned, done]) => ({
+        title: tense === "planned" ? planned : done,
+        align: "right" as const,
+      })),
     ],
     rows,
   );

@@ -1,6 +1,7 @@
 import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
+import type { RowMerge } from "../row-merge.ts";
 import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
@@ -124,6 +125,14 @@ class PostgresReplacer implements Replacer {
     }
     for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
     await this.#client.query("set local search_path to default");
+  }
+
+  async openMerge({ schema, name }: TableName, columns: readonly string[]): Promise<RowMerge> {
+    const found = this.#tables.find((table) => table.schema === schema && table.name === name);
+    if (!found) throw new RangeError("only an inspected table can be merged into");
+    const { openPostgresRowMerge } = await import("./postgres-row-merge.ts");
+    const { oid } = found;
+    return openPostgresRowMerge(this.#client, { schema, name, oid, relation: this.#relation(found), columns });
   }
 
   async clear(table: TableName): Promise<number> {

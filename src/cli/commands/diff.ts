@@ -1,0 +1,44 @@
+import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import type { SnapshotReader } from "../../snapshot/snapshot-reader.ts";
+import { diffSnapshots } from "../../usecases/diff-snapshots.ts";
+import type { CommandAction } from "../command.ts";
+import { onlyDatabase, openJob } from "../open-job.ts";
+import { readList, readText } from "../option-values.ts";
+import { openProgress } from "../progress/progress-display.ts";
+import { printComparison } from "../render/compare.ts";
+import { exitCodeOf } from "./compare.ts";
+
+/** Scans of either snapshot that run at once. */
+const PARALLEL = 2;
+
+/** Compares two snapshots and reads only the tables that are stored differently; exit code 4 when they differ. */
+export const diff: CommandAction = async (context, { args, options }) => {
+  const { signal } = context;
+  await using opened = await openJob(context, {
+    job: String(args[0]),
+    from: readText(options.from),
+    identity: readText(options.identity),
+  });
+  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const { destinations, keys } = opened;
+  const open = async (name: string): Promise<SnapshotReader> => {
+    const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
+    return openSnapshotReader({ ...located, prefix, signal });
+  };
+  await using left = await open(String(args[1]));
+  await using right = await open(String(args[2]));
+  using progress = await openProgress(context);
+  const result = await diffSnapshots({
+    left,
+    right,
+    tables: readList(options.tables, "--tables"),
+    rows: options.rows === true,
+    parallel: PARALLEL,
+    signal,
+    report: progress.report,
+  });
+  progress[Symbol.dispose]();
+  context.output.result({ ...result }, () => printComparison(context.output, result));
+  return exitCodeOf(result);
+};
