@@ -14,8 +14,10 @@ export interface TargetColumn {
 /** A table of the target as it is, under its lock. */
 export interface TargetTable extends TableName {
   readonly columns: readonly TargetColumn[];
-  /** Exact number of rows, those of partitions with it. */
+  /** Exact number of rows, those of partitions with it; only those with the condition, where there is one. */
   readonly rows: number;
+  /** Only rows with this condition are replaced: the others came with an extension. */
+  readonly condition?: string | undefined;
   /** Row security would hide rows from this login. */
   readonly rowSecurity: boolean;
   /** Triggers that are switched off while rows are replaced, and get their exact state back. */

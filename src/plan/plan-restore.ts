@@ -87,6 +87,9 @@ export function findDrift(stored: StoredTable, target: TargetTable, options: Dri
     if (needsValue(column)) problems.push(`${label}.${column.name} is not in the snapshot and takes no default`);
     else warnings.push(`${label}.${column.name} is not in the snapshot: it gets its default`);
   }
+  if (stored.condition !== target.condition) {
+    problems.push(`${label}: which of its rows belong to an extension is not what it was`);
+  }
   if (target.rowSecurity) problems.push(`${label} has row security that hides rows from this login`);
   return { problems, warnings, missing };
 }

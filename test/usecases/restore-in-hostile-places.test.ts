@@ -32,6 +32,22 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select tgenabled from pg_trigger where not tgisinternal")).toEqual([["O"]]);
   });
 
+  test("leaves the rows of an extension's table that came with the extension", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table settings (name text primary key, own boolean); insert into settings values ('given', false), ('mine', true);
+       alter extension plpgsql add table settings;
+       update pg_extension set extconfig = array['settings'::regclass::oid], extcondition = array['WHERE own'] where extname = 'plpgsql'`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("delete from settings where own; insert into settings values ('later', true)");
+
+    const result = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(result.tables).toMatchObject([{ name: "settings", deleted: 1, inserted: 1 }]);
+    expect(await database.query("select name from settings order by name")).toEqual([["given"], ["mine"]]);
+  });
+
   test("leaves the rows of a partition that the job leaves out", async () => {
     await using database = await createDatabase(
       major,

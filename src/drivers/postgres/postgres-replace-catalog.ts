@@ -2,6 +2,7 @@ import type { TableName } from "../driver.ts";
 import type { TargetColumn } from "../replacer.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+import { conditionOf } from "./postgres-tables.ts";
 
 /** A foreign key, with what puts it on again exactly as it was. */
 export interface ForeignKey {
@@ -38,6 +39,8 @@ export interface FoundTable extends TableName {
   readonly publications: readonly string[];
   /** A partition whose rows lie on another server. */
   readonly foreignPartition: string | undefined;
+  /** Only rows with this condition belong to the user: the table is an extension's, which says so in the catalog. */
+  readonly condition: string | undefined;
 }
 
 /** Finds tables by their exact names, in the order of oids. */
@@ -52,7 +55,9 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
             (select pg_catalog.jsonb_agg(distinct p.pubname) from pg_catalog.pg_publication_tables p
               where p.schemaname = n.nspname and p.tablename = c.relname),
             (select pg_catalog.min(f.relname::pg_catalog.text) from pg_catalog.pg_partition_tree(c.oid) t
-               join pg_catalog.pg_class f on f.oid = t.relid where f.relkind = 'f')
+               join pg_catalog.pg_class f on f.oid = t.relid where f.relkind = 'f'),
+            (select e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)] from pg_catalog.pg_extension e
+              where c.oid = any (e.extconfig) limit 1)
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) w(nspname, relname)
          on w.nspname = n.nspname and w.relname = c.relname
@@ -78,6 +83,7 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
     hasRule: row[6] === "t",
     publications: JSON.parse(row[7] ?? "[]") as string[],
     foreignPartition: row[8] ?? undefined,
+    condition: row[9] ? conditionOf(row[9]) : undefined,
   }));
 }
 

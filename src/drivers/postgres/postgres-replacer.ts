@@ -105,6 +105,7 @@ class PostgresReplacer implements Replacer {
       name,
       columns,
       rowSecurity,
+      ...(table.condition === undefined ? {} : { condition: table.condition }),
       rows: rowSecurity ? 0 : await this.countRows(table),
       triggers: this.#triggers.filter(({ tableOid }) => tableOid === table.oid).map((trigger) => trigger.name),
       foreignKeys: this.#foreignKeys
@@ -136,9 +137,9 @@ class PostgresReplacer implements Replacer {
   }
 
   async clear(table: TableName): Promise<number> {
-    const relation = this.#relation(table);
-    const deleted = await this.#client.execute(`delete from ${relation}`);
-    const [row] = await this.#client.query(`select exists (select from ${relation})`);
+    const rows = `${this.#relation(table)}${this.#where(table)}`;
+    const deleted = await this.#client.execute(`delete from ${rows}`);
+    const [row] = await this.#client.query(`select exists (select from ${rows})`);
     if (row?.[0] === "t") {
       throw new OperationalError(`cannot empty ${table.schema}.${table.name}: rows are left after the DELETE`, {
         kind: "database",
@@ -182,8 +183,14 @@ class PostgresReplacer implements Replacer {
   }
 
   async countRows(table: TableName): Promise<number> {
-    const [row] = await this.#client.query(`select pg_catalog.count(*) from ${this.#relation(table)}`);
+    const rows = `${this.#relation(table)}${this.#where(table)}`;
+    const [row] = await this.#client.query(`select pg_catalog.count(*) from ${rows}`);
     return Number(row?.[0]);
+  }
+
+  #where({ schema, name }: TableName): string {
+    const found = this.#tables.find((table) => table.schema === schema && table.name === name);
+    return found?.condition === undefined ? "" : ` where (${found.condition})`;
   }
 
   async finish(sequences: readonly SequenceState[]): Promise<readonly string[]> {

@@ -124,7 +124,7 @@ function tableOf(row: RawRow, isReplica: boolean): CatalogTable {
     estimatedRows: Math.max(0, Number(row[5])),
     bytes,
     pages,
-    ...(row[16] ? { condition: row[16].replace(/^\s*where\s+/i, "") } : {}),
+    ...(row[16] ? { condition: conditionOf(row[16]) } : {}),
     ...(row[4] === "u" && isReplica ? { unreadable: "it is unlogged and this server is a replica" } : {}),
   };
 }
@@ -140,4 +140,9 @@ function columnsOf(json: string | null | undefined): readonly Column[] {
     ...(identity === "a" ? { identity: "always" as const } : {}),
     ...(identity === "d" ? { identity: "by-default" as const } : {}),
   }));
+}
+
+/** An extension writes the condition of its configuration table with the word WHERE. */
+export function conditionOf(extensionCondition: string): string {
+  return extensionCondition.replace(/^\s*where\s+/i, "");
 }
