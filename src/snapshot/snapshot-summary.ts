@@ -16,7 +16,9 @@ export interface SnapshotSummary
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
-  /** Bytes of all volumes. */
+  /** Ids of the earlier snapshots that it needs: while it is kept, they are. Missing: none. */
+  readonly references?: readonly string[] | undefined;
+  /** Bytes of all its own volumes. */
   readonly storedBytes: number;
 }
 
@@ -54,6 +56,7 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     source,
     encrypted: manifest.encryption !== undefined,
     ...(safetyOf ? { safetyOf } : {}),
+    ...(manifest.references ? { references: manifest.references.map((reference) => reference.id) } : {}),
     tables: tables.length,
     rows: tables.reduce((sum, table) => sum + table.rows, 0),
     rawBytes: tables.reduce((sum, table) => sum + table.rawBytes, 0),

@@ -3,11 +3,12 @@ import { archiveError } from "../archive/archive-error.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
-import type { Manifest } from "../snapshot/manifest.ts";
+import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
-import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
+import { type OpenedManifest, openSnapshotKey, readEnvelope } from "../snapshot/open-manifest.ts";
+import { codingOf } from "../snapshot/open-snapshot-reader.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import { type Problem, verifyObject, verifySample, verifyVolume, type VolumeCheck } from "../snapshot/verify-volume.ts";
@@ -126,22 +127,59 @@ async function verifyOne(
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
   const problems: Problem[] = [];
-  const groups = byVolume(chosen);
+  const groups = byVolume(chosen.filter(({ ref }) => ref.snapshot === undefined));
+  const content = { ...codingOf(manifest), decrypt: opened.decrypt };
   for (const [index, volume] of manifest.volumes.entries()) {
     const key = `${repository.prefix}/${id}/${volume.name}`;
-    const check = {
-      ...opened,
-      volume,
-      object: { destination: repository.destination, key, size: volume.size },
-      chunks: groups.get(index) ?? [],
-      signal,
-    };
+    const object = { destination: repository.destination, key, size: volume.size };
+    const check = { content, volume, object, chunks: groups.get(index) ?? [], signal };
     problems.push(...(await checkTwice(check, sample < 1 ? verifySample : verifyVolume, options)));
+  }
+  for (const [index, reference] of (manifest.references ?? []).entries()) {
+    const needed = chosen.filter(({ ref }) => ref.snapshot === index);
+    problems.push(...(await verifyReference({ repository, reference, needed }, options)));
   }
   if (opened.decrypt) problems.push(...(await checkEnvelope(repository, manifest, signal)));
   const result = verdict(repository, id, sample, chosen, problems);
   if (result.ok && sample >= 1) await markVerified(repository, id, options);
   return result;
+}
+
+interface ReferenceCheck {
+  readonly repository: Repository;
+  readonly reference: SnapshotReference;
+  /** The chunks that are looked at. */
+  readonly needed: readonly ChunkPlace[];
+}
+
+/** Checks what a snapshot needs of an earlier one: its chunks are as much a part of it as its own. */
+async function verifyReference(
+  { repository, reference, needed }: ReferenceCheck,
+  options: VerifySnapshotOptions,
+): Promise<readonly Problem[]> {
+  const { destination, prefix } = repository;
+  const { signal } = options;
+  const { id, codec, encryption, volumes } = reference;
+  const problems: Problem[] = [];
+  try {
+    const decrypt = encryption
+      ? await openSnapshotKey({ destination, prefix, id, keys: options.keys, signal })
+      : undefined;
+    for (const [index, chunks] of byVolume(needed)) {
+      const volume = volumes[index];
+      if (!volume) continue;
+      const object = { destination, key: `${prefix}/${id}/${volume.name}`, size: volume.size };
+      const bytes = chunks.reduce((sum, { ref }) => sum + ref.size, 0);
+      // Where most of a volume is needed, one read of all of it is the faster one.
+      const isMost = bytes * 2 > volume.size;
+      const check = { content: { codec, encryption, decrypt }, volume, object, chunks, signal };
+      problems.push(...(await checkTwice(check, isMost ? verifyVolume : verifySample, options)));
+    }
+  } catch (error) {
+    if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
+    problems.push({ volume: MANIFEST_NAME, chunk: "", problem: error.message });
+  }
+  return problems.map((problem) => ({ ...problem, volume: `${id}/${problem.volume}` }));
 }
 
 /** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */
