@@ -54,7 +54,7 @@ export interface RowPlace {
   readonly offset: number;
 }
 
-/** One row in COPY text with its newline, and where it is. */
+/** One row in COPY text with its newline, and where it is. `bytes` is only valid until the next row is pulled. */
 export interface PlacedRow extends RowPlace {
   readonly bytes: Uint8Array;
 }

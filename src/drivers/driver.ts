@@ -4,6 +4,8 @@
  * `\N` for NULL, newline after every row; https://www.postgresql.org/docs/current/sql-copy.html), whatever the engine.
  */
 
+import type { ChangeTracker } from "./change-tracker.ts";
+
 export type Engine = "postgres";
 
 /** How much of "one instant" was really obtained. */
@@ -154,6 +156,8 @@ export interface Source extends AsyncDisposable {
   largeObjects(options: RowOptions): AsyncIterable<RowBatch>;
   /** Reads the sequences. Call it after the last row was read. */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
+  /** Tells what changed since an earlier snapshot; undefined where that was not asked for. */
+  readonly tracker?: ChangeTracker | undefined;
 }
 
 export type TlsMode = "verify-full" | "ca" | "insecure" | "off";
@@ -186,6 +190,8 @@ export interface OpenSourceOptions {
   readonly choose: (table: ChosenTable) => TableChoice;
   /** Give up on a connection that delivered nothing for so long. */
   readonly stallTimeoutMs: number;
+  /** Open a tracker too. */
+  readonly track?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -1,4 +1,5 @@
 import { OperationalError } from "../../base/errors.ts";
+import type { ChangeTracker, TrustToken } from "../change-tracker.ts";
 import type {
   Connection,
   DatabaseDescription,
@@ -12,6 +13,7 @@ import type {
   SourceTable,
 } from "../driver.ts";
 import { readDefinitions } from "./definitions/read-definitions.ts";
+import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
 import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { databaseError } from "./postgres-errors.ts";
 import { readIdentity } from "./postgres-identity.ts";
@@ -31,9 +33,10 @@ const LOCK_ATTEMPTS = 4;
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
   const leader = stack.use(await openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" }));
-  const { tables, snapshot, takenAt } = await lockTables(leader, options);
+  const locked = await lockTables(leader, options);
+  const token = options.track ? await readTrustToken(leader) : undefined;
   const identity = await readIdentity(leader);
-  const source = new PostgresSource({ leader, options, tables, snapshot, takenAt, identity });
+  const source = new PostgresSource({ leader, options, ...locked, identity, token });
   stack.move();
   return source;
 }
@@ -92,12 +95,20 @@ function* batchesOf<T>(items: readonly T[], size: number): Generator<readonly T[
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
 }
 
+interface SourceParts extends Locked {
+  readonly leader: PostgresClient;
+  readonly options: OpenSourceOptions;
+  readonly identity: ServerIdentity;
+  readonly token: TrustToken | string | undefined;
+}
+
 class PostgresSource implements Source {
   readonly identity: ServerIdentity;
   readonly consistency = "snapshot" as const;
   readonly takenAt: Date;
   readonly concurrency: number;
   readonly settings = PINNED_SETTINGS;
+  readonly tracker: ChangeTracker | undefined;
   readonly #leader: PostgresClient;
   readonly #options: OpenSourceOptions;
   readonly #tables: readonly CatalogTable[];
@@ -106,7 +117,7 @@ class PostgresSource implements Source {
   readonly #all = new Set<PostgresClient>();
   readonly #heartbeat: NodeJS.Timeout;
 
-  constructor(parts: Locked & { leader: PostgresClient; options: OpenSourceOptions; identity: ServerIdentity }) {
+  constructor(parts: SourceParts) {
     this.identity = parts.identity;
     this.takenAt = parts.takenAt;
     this.concurrency = parts.options.parallel;
@@ -114,9 +125,34 @@ class PostgresSource implements Source {
     this.#options = parts.options;
     this.#tables = parts.tables;
     this.#snapshot = parts.snapshot;
+    this.tracker = parts.token === undefined ? undefined : this.#makeTracker(parts.leader, parts.token);
     // Routers forget a connection that is silent for long; without the leader no further one can share the snapshot.
     this.#heartbeat = setInterval(() => void this.#leader.query("select 1").catch(() => undefined), HEARTBEAT_MS);
     this.#heartbeat.unref();
+  }
+
+  #makeTracker(leader: PostgresClient, token: TrustToken | string): ChangeTracker {
+    return new PostgresTracker({
+      leader,
+      token,
+      withWorker: (use) => this.#withWorker(use),
+      copy: (options, prepare) => this.#copy(options, prepare),
+    });
+  }
+
+  async #withWorker<T>(use: (worker: PostgresClient) => Promise<T>): Promise<T> {
+    this.#options.signal.throwIfAborted();
+    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    try {
+      const result = await use(worker);
+      this.#idle.push(worker);
+      return result;
+    } catch (error) {
+      // Its transaction is broken.
+      this.#all.delete(worker);
+      worker.destroy();
+      throw error;
+    }
   }
 
   async describe(): Promise<DatabaseDescription> {
@@ -186,6 +222,7 @@ class PostgresSource implements Source {
     try {
       await worker.begin("isolation level repeatable read read only", { search_path: "" });
       await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
+      if (this.#options.track) await worker.query(SCAN_SETTINGS);
       const identity = await readIdentity(worker);
       if (
         identity.systemIdentifier !== this.identity.systemIdentifier ||
