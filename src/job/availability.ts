@@ -13,7 +13,6 @@ const LIMITS: readonly Limit[] = [
     isUsed: (job) => job.source.engine !== undefined && job.source.engine !== "postgres",
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
-  { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
   { what: "naming: overwrite", isUsed: (job) => job.naming === "overwrite" },
   { what: "retention", isUsed: (job) => job.retention !== undefined },
   { what: "dr", isUsed: (job) => job.dr !== undefined },

@@ -12,6 +12,7 @@ import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
 import { type DestinationFate, openSnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
+import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import { type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
 import { BATCH_BYTES } from "./store-rows.ts";
@@ -34,6 +35,8 @@ export interface BackUpOptions {
   readonly spoolFolder: string;
   /** Note what an incremental on this snapshot will need. */
   readonly track?: boolean | undefined;
+  /** Remembers what the next incremental needs, where this machine cannot open what it encrypts. */
+  readonly keeper?: BaseKeeper | undefined;
   /** Makes an incremental on this snapshot. */
   readonly base?: BaseSnapshot | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
@@ -70,7 +73,8 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText(options)));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
-  const sink = source.tracker ? reuseChunks(writer, base) : writer;
+  const reusing = source.tracker ? reuseChunks(writer, base) : writer;
+  const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
   const tables = await storeTables({ source, sink, plan, base, signal, report });
   const largeObjects = await storeLargeObjects(source, sink, description.largeObjects, options);
   const { files, warnings } = await storeFiles(sink, options);

@@ -16,16 +16,22 @@ import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
-import { type OpenedDestinations, openDestinations } from "./open-job.ts";
+import { chooseBase } from "./choose-base.ts";
+import { type BaseKeeper, openBaseKeeper } from "./keep-base.ts";
+import { openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import type { BaseSnapshot } from "./reuse-chunks.ts";
 
 const DEFAULT_PARALLEL = 2;
 
 export interface RunJobOptions {
   readonly job: Job;
+  /** Default: full. An incremental without a snapshot to build on becomes a full. */
+  readonly kind?: "full" | "incremental" | undefined;
   readonly home: Home;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Name of this machine in the history. */
@@ -42,6 +48,8 @@ export interface MadeSnapshot {
   readonly job: string;
   readonly database: string;
   readonly kind: "full" | "incremental";
+  /** Why a full was made although an incremental was wanted. */
+  readonly reason?: string | undefined;
   readonly createdAt: string;
   readonly consistency: Manifest["consistency"];
   readonly tables: number;
@@ -82,7 +90,7 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
       startedAt,
       outcome,
       error: result.failures[0]?.error,
-      snapshot: result.snapshots[0]?.id,
+      made: result.snapshots[0],
     });
     return result;
   } catch (error) {
@@ -107,18 +115,18 @@ interface Ended {
   readonly startedAt: Date;
   readonly outcome: Outcome;
   readonly error?: unknown;
-  readonly snapshot?: string | undefined;
+  readonly made?: MadeSnapshot | undefined;
 }
 
-async function record({ job, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
+async function record({ job, kind, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
   state.addRun({
     job: job.name,
-    kind: "full",
+    kind: ended.made?.kind ?? kind ?? "full",
     startedAt: ended.startedAt.toISOString(),
     durationMs: now().getTime() - ended.startedAt.getTime(),
     outcome: ended.outcome,
     error: ended.error === undefined ? undefined : redactSecrets(messageOf(ended.error)),
-    snapshot: ended.snapshot,
+    snapshot: ended.made?.id,
     node,
   });
   const limit = job.failures?.disableAfter;
@@ -150,13 +158,20 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
       keys && nearest && (await checkNewestKey(nearest, snapshotPrefix(job.name, database), { keys, signal }));
     if (doubt) warn(doubt);
     try {
-      const result = await backUpOne(options, { connection: { ...connection, database }, lock }, places);
+      const { result, reason, unread } = await backUpOne(options, {
+        connection: { ...connection, database },
+        lock,
+        keys,
+        destinations: places.destinations,
+        warn,
+      });
       const fates = [
         ...result.destinations,
+        ...unread,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
       await tidy(places.destinations, snapshotPrefix(job.name, database), options, warn);
-      snapshots.push(madeSnapshotOf(result, fates));
+      snapshots.push({ ...madeSnapshotOf(result, fates), ...(reason ? { reason } : {}) });
       warnings.push(...warningsOf(result, fates));
     } catch (error) {
       if (!(error instanceof OperationalError) || databases.length === 1) throw error;
@@ -167,28 +182,66 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   return { snapshots, warnings, failures };
 }
 
-async function backUpOne(
-  options: RunJobOptions,
-  { connection, lock }: Pick<BackUpOptions, "connection" | "lock">,
-  places: OpenedDestinations,
-): Promise<BackUpResult> {
-  const { job, signal, report } = options;
-  const spoolFolder = await spoolOf(options);
-  return backUp({
+interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations"> {
+  readonly keys: KeyRing | undefined;
+  readonly warn: (message: string) => void;
+}
+
+interface OneResult {
+  readonly result: BackUpResult;
+  readonly reason?: string | undefined;
+  /** Destinations that could not be asked what they have. */
+  readonly unread: readonly DestinationFate[];
+}
+
+async function backUpOne(options: RunJobOptions, one: OneDatabase): Promise<OneResult> {
+  const { job, home, signal, report } = options;
+  const { connection, lock, keys } = one;
+  const prefix = snapshotPrefix(job.name, connection.database);
+  const wanted = options.kind === "incremental";
+  const track = wanted || job.schedule?.incremental !== undefined;
+  const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
+  if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
+  const { base, reason, destinations, unread } = wanted
+    ? await chooseBase({ destinations: one.destinations, prefix, lock, keys, keeper, signal })
+    : { ...NO_BASE, destinations: one.destinations };
+  const mustRemember = track && lock !== undefined && keys === undefined;
+  const result = await backUp({
     connection,
     lock,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,
     stallTimeoutMs: options.stallTimeoutMs,
-    destinations: places.destinations,
+    destinations,
     job: job.name,
-    prefix: snapshotPrefix(job.name, connection.database),
+    prefix,
     compression: compressionOf(job),
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
-    spoolFolder,
+    spoolFolder: await spoolOf(options),
+    track,
+    base,
+    keeper: mustRemember ? keeper : undefined,
     signal,
     report,
   });
+  if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
+  return { result, reason, unread };
+}
+
+const NO_BASE = { base: undefined, reason: undefined, unread: [] };
+
+/** Without it the next incremental is a full: no reason to fail. */
+async function remember(
+  keeper: BaseKeeper,
+  manifest: Manifest,
+  base: BaseSnapshot | undefined,
+  warn: (message: string) => void,
+): Promise<void> {
+  try {
+    await keeper.keep(manifest, base?.reader);
+  } catch (error) {
+    warn(`the next incremental will be a full: what it needs could not be kept on this machine: ${messageOf(error)}`);
+  }
 }
 
 /** Nothing is stored for so long by a run that still lives. */
