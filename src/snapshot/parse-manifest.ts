@@ -121,7 +121,7 @@ function findWrongTable(manifest: Manifest): string | undefined {
     const key = JSON.stringify([table.schema, table.name]);
     if (seen.has(key)) return `table ${index + 1} is listed twice`;
     seen.add(key);
-    let [rows, rawBytes, storedBytes] = [-(table.removed?.rows ?? 0), 0, 0];
+    let [rows, rawBytes, storedBytes] = [0 - (table.removed?.rows ?? 0), 0, 0];
     for (const { chunks } of table.segments) {
       for (const chunk of chunks) {
         rows += chunk.rows;

@@ -47,7 +47,7 @@ export async function assembleTable(parts: readonly SegmentPart[], options: Asse
   });
   const removed = await storeRemoved(parts, options);
   const gone = removed?.rows ?? 0;
-  const total = { rows: -gone, rawBytes: 0, storedBytes: 0 };
+  const total = { rows: 0 - gone, rawBytes: 0, storedBytes: 0 };
   for (const chunk of parts.flatMap(({ chunks }) => chunks)) {
     total.rows += chunk.rows;
     total.rawBytes += chunk.rawSize;

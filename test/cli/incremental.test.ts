@@ -101,7 +101,7 @@ test("verify finds damage in the snapshot that an incremental refers to", async 
   const { exitCode, last } = await cli("verify", file, "latest", "--json");
 
   expect(exitCode).toBe(7);
-  expect(JSON.stringify(last()["snapshots"])).toContain(`${first.snapshot["id"]}/volume-0001.tar`);
+  expect(JSON.stringify(last()["snapshots"])).toContain(`${String(first.snapshot["id"])}/volume-0001.tar`);
 });
 
 test("a destination that lacks the base makes the next one a full, and a damaged base is none", async () => {
