@@ -270,6 +270,8 @@ class TableStoring {
     if (!attempt) throw new RangeError("a table was not stored");
     const content = await this.#contentOf(state, attempt);
     const { isMapped, ...stored } = content;
+    const method = methodOf(attempt, content);
+    const reason = attempt.reason ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
     return {
       schema: table.schema,
       name: table.name,
@@ -278,8 +280,8 @@ class TableStoring {
       ...(table.partitionRoot ? { partitionRoot: table.partitionRoot } : {}),
       ...(table.condition ? { condition: table.condition } : {}),
       format: attempt.format,
-      method: methodOf(attempt, content),
-      ...(attempt.reason ? { reason: attempt.reason } : {}),
+      method,
+      ...(reason ? { reason } : {}),
       ...stored,
       ...(isMapped && typeof state.mark === "object" && attempt.format === "text" ? { mark: state.mark } : {}),
     };
