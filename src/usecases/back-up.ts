@@ -70,7 +70,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const kind = base ? "incremental" : "full";
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind });
   await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
-  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText(options)));
+  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind })));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
   const reusing = source.tracker ? reuseChunks(writer, base) : writer;

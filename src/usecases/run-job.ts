@@ -1,5 +1,3 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Connection } from "../drivers/driver.ts";
@@ -7,39 +5,24 @@ import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
-import { createHomeFolder, type Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
-import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
-import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
-import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import type { BackUpResult } from "./back-up.ts";
+import { backUpOne, type OneBackUpOptions } from "./back-up-one.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
-import { chooseBase } from "./choose-base.ts";
-import { type BaseKeeper, openBaseKeeper } from "./keep-base.ts";
 import { openDestinations } from "./open-job.ts";
-import type { Report } from "./progress.ts";
-import type { BaseSnapshot } from "./reuse-chunks.ts";
 
-const DEFAULT_PARALLEL = 2;
-
-export interface RunJobOptions {
-  readonly job: Job;
-  /** Default: full. An incremental without a snapshot to build on becomes a full. */
-  readonly kind?: "full" | "incremental" | undefined;
-  readonly home: Home;
+export interface RunJobOptions extends OneBackUpOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Name of this machine in the history. */
   readonly node: string;
   readonly now: () => Date;
-  readonly stallTimeoutMs: number;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 /** One snapshot that a run made. */
@@ -182,68 +165,6 @@ async function backUpDatabases(options: RunJobOptions): Promise<RunResult> {
   return { snapshots, warnings, failures };
 }
 
-interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations"> {
-  readonly keys: KeyRing | undefined;
-  readonly warn: (message: string) => void;
-}
-
-interface OneResult {
-  readonly result: BackUpResult;
-  readonly reason?: string | undefined;
-  /** Destinations that could not be asked what they have. */
-  readonly unread: readonly DestinationFate[];
-}
-
-async function backUpOne(options: RunJobOptions, one: OneDatabase): Promise<OneResult> {
-  const { job, home, signal, report } = options;
-  const { connection, lock, keys } = one;
-  const prefix = snapshotPrefix(job.name, connection.database);
-  const wanted = options.kind === "incremental";
-  const track = wanted || job.schedule?.incremental !== undefined;
-  const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
-  if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
-  const { base, reason, destinations, unread } = wanted
-    ? await chooseBase({ destinations: one.destinations, prefix, lock, keys, keeper, signal })
-    : { ...NO_BASE, destinations: one.destinations };
-  const mustRemember = track && lock !== undefined && keys === undefined;
-  const result = await backUp({
-    connection,
-    lock,
-    choose: chooseTable(job.tables ?? {}),
-    parallel: job.parallel ?? DEFAULT_PARALLEL,
-    stallTimeoutMs: options.stallTimeoutMs,
-    destinations,
-    job: job.name,
-    prefix,
-    compression: compressionOf(job),
-    files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
-    spoolFolder: await spoolOf(options),
-    track,
-    base,
-    keeper: mustRemember ? keeper : undefined,
-    signal,
-    report,
-  });
-  if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
-  return { result, reason, unread };
-}
-
-const NO_BASE = { base: undefined, reason: undefined, unread: [] };
-
-/** Without it the next incremental is a full: no reason to fail. */
-async function remember(
-  keeper: BaseKeeper,
-  manifest: Manifest,
-  base: BaseSnapshot | undefined,
-  warn: (message: string) => void,
-): Promise<void> {
-  try {
-    await keeper.keep(manifest, base?.reader);
-  } catch (error) {
-    warn(`the next incremental will be a full: what it needs could not be kept on this machine: ${messageOf(error)}`);
-  }
-}
-
 /** Nothing is stored for so long by a run that still lives. */
 const GARBAGE_LEASE_MS = 6 * 3_600_000;
 
@@ -265,29 +186,6 @@ async function tidy(
       warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
     }
   }
-}
-
-function resolveFrom(folder: string, path: string): string {
-  return join(path.startsWith("/") || /^[A-Za-z]:[\\/]/.test(path) ? "" : folder, path);
-}
-
-function compressionOf(job: Job): Manifest["compression"] {
-  const codec = job.compression?.codec ?? "zstd";
-  return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
-}
-
-/**
- * The spool lies at the first local destination, where a finished volume needs no copy, else in the home. What a killed
- * run left there goes first: the job's lock says that nobody uses it.
- */
-async function spoolOf({ job, home }: RunJobOptions): Promise<string> {
-  const local = job.destinations.find((destination) => destination.type === "local");
-  const folder = local
-    ? join(resolveFrom(job.folder, local.path), `${snapshotPrefix(job.name, "spool").replace("/", ".")}.in-progress`)
-    : join(home.state, "spool", job.name);
-  await rm(folder, { recursive: true, force: true });
-  await createHomeFolder(folder);
-  return folder;
 }
 
 async function databasesOf(job: Job, connection: Connection, signal: AbortSignal): Promise<readonly string[]> {

@@ -50,7 +50,8 @@ test("an incremental after a crash of the server, whose last transactions are lo
 
     const manifest = await chain.next(server.url);
 
-    expect(manifest.tables[0]?.reason ?? "").not.toContain("history");
+    // It was compared by its headers.
+    expect(manifest.tables[0]?.reason ?? "").toMatch(/^$|^most of it changed/);
     expect(await contentOf(chain.readerOf(manifest)), `round ${round}`).toEqual(await truthOf(server.url));
   }
 });
