@@ -32,10 +32,15 @@ export interface SpanPlan {
 /** Counts the rows of each page of the span that are there by what was stored. */
 export function countRows(span: PageRange, segments: readonly KnownSegment[]): Int32Array {
   const counts = new Int32Array(span.hi - span.lo);
-  for (const segment of segments) {
-    eachLiveRow(segment, (page) => {
-      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + 1;
-    });
+  for (const { map, removed } of segments) {
+    let number = 0;
+    let at = 0;
+    for (const { page, offsets } of map) {
+      const before = at;
+      number += offsets.length;
+      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + offsets.length - (at - before);
+    }
   }
   return counts;
 }
@@ -79,13 +84,16 @@ function liveRowsOf(
   const live = new Map<number, Map<number, LiveRow>>();
   let twice: number | undefined;
   for (const [index, segment] of segments.entries()) {
-    eachLiveRow(segment, (page, offset, number) => {
-      if (!pages.has(page)) return;
-      const rows = live.get(page) ?? new Map<number, LiveRow>();
-      live.set(page, rows);
-      if (rows.has(offset)) twice = page;
-      rows.set(offset, { segment: index, number });
-    });
+    eachLiveRow(
+      segment,
+      (page, offset, number) => {
+        const rows = live.get(page) ?? new Map<number, LiveRow>();
+        live.set(page, rows);
+        if (rows.has(offset)) twice = page;
+        rows.set(offset, { segment: index, number });
+      },
+      pages,
+    );
   }
   return twice === undefined ? live : `the base has a row of page ${twice} twice`;
 }
@@ -93,10 +101,16 @@ function liveRowsOf(
 function eachLiveRow(
   { map, removed }: Pick<KnownSegment, "map" | "removed">,
   visit: (page: number, offset: number, number: number) => void,
+  pages?: ReadonlySet<number>,
 ): void {
   let number = 0;
   let at = 0;
   for (const { page, offsets } of map) {
+    if (pages && !pages.has(page)) {
+      number += offsets.length;
+      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+      continue;
+    }
     for (const offset of offsets) {
       number += 1;
       if (removed[at] === number) at += 1;

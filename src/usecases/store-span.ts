@@ -40,7 +40,10 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   if (!base) throw new RangeError("a span is compared with a base");
   const segments = await readBase(context);
   const changed = await findChanges(context, segments);
-  const plan = planSpan(span, segments, changed);
+  const plan: SpanPlan | string =
+    changed.length === 0
+      ? { kept: segments.map(({ removed }) => Array.from(removed)), reread: [], added: [] }
+      : planSpan(span, segments, changed);
   if (typeof plan === "string") throw new Doubt(plan);
   const isUnchanged =
     plan.added.length === 0 &&
