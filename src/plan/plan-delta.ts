@@ -3,7 +3,7 @@ import type { ChangedPage, PageRange, PageRows, RowPlace } from "../drivers/chan
 /** Pages of a cell: the rows of one cell that are read together form a segment, 8 MiB of the table. */
 export const CELL_PAGES = 1024;
 /** Pages that are looked at together: what is known of them is in memory at a time. */
-export const SPAN_PAGES = 64 * CELL_PAGES;
+export const SPAN_PAGES = 16 * CELL_PAGES;
 
 /** A cell of which more than this part would come from elsewhere, or is gone, is read again as a whole. */
 const MAX_CHANGED_SHARE = 0.25;

@@ -56,6 +56,8 @@ export interface TrackerParts {
   readonly token: TrustToken | string;
   /** Lends a connection that shares the snapshot. */
   readonly withWorker: <T>(use: (worker: PostgresClient) => Promise<T>) => Promise<T>;
+  /** Commits an empty transaction with a number of its own, in another session: it writes nothing but the end of the log. */
+  readonly commitNothing: () => Promise<void>;
   /** Streams a COPY of text on such a connection. */
   readonly copy: (
     options: RowOptions,
@@ -163,11 +165,13 @@ export class PostgresTracker implements ChangeTracker {
     const { leader, token } = this.#parts;
     if (typeof token === "string") return false;
     for (let attempt = 1; attempt <= DURABLE_ATTEMPTS; attempt += 1) {
+      // A log that ends with anything but a commit may stay in memory for as long as nobody commits.
+      if (attempt === 2) await this.#parts.commitNothing();
       const [row] = await leader.query("select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn) >= $1::numeric", [
         token.lsn,
       ]);
       if (row?.[0] === "t") return true;
-      await leader.query("select pg_sleep(0.2)");
+      await leader.query("select pg_sleep(0.1)");
     }
     return false;
   }
@@ -181,7 +185,7 @@ export class PostgresTracker implements ChangeTracker {
 }
 
 /** The writer of the log flushes by itself several times a second. */
-const DURABLE_ATTEMPTS = 10;
+const DURABLE_ATTEMPTS = 20;
 
 async function prepareScan(worker: PostgresClient, table: SourceTable): Promise<void> {
   // Somebody's queued ALTER TABLE waits for our leader: waiting behind it would be a deadlock.

@@ -136,6 +136,14 @@ class PostgresSource implements Source {
       leader,
       token,
       withWorker: (use) => this.#withWorker(use),
+      commitNothing: async () => {
+        const { connection } = leader;
+        await using other = await openPostgresClient(connection, {
+          ...this.#options,
+          applicationName: "rowkeep backup",
+        });
+        await other.query("select pg_catalog.pg_current_xact_id()");
+      },
       copy: (options, prepare) => this.#copy(options, prepare),
     });
   }
