@@ -6,7 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import pg from "pg";
-import { openChain } from "../test/support/increments.ts";
+import { type Chain, openChain } from "../test/support/increments.ts";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { medianOf } from "./measure.ts";
 
@@ -16,7 +16,14 @@ const { values: flags } = parseArgs({
 const rows = Number(flags.rows);
 const rounds = Number(flags.rounds);
 
-await using server = await startPostgres(18, ["-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB", "-c", "autovacuum=off"]);
+await using server = await startPostgres(18, [
+  "-c",
+  "shared_buffers=512MB",
+  "-c",
+  "max_wal_size=4GB",
+  "-c",
+  "autovacuum=off",
+]);
 const client = new pg.Client({ connectionString: server.url });
 await client.connect();
 await client.query(`create table narrow (aid int primary key, bid int, abalance int, filler char(84));
@@ -34,40 +41,35 @@ const ways: Readonly<Record<string, string>> = {
   "0.1 % scattered": `update narrow set abalance = abalance + 1 where aid % 1000 = `,
   "1 % scattered": `update narrow set abalance = abalance + 1 where aid % 100 = `,
 };
-const measured: Record<string, { seconds: number; bytes: number }[]> = {};
-const note = (name: string, startedAt: number, bytes: number) => {
-  (measured[name] ??= []).push({ seconds: (performance.now() - startedAt) / 1000, bytes });
-};
+const measured = new Map<string, { readonly seconds: number; readonly bytes: number }[]>();
+/** Takes the next snapshot of a chain and notes what it cost. */
+async function take(name: string, chain: Chain, track: boolean): Promise<void> {
+  const startedAt = performance.now();
+  const { volumes } = await chain.next(server.url, { track });
+  const seconds = (performance.now() - startedAt) / 1000;
+  const bytes = volumes.reduce((sum, { size }) => sum + size, 0);
+  measured.set(name, [...(measured.get(name) ?? []), { seconds, bytes }]);
+}
 for (let round = 0; round < rounds; round++) {
   for (const track of [false, true]) {
     await using alone = await openChain();
-    const startedAt = performance.now();
-    const full = await alone.next(server.url, { track });
-    note(track ? "full that an incremental can build on" : "full", startedAt, sizeOf(full));
+    await take(track ? "full that an incremental can build on" : "full", alone, track);
   }
   for (const [name, sql] of Object.entries(ways)) {
     await using chain = await openChain();
     await chain.next(server.url);
     await client.query(sql.endsWith("= ") ? `${sql}${round}` : sql);
-    const startedAt = performance.now();
-    note(name, startedAt, sizeOf(await chain.next(server.url)));
-    const seconds = (performance.now() - startedAt) / 1000;
-    const list = measured[name] ?? [];
-    const last = list.at(-1);
-    if (last) list[list.length - 1] = { ...last, seconds };
+    await take(name, chain, true);
   }
 }
 await client.end();
-const full = medianOf((measured["full"] ?? []).map(({ seconds }) => seconds));
-const fullBytes = medianOf((measured["full"] ?? []).map(({ bytes }) => bytes));
-for (const [name, list] of Object.entries(measured)) {
-  const seconds = medianOf(list.map((one) => one.seconds));
-  const bytes = medianOf(list.map((one) => one.bytes));
-  console.log(
-    `${name}: ${seconds.toFixed(2)} s (full / it = ${(full / seconds).toFixed(1)}), ${bytes} bytes (${(fullBytes / bytes).toFixed(0)})`,
-  );
-}
-
-function sizeOf({ volumes }: { readonly volumes: readonly { readonly size: number }[] }): number {
-  return volumes.reduce((sum, { size }) => sum + size, 0);
+const medians = [...measured].map(([name, list]) => ({
+  name,
+  seconds: medianOf(list.map((one) => one.seconds)),
+  bytes: medianOf(list.map((one) => one.bytes)),
+}));
+const full = medians[0] ?? { seconds: 0, bytes: 0 };
+for (const { name, seconds, bytes } of medians) {
+  const [faster, smaller] = [(full.seconds / seconds).toFixed(1), (full.bytes / bytes).toFixed(0)];
+  console.log(`${name}: ${seconds.toFixed(2)} s (${faster} times as fast), ${bytes} bytes (${smaller} times as small)`);
 }

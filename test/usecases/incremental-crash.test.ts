@@ -4,7 +4,7 @@ import { contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 
 async function query(url: string, sql: string): Promise<(string | null)[][]> {
-  const client = new pg.Client({ connectionString: url });
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, query_timeout: 20_000 });
   client.on("error", () => undefined);
   await client.connect();
   try {
@@ -15,7 +15,17 @@ async function query(url: string, sql: string): Promise<(string | null)[][]> {
   }
 }
 
-async function waitUntilUp(url: string): Promise<void> {
+/** Kills a process of the server, so that all sessions end and the log is replayed, and waits until that is done. */
+async function crash(url: string): Promise<void> {
+  const witness = new pg.Client({ connectionString: url });
+  const ended = new Promise<void>((resolve) => {
+    witness.on("error", () => undefined);
+    witness.on("end", () => resolve());
+  });
+  await witness.connect();
+  const { rows } = await witness.query("select pid from pg_stat_activity where backend_type = 'background writer'");
+  process.kill(Number((rows[0] as { pid: string } | undefined)?.pid), "SIGKILL");
+  await ended;
   for (let attempt = 0; attempt < 100; attempt++) {
     try {
       await query(url, "select 1");
@@ -43,9 +53,7 @@ test("an incremental after a crash of the server, whose last transactions are lo
     await query(server.url, `update t set v = 'lost ${round}' where id % 7 = ${round}`);
     await query(server.url, `delete from t where id % 11 = ${round}`);
     if (round === 2) await chain.next(server.url);
-    const [pid] = await query(server.url, "select pid from pg_stat_activity where backend_type = 'background writer'");
-    process.kill(Number(pid?.[0]), "SIGKILL");
-    await waitUntilUp(server.url);
+    await crash(server.url);
     await query(server.url, `update t set v = 'after ${round}' where id % 13 = ${round}`);
 
     const manifest = await chain.next(server.url);
