@@ -86,13 +86,20 @@ async function findChanges(
   if (!since) throw new RangeError("the base has no token");
   const counts = countRows(span, segments);
   const end = Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table)));
-  const changed: ChangedPage[] = [];
-  for (let lo = span.lo; lo < end; lo += SCAN_PAGES) {
-    const hi = Math.min(lo + SCAN_PAGES, end);
-    const range = { lo, hi, counts: counts.subarray(lo - span.lo, hi - span.lo), since };
-    changed.push(...(await tracker.changedPages(table, range)));
-  }
-  return changed;
+  // At once: the source has as many of them done at a time as it has connections.
+  const scans = pieces({ lo: span.lo, hi: end }).map(({ lo, hi }) =>
+    tracker.changedPages(table, { lo, hi, counts: counts.subarray(lo - span.lo, hi - span.lo), since }),
+  );
+  return (await Promise.all(scans)).flat();
+}
+
+/** Cuts a span into ranges for one statement each. */
+function pieces({ lo, hi }: PageRange): readonly PageRange[] {
+  const count = Math.max(0, Math.ceil((hi - lo) / SCAN_PAGES));
+  return Array.from({ length: count }, (_, index) => ({
+    lo: lo + index * SCAN_PAGES,
+    hi: Math.min(hi, lo + (index + 1) * SCAN_PAGES),
+  }));
 }
 
 async function storeChanges(context: SpanContext, plan: SpanPlan): Promise<readonly SegmentPart[]> {
@@ -169,11 +176,8 @@ export async function storePageMaps(
   cells: readonly PageRange[],
 ): Promise<readonly MapPlace[]> {
   const span = { lo: cells[0]?.lo ?? 0, hi: cells.at(-1)?.hi ?? 0 };
-  const pages: PageRows[] = [];
-  for (let lo = span.lo; lo < span.hi; lo += SCAN_PAGES) {
-    const part = await pageRowsOf(context, context.tracker, { lo, hi: Math.min(lo + SCAN_PAGES, span.hi) });
-    for (const page of part) pages.push(page);
-  }
+  const parts = await Promise.all(pieces(span).map((range) => pageRowsOf(context, context.tracker, range)));
+  const pages = parts.flat();
   const maps = cells.map(({ lo, hi }) => pages.filter(({ page }) => page >= lo && page < hi));
   return storeMaps(context, maps, span);
 }

@@ -97,7 +97,8 @@ export class PostgresTracker implements ChangeTracker {
 
   async pagesOf(table: SourceTable): Promise<number> {
     const { oid } = table as CatalogTable;
-    const [row] = await this.#parts.leader.query("select pg_relation_size($1::oid::regclass, 'main') / 8192", [oid]);
+    const sql = "select pg_relation_size($1::oid::regclass, 'main') / 8192";
+    const [row] = await this.#parts.withWorker((worker) => worker.query(sql, [oid]));
     return Number(row?.[0] ?? 0);
   }
 

@@ -115,6 +115,9 @@ class PostgresSource implements Source {
   readonly #snapshot: string;
   readonly #idle: PostgresClient[] = [];
   readonly #all = new Set<PostgresClient>();
+  /** Connections that are open or being opened. */
+  #workers = 0;
+  readonly #waiting: (() => void)[] = [];
   readonly #heartbeat: NodeJS.Timeout;
 
   constructor(parts: SourceParts) {
@@ -150,16 +153,14 @@ class PostgresSource implements Source {
 
   async #withWorker<T>(use: (worker: PostgresClient) => Promise<T>): Promise<T> {
     this.#options.signal.throwIfAborted();
-    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    const worker = await this.#acquire();
+    let isGood = false;
     try {
       const result = await use(worker);
-      this.#idle.push(worker);
+      isGood = true;
       return result;
-    } catch (error) {
-      // Its transaction is broken.
-      this.#all.delete(worker);
-      worker.destroy();
-      throw error;
+    } finally {
+      this.#release(worker, isGood);
     }
   }
 
@@ -202,7 +203,7 @@ class PostgresSource implements Source {
 
   async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
     options.signal.throwIfAborted();
-    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    const worker = await this.#acquire();
     let finished = false;
     try {
       const statement = await prepare(worker);
@@ -215,13 +216,43 @@ class PostgresSource implements Source {
       options.signal.throwIfAborted();
       throw error;
     } finally {
-      if (finished) {
-        this.#idle.push(worker);
-      } else {
-        this.#all.delete(worker);
-        worker.destroy();
+      this.#release(worker, finished);
+    }
+  }
+
+  /** Lends a connection; the one who asks waits while as many as there may be are lent. */
+  async #acquire(): Promise<PostgresClient> {
+    for (;;) {
+      const idle = this.#idle.pop();
+      if (idle) return idle;
+      if (this.#workers < this.concurrency) break;
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#options.signal.aborted) {
+        // Whoever waits behind must end too.
+        this.#waiting.shift()?.();
+        throw this.#options.signal.reason;
       }
     }
+    this.#workers += 1;
+    try {
+      return await this.#openWorker();
+    } catch (error) {
+      this.#workers -= 1;
+      this.#waiting.shift()?.();
+      throw error;
+    }
+  }
+
+  /** A connection whose transaction is broken, or that was left in the middle of a stream, is of no further use. */
+  #release(worker: PostgresClient, isGood: boolean): void {
+    if (isGood) {
+      this.#idle.push(worker);
+    } else {
+      this.#workers -= 1;
+      this.#all.delete(worker);
+      worker.destroy();
+    }
+    this.#waiting.shift()?.();
   }
 
   async #openWorker(): Promise<PostgresClient> {
