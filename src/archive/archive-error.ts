@@ -9,6 +9,7 @@ export type ArchiveReason =
   | "hash-mismatch"
   | "invalid-manifest"
   | "key-needed"
+  | "missing-reference"
   | "missing-volume"
   | "not-found"
   | "other-snapshot"

@@ -33,7 +33,7 @@ export const commandTable: readonly CommandSpec[] = [
     arguments: [jobs],
     options: [
       { flags: "--full", description: "make a full snapshot" },
-      { flags: "--incremental", description: "store only what changed (not available yet)" },
+      { flags: "--incremental", description: "store only what changed since the last snapshot" },
       { flags: "--due", description: "only what a schedule says is due (not available yet)" },
     ],
     examples: ["rowkeep run shop", "rowkeep run ./jobs/shop.yaml ./jobs/crm.yaml --json"],

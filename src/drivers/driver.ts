@@ -4,6 +4,7 @@
  * `\N` for NULL, newline after every row; https://www.postgresql.org/docs/current/sql-copy.html), whatever the engine.
  */
 
+import type { ChangeTracker } from "./change-tracker.ts";
 import type { Fingerprints } from "./fingerprints.ts";
 
 export type Engine = "postgres";
@@ -160,6 +161,8 @@ export interface Source extends AsyncDisposable {
   readonly fingerprints: Fingerprints;
   /** Reads the sequences. Call it after the last row was read. */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
+  /** Tells what changed since an earlier snapshot; undefined where that was not asked for. */
+  readonly tracker?: ChangeTracker | undefined;
 }
 
 export type TlsMode = "verify-full" | "ca" | "insecure" | "off";
@@ -192,6 +195,8 @@ export interface OpenSourceOptions {
   readonly choose: (table: ChosenTable) => TableChoice;
   /** Give up on a connection that delivered nothing for so long. */
   readonly stallTimeoutMs: number;
+  /** Open a tracker too. */
+  readonly track?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -13,7 +13,6 @@ const LIMITS: readonly Limit[] = [
     isUsed: (job) => job.source.engine !== undefined && job.source.engine !== "postgres",
   },
   { what: "mode: native", isUsed: (job) => job.mode === "native" },
-  { what: "schedule.incremental", isUsed: (job) => job.schedule?.incremental !== undefined },
   { what: "dr.active", isUsed: (job) => job.dr?.active !== undefined && job.dr.active !== false },
   { what: "dr.autoRestore", isUsed: (job) => job.dr?.autoRestore === true },
   { what: "dr.alwaysBackupPrimary", isUsed: (job) => job.dr?.alwaysBackupPrimary === true },

@@ -17,7 +17,7 @@ export interface VolumeStates {
   readonly archived: readonly ArchivedVolume[];
   /** Thawed copies that nothing replaces can be read until then; undefined: no end is known. */
   readonly readableUntil?: Date | undefined;
-  /** Destinations that cannot give a volume now, by the volume's name: those that can are asked first. */
+  /** Destinations that cannot give a volume now, by the volume's key: those that can are asked first. */
   readonly closed: ReadonlyMap<string, ReadonlySet<Destination>>;
 }
 
@@ -25,17 +25,41 @@ export interface VolumeStatesOptions {
   /** The preferred one first. */
   readonly destinations: readonly Destination[];
   readonly prefix: string;
-  readonly manifest: Manifest;
   readonly signal: AbortSignal;
 }
 
 const STATS_AT_ONCE = 8;
 
-/** Gives the volumes that hold these chunks, each once, in their order. */
-export function volumesOf(manifest: Manifest, refs: Iterable<ChunkRef>): readonly Volume[] {
-  const indexes = new Set<number>();
-  for (const { volume } of refs) indexes.add(volume);
-  return manifest.volumes.filter((_, index) => indexes.has(index));
+/** A volume of a snapshot, or of one that it refers to. */
+export interface NeededVolume {
+  /** The snapshot in whose folder it lies. */
+  readonly id: string;
+  /** For people: that of another snapshot begins with the snapshot's id. */
+  readonly name: string;
+  readonly volume: Volume;
+}
+
+/** Gives the volumes that hold these chunks, each once, in their order; those of earlier snapshots come behind. */
+export function volumesOf(manifest: Manifest, refs: Iterable<ChunkRef>): readonly NeededVolume[] {
+  const needed = new Map<number | undefined, Set<number>>();
+  for (const { snapshot, volume } of refs) {
+    const indexes = needed.get(snapshot);
+    if (indexes) indexes.add(volume);
+    else needed.set(snapshot, new Set([volume]));
+  }
+  const chosen = (volumes: readonly Volume[], index?: number) =>
+    volumes.filter((_, volume) => needed.get(index)?.has(volume));
+  const { id, volumes, references = [] } = manifest;
+  return [
+    ...chosen(volumes).map((volume) => ({ id, name: volume.name, volume })),
+    ...references.flatMap((reference, index) =>
+      chosen(reference.volumes, index).map((volume) => ({
+        id: reference.id,
+        name: `${reference.id}/${volume.name}`,
+        volume,
+      })),
+    ),
+  ];
 }
 
 /**
@@ -45,14 +69,14 @@ export function volumesOf(manifest: Manifest, refs: Iterable<ChunkRef>): readonl
  */
 export async function readVolumeStates(
   options: VolumeStatesOptions,
-  volumes: readonly Volume[],
+  volumes: readonly NeededVolume[],
 ): Promise<VolumeStates> {
-  const { destinations, prefix, manifest, signal } = options;
+  const { destinations, prefix, signal } = options;
   const closed = new Map<string, Set<Destination>>();
   const archived: ArchivedVolume[] = [];
   const ends: Date[] = [];
-  const look = async (volume: Volume) => {
-    const key = `${prefix}/${manifest.id}/${volume.name}`;
+  const look = async ({ id, name, volume }: NeededVolume) => {
+    const key = `${prefix}/${id}/${volume.name}`;
     let found: ArchivedVolume | undefined;
     for (const destination of destinations) {
       if (!destination.thaw) return;
@@ -61,11 +85,11 @@ export async function readVolumeStates(
         if (info.thawedUntil) ends.push(info.thawedUntil);
         return;
       }
-      closed.set(volume.name, (closed.get(volume.name) ?? new Set()).add(destination));
+      closed.set(key, (closed.get(key) ?? new Set()).add(destination));
       if (info?.thaw === undefined || info.thaw === "thawed") continue;
       // What is on its way already is not asked for elsewhere.
       if (!found || (found.state === "archived" && info.thaw === "thawing")) {
-        found = { destination, key, name: volume.name, size: volume.size, state: info.thaw };
+        found = { destination, key, name, size: volume.size, state: info.thaw };
       }
     }
     if (found) archived.push(found);

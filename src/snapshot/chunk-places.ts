@@ -11,11 +11,17 @@ export interface ChunkPlace {
 
 /** Gives every chunk of a snapshot with what it belongs to, in the order of the manifest. */
 export function* chunkPlacesOf(manifest: Manifest): Iterable<ChunkPlace> {
-  for (const { schema, name, format, segments } of manifest.tables) {
+  for (const { schema, name, format, segments, removed, pageMaps = [] } of manifest.tables) {
     for (const [segment, { chunks }] of segments.entries()) {
       for (const [index, ref] of chunks.entries()) {
         yield { ref, label: `${schema}.${name} ${segment + 1}/${index + 1}`, countsLines: format === "text" };
       }
+    }
+    for (const [index, ref] of (removed?.chunks ?? []).entries()) {
+      yield { ref, label: `${schema}.${name} removed ${index + 1}`, countsLines: true };
+    }
+    for (const [index, ref] of pageMaps.entries()) {
+      yield { ref, label: `${schema}.${name} page map ${index + 1}`, countsLines: true };
     }
   }
   for (const [index, ref] of manifest.largeObjects.chunks.entries()) {

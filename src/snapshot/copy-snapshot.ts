@@ -7,6 +7,7 @@ import { readWhole } from "../archive/volume-fanout.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import { fetchVolume, noGoodSource } from "./fetch-volume.ts";
+import { findMissingReference } from "./find-missing-reference.ts";
 import type { Volume } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME } from "./manifest-text.ts";
 import { MARKS_NAME, MAX_MARKS_BYTES, parseMarks } from "./marks-text.ts";
@@ -46,11 +47,13 @@ export interface CopiedSnapshot {
  * Copies to a destination what it misses of a snapshot: volumes first, each checked by its size and SHA-256 before the first
  * byte is sent, the manifest last, read back and compared. No key is needed. What is there already and right stays.
  * Interrupted, it leaves what a later copy uses and no list shows. Fails with code `no-good-source` when no source has the
- * right bytes, `other-snapshot` when the target has another snapshot of this id; else with the target's failure.
+ * right bytes, `missing-reference` when the target does not have, complete, what the snapshot refers to, `other-snapshot` when the target has another snapshot of this id; else with the target's failure.
  */
 export async function copySnapshot(options: CopySnapshotOptions): Promise<CopiedSnapshot> {
   const { target, parts } = options;
   const isListed = hasManifest(target.folder) && (await isSameSnapshot(options));
+  // Before volumes are sent for nothing, and again around the manifest.
+  if (!isListed) await assertReferences(options);
   const from = new Set<string>();
   let [volumes, bytes] = [0, 0];
   for (const volume of parts.volumes) {
@@ -64,6 +67,7 @@ export async function copySnapshot(options: CopySnapshotOptions): Promise<Copied
   const manifest = parts.small.at(-1);
   if (manifest === undefined) throw new RangeError("a snapshot has a manifest");
   await assertComplete(options);
+  await assertReferences(options);
   await storeManifest(options, manifest);
   await copyMarks(options);
   return { from: [...from], volumes, bytes };
@@ -161,6 +165,7 @@ async function storeManifest(options: CopySnapshotOptions, manifest: SmallPart):
   try {
     await storeSmall(options, manifest);
     await assertComplete(options);
+    await assertReferences(options);
   } catch (error) {
     // One that somebody else has stored meanwhile is not ours to remove.
     if (!target.folder.has(manifest.name) && codeOf(error) !== "exists") {
@@ -188,6 +193,16 @@ async function assertComplete({ target, prefix, id, parts, signal }: CopySnapsho
       { hint: "Check the disk or the service of this destination; nothing there can be trusted." },
     );
   }
+}
+
+/** An incremental that is listed where its base is not would be one that cannot be restored. */
+async function assertReferences({ target, prefix, id, parts, signal }: CopySnapshotOptions): Promise<void> {
+  const { destination } = target;
+  const problem = await findMissingReference({ destination, prefix, references: parts.references, signal });
+  if (problem === undefined) return;
+  throw archiveError(`cannot copy ${id} to ${destination.name}: ${problem}`, "missing-reference", {
+    hint: "Copy the snapshots that it needs first; a new full needs none.",
+  });
 }
 
 /** What is known of the content holds for every copy of it; that a copy was verified holds for that copy alone. */

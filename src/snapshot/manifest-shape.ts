@@ -1,6 +1,17 @@
 import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
+import type { TableMark, TrustToken } from "../drivers/change-tracker.ts";
 import type { Column, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
-import type { Anomaly, ChunkRef, Manifest, StoredFile, StoredSegment, StoredTable, Volume } from "./manifest.ts";
+import type {
+  Anomaly,
+  ChunkRef,
+  Manifest,
+  PageMapPlace,
+  SnapshotReference,
+  StoredFile,
+  StoredSegment,
+  StoredTable,
+  Volume,
+} from "./manifest.ts";
 import { boolean, dictionary, integer, list, oneOf, optional, record, type Shape, text } from "./shape.ts";
 
 /** Every field of the type has its check: the compiler says so. */
@@ -42,16 +53,19 @@ const column = record({
 } satisfies Fields<Column>);
 
 const chunk = record({
+  snapshot: optional(integer()),
   volume: integer(),
   offset: integer(),
   size: integer(0, MAX_CHUNK_BYTES + (MAX_CHUNK_BYTES >> 6)),
   sha256: hash,
   rawSize: integer(0, MAX_CHUNK_BYTES),
   rows: integer(),
+  rawSha256: optional(hash),
 } satisfies Fields<ChunkRef>);
 
 const segment = record({
   pages: optional(record({ lo: integer(), hi: optional(integer()) })),
+  pageMap: optional(record({ map: integer(), line: integer() } satisfies Fields<PageMapPlace>)),
   chunks: list(chunk),
 } satisfies Fields<StoredSegment>);
 
@@ -70,6 +84,11 @@ const table = record({
   reason: optional(phrase),
   condition: optional(phrase),
   segments: list(segment),
+  removed: optional(record({ rows: integer(1), chunks: list(chunk) })),
+  pageMaps: optional(list(chunk)),
+  mark: optional(
+    record({ oid: text(10, DIGITS), filenode: text(10, DIGITS), digest: hash } satisfies Fields<TableMark>),
+  ),
 } satisfies Fields<StoredTable>);
 
 const definition = record({
@@ -116,10 +135,31 @@ const anomaly = record({
   rows: integer(),
 } satisfies Fields<Anomaly>);
 
-/** The form of a manifest of version 1, without what its parts say about each other. */
+const encryption = optional(record({ format: oneOf("age") }));
+const codec = oneOf("zstd", "gzip", "none");
+
+const reference = record({
+  id: text(64),
+  codec,
+  encryption,
+  volumes: list(volumeShape),
+} satisfies Fields<SnapshotReference>);
+
+const trust = record({
+  systemIdentifier: text(40, DIGITS),
+  databaseOid: text(10, DIGITS),
+  timeline: text(8),
+  startedAt: text(40),
+  major: integer(),
+  snapshot: phrase,
+  xmin: text(20, DIGITS),
+  lsn: text(20, DIGITS),
+} satisfies Fields<TrustToken>);
+
+/** The form of a manifest of versions 1 and 2, without what its parts say about each other. */
 export const manifestShape = record({
   format: oneOf("rowkeep-snapshot"),
-  version: oneOf(1),
+  version: oneOf(1, 2),
   id: text(64),
   job: name,
   database: name,
@@ -130,9 +170,11 @@ export const manifestShape = record({
   source: identity,
   consistency: oneOf("snapshot", "per-table", "none"),
   settings: dictionary(/^[a-z_][a-z0-9_.]{0,99}$/i, phrase, 1000),
-  compression: record({ codec: oneOf("zstd", "gzip", "none"), level: integer(-200, 200) }),
-  encryption: optional(record({ format: oneOf("age") })),
+  compression: record({ codec, level: integer(-200, 200) }),
+  encryption,
   volumes: list(volumeShape),
+  references: optional(list(reference)),
+  trust: optional(trust),
   definitions: list(definition),
   notCaptured: list(phrase),
   tables: list(table),
@@ -140,7 +182,6 @@ export const manifestShape = record({
   largeObjects: record({ count: integer(), chunks: list(chunk) }),
   files: list(file),
   warnings: list(phrase),
-  references: optional(list(text(64), 100_000)),
   anomalies: optional(list(anomaly)),
   safetyOf: optional(record({ restoredSnapshot: name, target: identity })),
 } satisfies Fields<Manifest>);

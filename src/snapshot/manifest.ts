@@ -1,3 +1,5 @@
+import type { Codec } from "../archive/chunk-codec.ts";
+import type { TableMark, TrustToken } from "../drivers/change-tracker.ts";
 import type {
   Column,
   Consistency,
@@ -12,7 +14,9 @@ export type SnapshotKind = "full" | "incremental";
 
 /** Where the stored bytes of one chunk lie and what they are. */
 export interface ChunkRef {
-  /** Index into `Manifest.volumes`. */
+  /** Index into `Manifest.references`: the chunk lies in that earlier snapshot. Left out: in this one. */
+  readonly snapshot?: number | undefined;
+  /** Index into the `volumes` of the manifest, or of the reference. */
   readonly volume: number;
   /** Byte offset of the stored bytes in the volume (behind the tar header). */
   readonly offset: number;
@@ -24,10 +28,21 @@ export interface ChunkRef {
   readonly rawSize: number;
   /** How many rows end in this chunk. */
   readonly rows: number;
+  /** Lower-case hex SHA-256 of the raw bytes, where an incremental may come: what is read again and equal is not stored again. */
+  readonly rawSha256?: string | undefined;
+}
+
+/** Which line of which of the table's page maps tells where the rows of a segment were. */
+export interface PageMapPlace {
+  /** Index into `StoredTable.pageMaps`. */
+  readonly map: number;
+  /** From 0. */
+  readonly line: number;
 }
 
 export interface StoredSegment {
   readonly pages?: { readonly lo: number; readonly hi?: number | undefined } | undefined;
+  readonly pageMap?: PageMapPlace | undefined;
   /** In order: their raw bytes, put one behind the other, are the rows of the segment. */
   readonly chunks: readonly ChunkRef[];
 }
@@ -47,6 +62,24 @@ export interface StoredTable extends TableName {
   readonly reason?: string | undefined;
   readonly condition?: string | undefined;
   readonly segments: readonly StoredSegment[];
+  /**
+   * Rows of the segments that were gone at the instant of the snapshot: lines `<number>d` in ascending order, each the
+   * number (from 1) of a row among those of all segments, put one behind the other. Only for `text`.
+   */
+  readonly removed?: { readonly rows: number; readonly chunks: readonly ChunkRef[] } | undefined;
+  /** For the next incremental: see page-map.ts. */
+  readonly pageMaps?: readonly ChunkRef[] | undefined;
+  /** For the next incremental: what must be the same then, so that row headers tell what changed. */
+  readonly mark?: TableMark | undefined;
+}
+
+/** An earlier snapshot that holds chunks of this one. */
+export interface SnapshotReference {
+  readonly id: string;
+  readonly codec: Codec;
+  readonly encryption?: { readonly format: "age" } | undefined;
+  /** All of its volumes, as its own manifest has them. */
+  readonly volumes: readonly Volume[];
 }
 
 export interface Volume {
@@ -86,7 +119,8 @@ export interface Anomaly extends TableName {
 /** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
 export interface Manifest {
   readonly format: "rowkeep-snapshot";
-  readonly version: 1;
+  /** 2 where there are references, which a reader of version 1 would pass over. */
+  readonly version: 1 | 2;
   /** `20261121T020000Z-full`; sorts by time. */
   readonly id: string;
   readonly job: string;
@@ -103,6 +137,13 @@ export interface Manifest {
   /** How chunks and manifest are encrypted; left out: not at all. */
   readonly encryption?: { readonly format: "age" } | undefined;
   readonly volumes: readonly Volume[];
+  /**
+   * The earlier snapshots of the same database whose volumes hold chunks of this one, all of them: nothing has to be
+   * followed further. They stay as long as it does.
+   */
+  readonly references?: readonly SnapshotReference[] | undefined;
+  /** For the next incremental: what the server said of its history. */
+  readonly trust?: TrustToken | undefined;
   readonly definitions: readonly Definition[];
   readonly notCaptured: readonly string[];
   readonly tables: readonly StoredTable[];
@@ -110,8 +151,6 @@ export interface Manifest {
   readonly largeObjects: StoredLargeObjects;
   readonly files: readonly StoredFile[];
   readonly warnings: readonly string[];
-  /** Earlier snapshots of the same database, by id, whose volumes hold chunks of this one: they stay as long as it does. */
-  readonly references?: readonly string[] | undefined;
   /** While nobody acknowledged them, nothing is pruned: older snapshots may hold what was lost. */
   readonly anomalies?: readonly Anomaly[] | undefined;
   /** Taken by a restore of what it was about to replace; what `undo` puts back. */

@@ -38,7 +38,7 @@ export interface OpenedManifest {
 export async function openManifest(place: SnapshotPlace): Promise<OpenedManifest> {
   // The encrypted one counts where both are: a plain one, which anybody could have put there, must not replace it.
   const isEncrypted = place.isEncrypted ?? (await statObject(place, ENCRYPTED_MANIFEST_NAME)) !== undefined;
-  const decrypt = isEncrypted ? await openKey(place) : undefined;
+  const decrypt = isEncrypted ? await openSnapshotKey(place) : undefined;
   const object = isEncrypted ? ENCRYPTED_MANIFEST_NAME : MANIFEST_NAME;
   const name = nameOf(place, object);
   const bytes = await readObject(place, object, { maxBytes: MAX_MANIFEST_BYTES, size: place.size });
@@ -71,7 +71,8 @@ export async function readEnvelope(place: SnapshotPlace): Promise<ReadEnvelope |
   }
 }
 
-async function openKey(place: SnapshotPlace): Promise<OpenFile> {
+/** Opens the key of an encrypted snapshot. Fails as `openManifest` does. */
+export async function openSnapshotKey(place: SnapshotPlace): Promise<OpenFile> {
   const envelope = place.envelope === undefined ? await readEnvelope(place) : (place.envelope ?? undefined);
   const subject = `cannot open the snapshot ${place.id} at ${place.destination.name}`;
   const file = await readObject(place, KEY_NAME, { maxBytes: MAX_KEY_BYTES });

@@ -6,7 +6,10 @@ import { TAR_BLOCK } from "../archive/tar-entry.ts";
 import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { readVolumeStates, type VolumeStates, volumesOf } from "./archived-volumes.ts";
-import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
+import type { ChunkRef, Manifest, SnapshotReference, Volume } from "./manifest.ts";
+import { openSnapshotKey } from "./open-manifest.ts";
+import { volumeOf } from "./parse-manifest.ts";
+import type { KeyRing } from "./snapshot-key.ts";
 import type { SnapshotReader } from "./snapshot-reader.ts";
 
 export interface OpenSnapshotReaderOptions {
@@ -16,6 +19,8 @@ export interface OpenSnapshotReaderOptions {
   readonly manifest: Manifest;
   /** Decrypts the chunks of an encrypted snapshot: see open-manifest.ts. */
   readonly decrypt?: OpenFile | undefined;
+  /** Opens the keys of the encrypted snapshots that this one refers to. */
+  readonly keys?: KeyRing | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -30,6 +35,8 @@ export function openSnapshotReader(options: OpenSnapshotReaderOptions): Snapshot
 
 /** Neighbouring chunks of one volume that are fetched together. */
 interface Run {
+  /** Index of the reference; undefined: the snapshot itself. */
+  readonly snapshot: number | undefined;
   readonly volume: Volume;
   readonly start: number;
   end: number;
@@ -40,6 +47,7 @@ class RangeReader implements SnapshotReader {
   readonly manifest: Manifest;
   readonly #options: OpenSnapshotReaderOptions;
   readonly #closed = new AbortController();
+  readonly #referenceKeys = new Map<number, Promise<OpenFile>>();
   #states: VolumeStates | undefined;
 
   constructor(options: OpenSnapshotReaderOptions) {
@@ -59,7 +67,8 @@ class RangeReader implements SnapshotReader {
         for (const chunk of run.chunks) {
           signal.throwIfAborted();
           const at = chunk.offset - run.start;
-          yield await readChunk(this.#options, bytes.subarray(at, at + chunk.size), chunk.rawSize);
+          const stored = bytes.subarray(at, at + chunk.size);
+          yield await readChunk(await this.#contentOf(run.snapshot, signal), stored, chunk.rawSize);
         }
       }
     } finally {
@@ -75,17 +84,49 @@ class RangeReader implements SnapshotReader {
   }
 
   /** Those that are known to have no readable copy of a volume come last. */
-  #placesOf({ name }: Volume): readonly Destination[] {
+  #placesOf(key: string): readonly Destination[] {
     const { destinations } = this.#options;
-    const closed = this.#states?.closed.get(name);
+    const closed = this.#states?.closed.get(key);
     if (!closed) return destinations;
     return [...destinations.filter((one) => !closed.has(one)), ...destinations.filter((one) => closed.has(one))];
+  }
+
+  #keyOf({ snapshot, volume }: Run): string {
+    const id = snapshot === undefined ? this.manifest.id : this.manifest.references?.[snapshot]?.id;
+    return `${this.#options.prefix}/${id}/${volume.name}`;
+  }
+
+  /** How the chunks of this snapshot, or of one that it refers to, are encoded. */
+  async #contentOf(index: number | undefined, signal: AbortSignal): Promise<ChunkContent> {
+    const { manifest, decrypt } = this.#options;
+    const reference = index === undefined ? undefined : manifest.references?.[index];
+    if (index === undefined || !reference) return { ...codingOf(manifest), decrypt };
+    const { codec, encryption } = reference;
+    if (!encryption) return { codec };
+    const known = this.#referenceKeys.get(index) ?? this.#openKey(reference.id, signal);
+    this.#referenceKeys.set(index, known);
+    return { codec, encryption, decrypt: await known };
+  }
+
+  async #openKey(id: string, signal: AbortSignal): Promise<OpenFile> {
+    const { destinations, prefix, keys } = this.#options;
+    let first: unknown;
+    for (const destination of destinations) {
+      try {
+        return await openSnapshotKey({ destination, prefix, id, keys, signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof OperationalError) || isAbort(error)) throw error;
+        first ??= error;
+      }
+    }
+    throw first;
   }
 
   /** Fetches a run from the first destination that gives the right bytes. */
   async #fetch(run: Run, signal: AbortSignal): Promise<{ readonly run: Run; readonly bytes: Buffer }> {
     let first: unknown;
-    for (const destination of this.#placesOf(run.volume)) {
+    for (const destination of this.#placesOf(this.#keyOf(run))) {
       try {
         return { run, bytes: await this.#fetchFrom(destination, run, signal) };
       } catch (error) {
@@ -98,7 +139,7 @@ class RangeReader implements SnapshotReader {
   }
 
   async #fetchFrom(destination: Destination, run: Run, signal: AbortSignal): Promise<Buffer> {
-    const key = `${this.#options.prefix}/${this.manifest.id}/${run.volume.name}`;
+    const key = this.#keyOf(run);
     const place = `${destination.name}/${key}`;
     const bytes = await readRange({ destination, key, size: run.volume.size }, run.start, run.end, signal);
     for (const chunk of run.chunks) {
@@ -121,12 +162,22 @@ class RangeReader implements SnapshotReader {
 
 /** Gives the raw bytes of a chunk that lies in memory as it is stored. */
 export async function readChunk(
-  { manifest, decrypt }: { readonly manifest: Manifest; readonly decrypt?: OpenFile | undefined },
+  { codec, encryption, decrypt }: ChunkContent,
   stored: Uint8Array,
   rawSize: number,
 ): Promise<Buffer> {
-  if (manifest.encryption !== undefined && !decrypt) throw new RangeError("an encrypted snapshot is read with its key");
-  return decompressChunk(decrypt ? await openChunk(stored, decrypt) : stored, rawSize, manifest.compression.codec);
+  if (encryption !== undefined && !decrypt) throw new RangeError("an encrypted snapshot is read with its key");
+  return decompressChunk(decrypt ? await openChunk(stored, decrypt) : stored, rawSize, codec);
+}
+
+/** How the chunks of one snapshot are encoded. */
+export interface ChunkContent extends Pick<SnapshotReference, "codec" | "encryption"> {
+  readonly decrypt?: OpenFile | undefined;
+}
+
+/** Gives the coding of a snapshot's own chunks. */
+export function codingOf({ compression, encryption }: Manifest): Omit<ChunkContent, "decrypt"> {
+  return { codec: compression.codec, encryption };
 }
 
 /** The manifest was opened with this key, so a chunk that it does not open is another one, not one of another key. */
@@ -153,7 +204,7 @@ function startFetch(next: IteratorResult<Run, void>, fetch: (run: Run) => Fetche
 function* runsOf(manifest: Manifest, refs: Iterable<ChunkRef>): Generator<Run, void> {
   let run: Run | undefined;
   for (const chunk of refs) {
-    const volume = manifest.volumes[chunk.volume];
+    const volume = volumeOf(manifest, chunk);
     if (volume === undefined) throw new RangeError("the chunk is not one of this snapshot");
     const end = chunk.offset + chunk.size;
     const gap = run ? chunk.offset - run.end : 0;
@@ -163,7 +214,7 @@ function* runsOf(manifest: Manifest, refs: Iterable<ChunkRef>): Generator<Run, v
       continue;
     }
     if (run) yield run;
-    run = { volume, start: chunk.offset, end, chunks: [chunk] };
+    run = { snapshot: chunk.snapshot, volume, start: chunk.offset, end, chunks: [chunk] };
   }
   if (run) yield run;
 }

@@ -1,14 +1,14 @@
 import { archiveError } from "../archive/archive-error.ts";
 import { TAR_BLOCK, TAR_END } from "../archive/tar-entry.ts";
 import { checkJson } from "./check-json.ts";
-import type { ChunkRef, Manifest } from "./manifest.ts";
+import type { ChunkRef, Manifest, StoredTable, Volume } from "./manifest.ts";
 import { manifestShape } from "./manifest-shape.ts";
 import { MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { isSealIntact } from "./sealed-json.ts";
 import { parseSnapshotId } from "./snapshot-id.ts";
 
 const MAX_DEPTH = 32;
-const KNOWN_VERSION = 1;
+const KNOWN_VERSION = 2;
 
 /**
  * Reads a manifest from bytes that may be hostile. Fields that this version does not know are kept.
@@ -61,11 +61,35 @@ function parseJson(bytes: Uint8Array, refuse: (problem: string, cause?: unknown)
 function findContradiction(manifest: Manifest): string | undefined {
   const id = parseSnapshotId(manifest.id);
   if (id === undefined || id.kind !== manifest.kind) return "its id is not one of its kind";
-  for (const [index, volume] of manifest.volumes.entries()) {
+  return (
+    findWrongVolume(manifest.volumes) ??
+    findWrongReference(manifest) ??
+    findMisplacedChunk(manifest) ??
+    findWrongTable(manifest) ??
+    findWrongFile(manifest)
+  );
+}
+
+function findWrongVolume(volumes: readonly Volume[]): string | undefined {
+  for (const [index, volume] of volumes.entries()) {
     if (volume.name !== volumeName(index)) return `volume ${index + 1} has the name of another one`;
     if (volume.size % TAR_BLOCK !== 0) return `the size of ${volume.name} is not that of a tar file`;
   }
-  return findMisplacedChunk(manifest) ?? findWrongTable(manifest) ?? findWrongFile(manifest);
+  return undefined;
+}
+
+function findWrongReference({ id, version, references = [] }: Manifest): string | undefined {
+  if (references.length > 0 && version === 1) return "it has references, which its version does not know";
+  const seen = new Set([id]);
+  for (const reference of references) {
+    // The id becomes part of a key.
+    if (!parseSnapshotId(reference.id)) return "it refers to a snapshot whose id is none";
+    if (seen.has(reference.id)) return `it refers to ${reference.id} twice, or is it itself`;
+    seen.add(reference.id);
+    const wrong = findWrongVolume(reference.volumes);
+    if (wrong) return `${reference.id}: ${wrong}`;
+  }
+  return undefined;
 }
 
 /** Name of the object that holds the volume with this index. */
@@ -73,9 +97,15 @@ export function volumeName(index: number): string {
   return `volume-${String(index + 1).padStart(4, "0")}.tar`;
 }
 
+/** The volume that holds a chunk, of this snapshot or of a referenced one; undefined when it is not listed. */
+export function volumeOf({ volumes, references }: Manifest, chunk: ChunkRef): Volume | undefined {
+  const own = chunk.snapshot === undefined ? volumes : references?.[chunk.snapshot]?.volumes;
+  return own?.[chunk.volume];
+}
+
 function findMisplacedChunk(manifest: Manifest): string | undefined {
   for (const chunk of chunksOf(manifest)) {
-    const volume = manifest.volumes[chunk.volume];
+    const volume = volumeOf(manifest, chunk);
     if (volume === undefined) return "a chunk lies in a volume that is not listed";
     const end = chunk.offset + chunk.size;
     if (chunk.offset < TAR_BLOCK || chunk.offset % TAR_BLOCK !== 0 || end > volume.size - TAR_END.length) {
@@ -91,7 +121,7 @@ function findWrongTable(manifest: Manifest): string | undefined {
     const key = JSON.stringify([table.schema, table.name]);
     if (seen.has(key)) return `table ${index + 1} is listed twice`;
     seen.add(key);
-    let [rows, rawBytes, storedBytes] = [0, 0, 0];
+    let [rows, rawBytes, storedBytes] = [0 - (table.removed?.rows ?? 0), 0, 0];
     for (const { chunks } of table.segments) {
       for (const chunk of chunks) {
         rows += chunk.rows;
@@ -102,8 +132,19 @@ function findWrongTable(manifest: Manifest): string | undefined {
     if (rows !== table.rows || rawBytes !== table.rawBytes || storedBytes !== table.storedBytes) {
       return `the chunks of table ${index + 1} do not add up to its rows and bytes`;
     }
+    const wrong = findWrongTracking(table);
+    if (wrong) return `table ${index + 1}: ${wrong}`;
   }
   return undefined;
+}
+
+function findWrongTracking({ format, removed, pageMaps = [], segments }: StoredTable): string | undefined {
+  if (removed && format !== "text") return "only rows of text can be removed one by one";
+  if (removed && removed.chunks.reduce((sum, { rows }) => sum + rows, 0) !== removed.rows) {
+    return "the lists of removed rows do not add up";
+  }
+  const isLost = segments.some(({ pageMap }) => pageMap && pageMap.line >= (pageMaps[pageMap.map]?.rows ?? 0));
+  return isLost ? "a segment has no line in a page map" : undefined;
 }
 
 function findWrongFile(manifest: Manifest): string | undefined {
@@ -115,7 +156,11 @@ function findWrongFile(manifest: Manifest): string | undefined {
 
 /** Gives every chunk of a snapshot: of tables, large objects and files. */
 export function* chunksOf(manifest: Manifest): Iterable<ChunkRef> {
-  for (const table of manifest.tables) for (const segment of table.segments) yield* segment.chunks;
+  for (const { segments, removed, pageMaps = [] } of manifest.tables) {
+    for (const segment of segments) yield* segment.chunks;
+    if (removed) yield* removed.chunks;
+    yield* pageMaps;
+  }
   yield* manifest.largeObjects.chunks;
   for (const file of manifest.files) yield* file.chunks;
 }

@@ -1,6 +1,8 @@
 import { keyIdOf, type Lock } from "../archive/age-keys.ts";
 import type { Codec } from "../archive/chunk-codec.ts";
 import { extensionOf } from "../archive/entry-name.ts";
+import type { SnapshotKind } from "./manifest.ts";
+import { renderIncrementRows } from "./recover-increment-text.ts";
 
 const EXPAND: Readonly<Record<Codec, string>> = { zstd: "zstd -dc", gzip: "gzip -dc", none: "cat" };
 
@@ -8,13 +10,17 @@ export interface RecoverTextOptions {
   readonly compression: { readonly codec: Codec };
   /** What the snapshot is encrypted to; undefined: nothing is encrypted. */
   readonly lock?: Lock | undefined;
+  /** An incremental refers to earlier snapshots. */
+  readonly kind?: SnapshotKind | undefined;
 }
 
 /** Renders `RECOVER.md`: how a person gets everything back with `tar`, `age`, the codec's own tool and `psql`. */
-export function renderRecoverText({ compression, lock }: RecoverTextOptions): string {
+export function renderRecoverText({ compression, lock, kind }: RecoverTextOptions): string {
   const expand = EXPAND[compression.codec];
   const ending = extensionOf(compression.codec);
   const tools = ["tar", ...(lock ? ["age"] : []), expand.split(" ")[0], "psql"];
+  const identity = lock && ("passphrase" in lock ? "" : "-i identity.txt ");
+  const rows = kind === "incremental" ? renderIncrementRows({ expand, identity }) : renderRows(expand, ending);
   return `# How to restore this snapshot by hand
 
 You need the volumes (\`volume-0001.tar\` and so on) of this folder, a POSIX shell, ${[...new Set(tools)].join(", ")}, and an
@@ -30,7 +36,24 @@ ${lock ? renderDecryption(lock) : ""}
     n=$(head -n 1 schema.sql | tr -dc 0-9)
     head -n "$n" schema.sql | psql -X -q -1 -v ON_ERROR_STOP=1 -f -
 
-## 3. Load the rows
+${rows}
+## 4. Set the sequences, then create what comes after the rows
+
+    psql -X -q -1 -v ON_ERROR_STOP=1 -f recover/sequences.sql >/dev/null
+    tail -n +"$((n + 1))" schema.sql | psql -X -q -1 -v ON_ERROR_STOP=1 -f -
+
+## 5. Check
+
+${lock ? MANIFEST_STEP : "`manifest.json` beside the volumes is plain JSON"}: it has the number of rows of every table, the SHA-256 of every volume and
+chunk, and the list of the stored files. The file that stands at place N of its list \`files\` is in the folder \`files/N\`
+(six digits), in pieces to be put one behind the other:
+
+    find files/000001 -name '*${ending}' -type f | LC_ALL=C sort | xargs cat | ${expand} > restored-file
+`;
+}
+
+function renderRows(expand: string, ending: string): string {
+  return `## 3. Load the rows
 
 Each file of \`recover/\` holds the COPY command of one table; its number leads to the folder with the rows. For a single
 table run the body of the loop with its file alone.
@@ -59,19 +82,6 @@ Large objects, when there are any:
       find 0000-large-objects -name '*.tsv${ending}' | LC_ALL=C sort | xargs cat | ${expand} |
         psql -X -q -v ON_ERROR_STOP=1 -c "$(cat recover/large-objects.sql)"
     fi
-
-## 4. Set the sequences, then create what comes after the rows
-
-    psql -X -q -1 -v ON_ERROR_STOP=1 -f recover/sequences.sql >/dev/null
-    tail -n +"$((n + 1))" schema.sql | psql -X -q -1 -v ON_ERROR_STOP=1 -f -
-
-## 5. Check
-
-${lock ? MANIFEST_STEP : "`manifest.json` beside the volumes is plain JSON"}: it has the number of rows of every table, the SHA-256 of every volume and
-chunk, and the list of the stored files. The file that stands at place N of its list \`files\` is in the folder \`files/N\`
-(six digits), in pieces to be put one behind the other:
-
-    find files/000001 -name '*${ending}' -type f | LC_ALL=C sort | xargs cat | ${expand} > restored-file
 `;
 }
 

@@ -23,7 +23,7 @@ export function retentionFactsOf(manifest: Manifest): RetentionFacts {
     kind: manifest.kind,
     createdAt: manifest.createdAt,
     server: serverIdOf(manifest),
-    references: manifest.references ?? [],
+    references: (manifest.references ?? []).map(({ id }) => id),
     isSafety: manifest.safetyOf !== undefined,
     hasAnomalies: (manifest.anomalies ?? []).length > 0,
   };

@@ -18,6 +18,7 @@ import { CopyTextRows } from "./copy-text-rows.ts";
 import type { StoredTable } from "./manifest.ts";
 import { RowEncoder } from "./row-encoder.ts";
 import type { SnapshotReader } from "./snapshot-reader.ts";
+import { readTableRows } from "./table-rows.ts";
 
 const HALF = 2 ** 32;
 /** Sums of halves stay exact numbers below this. */
@@ -90,9 +91,8 @@ export class SnapshotFingerprints {
       row.next();
       take(row);
     });
-    const chunks = table.segments.flatMap((segment) => segment.chunks);
     try {
-      for await (const chunk of this.#reader.chunks(chunks, { signal })) rows.push(chunk);
+      for await (const bytes of readTableRows(this.#reader, table, { signal })) rows.push(bytes);
       rows.finish();
     } catch (error) {
       if (error instanceof RangeError) throw unreadable(table, error);

@@ -2,11 +2,13 @@ import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { ENVELOPE_NAME, MAX_ENVELOPE_BYTES, parseEnvelope, type StoredWhole } from "./envelope-text.ts";
+import { type Envelope, ENVELOPE_NAME, MAX_ENVELOPE_BYTES, parseEnvelope, type StoredWhole } from "./envelope-text.ts";
 import type { Volume } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { collectBytes } from "./object-bytes.ts";
 import { parseManifest } from "./parse-manifest.ts";
+import { fitsId } from "./retention-facts.ts";
+import { parseSnapshotId } from "./snapshot-id.ts";
 import { KEY_NAME } from "./snapshot-key.ts";
 
 /** A small object of a snapshot as it is stored. */
@@ -18,8 +20,17 @@ export interface SmallPart {
 /** All objects of one snapshot: what a copy consists of. No key is needed to know it. */
 export interface SnapshotParts {
   readonly volumes: readonly Volume[];
+  /** The earlier snapshots that it needs; undefined where nobody without the key can tell. */
+  readonly references: readonly NeededSnapshot[] | undefined;
   /** In the order in which they are stored; the last one is the manifest. */
   readonly small: readonly SmallPart[];
+}
+
+/** An earlier snapshot that a snapshot needs. */
+export interface NeededSnapshot {
+  readonly id: string;
+  /** What it must consist of, where that is known. */
+  readonly volumes?: readonly Volume[] | undefined;
 }
 
 export interface PartsPlace {
@@ -45,7 +56,8 @@ async function readPlainParts(place: PartsPlace): Promise<SnapshotParts> {
   if (manifest.id !== place.id || manifest.encryption !== undefined) {
     throw archiveError(`cannot read ${name}: it is the manifest of another snapshot`, "invalid-manifest");
   }
-  return { volumes: manifest.volumes, small: [{ name: MANIFEST_NAME, bytes }] };
+  const { volumes, references = [] } = manifest;
+  return { volumes, references, small: [{ name: MANIFEST_NAME, bytes }] };
 }
 
 /** The envelope tells what belongs to an encrypted snapshot, to those who have no key too. */
@@ -55,12 +67,19 @@ async function readClosedParts(place: PartsPlace): Promise<SnapshotParts> {
   if (envelope.id !== place.id) throw damaged(place, ENVELOPE_NAME, "it is the one of another snapshot");
   return {
     volumes: envelope.volumes,
+    references: referencesOf(envelope),
     small: [
       { name: KEY_NAME, bytes: await readWhole(place, KEY_NAME, envelope.key) },
       { name: ENVELOPE_NAME, bytes: envelopeBytes },
       { name: ENCRYPTED_MANIFEST_NAME, bytes: await readWhole(place, ENCRYPTED_MANIFEST_NAME, envelope.manifest) },
     ],
   };
+}
+
+/** A full needs nothing, whether its envelope says so or is of a version that did not. */
+function referencesOf({ id, retention }: Envelope): readonly NeededSnapshot[] | undefined {
+  if (retention === undefined) return parseSnapshotId(id)?.kind === "full" ? [] : undefined;
+  return fitsId(retention, id) ? retention.references.map((needed) => ({ id: needed })) : undefined;
 }
 
 async function readWhole(place: PartsPlace, name: string, recorded: StoredWhole): Promise<Buffer> {

@@ -21,13 +21,14 @@ export interface SnapshotSummary
   readonly pinned?: boolean | undefined;
   /** The list shows fewer bytes of volumes than the manifest names: a volume is missing, or the list is cut short. */
   readonly isIncomplete?: boolean | undefined;
-  readonly references?: readonly string[] | undefined;
   readonly anomalies?: readonly Anomaly[] | undefined;
   readonly encrypted: boolean;
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
-  /** Bytes of all volumes. */
+  /** Ids of the earlier snapshots that it needs: while it is kept, they are. Missing: none. */
+  readonly references?: readonly string[] | undefined;
+  /** Bytes of all its own volumes. */
   readonly storedBytes: number;
 }
 
@@ -79,7 +80,7 @@ export function summaryOf(manifest: Manifest): SnapshotSummary {
     source,
     encrypted: manifest.encryption !== undefined,
     ...(safetyOf ? { safetyOf } : {}),
-    ...(references.length > 0 ? { references } : {}),
+    ...(references.length > 0 ? { references: references.map((reference) => reference.id) } : {}),
     ...(anomalies.length > 0 ? { anomalies } : {}),
     tables: tables.length,
     rows: tables.reduce((sum, table) => sum + table.rows, 0),

@@ -1,10 +1,9 @@
 import { createHash, hash } from "node:crypto";
-import type { OpenFile } from "../archive/age-keys.ts";
 import { TarWalk } from "../archive/tar-walk.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChunkPlace } from "./chunk-places.ts";
-import type { Manifest, Volume } from "./manifest.ts";
-import { readChunk, readRange, type StoredObject } from "./open-snapshot-reader.ts";
+import type { Volume } from "./manifest.ts";
+import { type ChunkContent, readChunk, readRange, type StoredObject } from "./open-snapshot-reader.ts";
 
 /** One thing that is wrong. */
 export interface Problem {
@@ -16,9 +15,8 @@ export interface Problem {
 }
 
 export interface VolumeCheck {
-  readonly manifest: Manifest;
-  /** Decrypts the chunks of an encrypted snapshot. */
-  readonly decrypt?: OpenFile | undefined;
+  /** How the chunks are encoded. */
+  readonly content: ChunkContent;
   readonly volume: Volume;
   readonly object: StoredObject;
   /** The chunks to check, in the order of their offsets. */
@@ -130,7 +128,7 @@ export async function verifySample(check: VolumeCheck): Promise<readonly Problem
   for (const chunk of check.chunks) {
     await attempt(chunk.label, async () => {
       const { offset, size } = chunk.ref;
-      return checkChunk(check, chunk, await readRange(object, offset, offset + size, signal));
+      return checkChunk(check.content, chunk, await readRange(object, offset, offset + size, signal));
     });
   }
   return problems;
@@ -143,7 +141,7 @@ function isVerdict(error: unknown): error is OperationalError {
 
 /** Says what is wrong with the stored bytes of a chunk. */
 async function checkChunk(
-  content: Pick<VolumeCheck, "manifest" | "decrypt">,
+  content: ChunkContent,
   { ref, countsLines }: ChunkPlace,
   stored: Buffer,
 ): Promise<string | undefined> {
@@ -197,7 +195,7 @@ class ChunkCapture {
   }
 
   async #finishChunk(chunk: ChunkPlace, stored: Buffer): Promise<void> {
-    const problem = await checkChunk(this.#check, chunk, stored);
+    const problem = await checkChunk(this.#check.content, chunk, stored);
     if (problem !== undefined) this.#say(chunk, problem);
     this.#next++;
     this.#buffer = undefined;

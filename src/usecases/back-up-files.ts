@@ -3,7 +3,7 @@ import { type FileHandle, lstat, open, readdir, readlink } from "node:fs/promise
 import { join, resolve } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChunkRef, StoredFile } from "../snapshot/manifest.ts";
-import type { SnapshotWriter } from "../snapshot/snapshot-writer.ts";
+import type { ChunkSink } from "./reuse-chunks.ts";
 import type { Report } from "./progress.ts";
 
 const CHUNK_BYTES = 8 * 1024 * 1024;
@@ -25,7 +25,7 @@ export interface StoredFiles {
  * are named in a warning, and so is a file that cannot be read or that changed while it was read.
  * A path of the job that does not exist fails with kind `job`: a backup without it would look complete.
  */
-export async function storeFiles(writer: SnapshotWriter, options: StoreFilesOptions): Promise<StoredFiles> {
+export async function storeFiles(writer: ChunkSink, options: StoreFilesOptions): Promise<StoredFiles> {
   const files: StoredFile[] = [];
   const warnings: string[] = [];
   if (options.files.length > 0) options.report({ type: "phase", text: "reading files" });
@@ -74,7 +74,7 @@ async function* walk(path: string, warnings: string[]): AsyncIterable<Found> {
 }
 
 async function storeOne(
-  writer: SnapshotWriter,
+  writer: ChunkSink,
   { path, stats }: Found,
   number: number,
   warnings: string[],
@@ -102,7 +102,7 @@ async function storeOne(
 }
 
 async function storeContent(
-  writer: SnapshotWriter,
+  writer: ChunkSink,
   { path, stats }: Found,
   number: number,
   signal: AbortSignal,

@@ -2,8 +2,9 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { openScratch, openSource } from "../drivers/open-driver.ts";
 import type { Scratch } from "../drivers/scratch.ts";
-import type { Manifest } from "../snapshot/manifest.ts";
+import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { leaveOutRemoved } from "../snapshot/table-rows.ts";
 import { compareRestored, type DrillProblem, keyOf, LARGE_OBJECTS } from "./compare-restored.ts";
 import type { Report } from "./progress.ts";
 import { restoreIntoEmpty } from "./restore-create.ts";
@@ -70,7 +71,10 @@ export async function drillSnapshot(options: DrillOptions): Promise<DrilledSnaps
   report({ type: "phase", text: "reading the files" });
   const ofFiles = manifest.files.flatMap((file) => file.chunks);
   for await (const _checked of reader.chunks(ofFiles, { signal }));
-  const ofTables = manifest.tables.flatMap(({ segments }) => segments.flatMap((segment) => segment.chunks));
+  const ofTables = manifest.tables.flatMap(({ segments, removed }) => [
+    ...segments.flatMap((segment) => segment.chunks),
+    ...(removed?.chunks ?? []),
+  ]);
   const chunks = [...ofTables, ...manifest.largeObjects.chunks, ...ofFiles];
   return {
     id: manifest.id,
@@ -138,10 +142,19 @@ function digesting(reader: SnapshotReader, digests: Map<string, RowDigest>): Sna
       const digest = digests.get(place.name) ?? new RowDigest();
       digests.set(place.name, digest);
       const sink = digest.open(place.format);
-      for await (const bytes of reader.chunks(refs, options)) {
+      const given: Uint8Array[] = [];
+      const tap = async function* () {
+        for await (const bytes of reader.chunks(refs, options)) {
+          given.push(bytes);
+          yield bytes;
+        }
+      };
+      // Who asked leaves the removed rows out by itself; only the digest must not know them.
+      for await (const bytes of place.table ? leaveOutRemoved(reader, place.table, tap(), options) : tap()) {
         sink.push(bytes);
-        yield bytes;
+        yield* given.splice(0);
       }
+      yield* given;
       sink.end();
     },
     readStates: (refs, options) => reader.readStates(refs, options),
@@ -149,12 +162,17 @@ function digesting(reader: SnapshotReader, digests: Map<string, RowDigest>): Sna
   };
 }
 
-type Place = { readonly name: string; readonly format: "text" | "binary" };
+interface Place {
+  readonly name: string;
+  readonly format: "text" | "binary";
+  /** A table of which rows were removed: its chunks are asked for all at once. */
+  readonly table?: StoredTable | undefined;
+}
 
 function placesOf({ tables, largeObjects }: Manifest): ReadonlyMap<object, Place> {
   const places = new Map<object, Place>();
   for (const table of tables) {
-    const place = { name: keyOf(table), format: table.format };
+    const place = { name: keyOf(table), format: table.format, ...(table.removed ? { table } : {}) };
     for (const { chunks } of table.segments) for (const chunk of chunks) places.set(chunk, place);
   }
   for (const chunk of largeObjects.chunks) places.set(chunk, { name: LARGE_OBJECTS, format: "text" });

@@ -113,7 +113,10 @@ export function* neededChunks(
   { reader, tables, alsoNeeded = [] }: Pick<RestoreOptions, "reader" | "tables" | "alsoNeeded">,
   chosen: readonly StoredTable[],
 ): Iterable<ChunkRef> {
-  for (const { segments } of chosen) for (const { chunks } of segments) yield* chunks;
+  for (const { segments, removed } of chosen) {
+    for (const { chunks } of segments) yield* chunks;
+    if (removed) yield* removed.chunks;
+  }
   if (tables === undefined) yield* reader.manifest.largeObjects.chunks;
   yield* alsoNeeded;
 }

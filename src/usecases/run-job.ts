@@ -1,43 +1,32 @@
-import { parseByteSize } from "../base/byte-size.ts";
 import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
-import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
-import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
-import { type Brake, describeAnomaly, readBrake } from "./anomaly-brake.ts";
-import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import { describeAnomaly, readBrake } from "./anomaly-brake.ts";
+import type { BackUpResult } from "./back-up.ts";
+import { backUpOne, type OneBackUpOptions } from "./back-up-one.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
 import { openDestinations, type Patience } from "./open-job.ts";
-import type { Report } from "./progress.ts";
 import { pruneAfterRun } from "./prune-after-run.ts";
 import type { PruneResult } from "./prune-database.ts";
 import { removeGarbage } from "./remove-garbage.ts";
 import { removeOwnRemains } from "./remove-own-remains.ts";
-import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
-const DEFAULT_PARALLEL = 2;
-
-export interface RunJobOptions {
-  readonly job: Job;
-  readonly home: Home;
+export interface RunJobOptions extends OneBackUpOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Name of this machine in the history. */
   readonly node: string;
   readonly now: () => Date;
-  readonly stallTimeoutMs: number;
   readonly patience?: Patience | undefined;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 /** One snapshot that a run made. */
@@ -46,6 +35,8 @@ export interface MadeSnapshot {
   readonly job: string;
   readonly database: string;
   readonly kind: "full" | "incremental";
+  /** Why a full was made although an incremental was wanted. */
+  readonly reason?: string | undefined;
   readonly createdAt: string;
   readonly consistency: Manifest["consistency"];
   readonly tables: number;
@@ -88,7 +79,7 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
       startedAt,
       outcome,
       error: result.failures[0]?.error ?? wordsOf(result.warnings),
-      snapshot: result.snapshots[0]?.id,
+      made: result.snapshots[0],
     });
     return result;
   } catch (error) {
@@ -113,18 +104,18 @@ interface Ended {
   readonly startedAt: Date;
   readonly outcome: Outcome;
   readonly error?: unknown;
-  readonly snapshot?: string | undefined;
+  readonly made?: MadeSnapshot | undefined;
 }
 
-async function record({ job, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
+async function record({ job, kind, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
   state.addRun({
     job: job.name,
-    kind: "full",
+    kind: ended.made?.kind ?? kind ?? "full",
     startedAt: ended.startedAt.toISOString(),
     durationMs: now().getTime() - ended.startedAt.getTime(),
     outcome: ended.outcome,
     error: ended.error === undefined ? undefined : redactSecrets(messageOf(ended.error)),
-    snapshot: ended.snapshot,
+    snapshot: ended.made?.id,
     node,
   });
   const limit = job.failures?.disableAfter;
@@ -172,16 +163,18 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
       const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
       const from = { ...connection, database };
-      const result = await backUpOne(options, { connection: from, lock, destinations, brake, onBegin });
+      const one = { connection: from, lock, keys, destinations, brake, onBegin, warn };
+      const { result, reason, unread } = await backUpOne(options, one);
       const fates = [
         ...result.destinations,
+        ...unread,
         ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
       ];
       if (fates.every(({ status }) => status === "stored")) state.endSnapshot(prefix, result.manifest.id);
       // One that just failed would only fail again, and slowly.
       const storedAt = new Set(fates.filter(({ status }) => status === "stored").map(({ name }) => name));
       const alive = destinations.filter(({ name }) => storedAt.has(name));
-      snapshots.push(madeSnapshotOf(result, fates));
+      snapshots.push({ ...madeSnapshotOf(result, fates), ...(reason ? { reason } : {}) });
       warnings.push(...warningsOf(result, fates));
       await removeGarbage({ destinations: alive, prefix, now: now(), warn, signal });
       const prune = {
@@ -206,37 +199,6 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
     }
   }
   return { snapshots, removed, warnings, failures };
-}
-
-async function backUpOne(
-  options: RunJobOptions,
-  {
-    brake,
-    ...where
-  }: Pick<BackUpOptions, "connection" | "lock" | "destinations" | "onBegin"> & { readonly brake: Brake },
-): Promise<BackUpResult> {
-  const { job, signal, report } = options;
-  const spoolFolder = await makeSpoolFolder(job, options.home);
-  return backUp({
-    ...where,
-    choose: chooseTable(job.tables ?? {}),
-    parallel: job.parallel ?? DEFAULT_PARALLEL,
-    stallTimeoutMs: options.stallTimeoutMs,
-    job: job.name,
-    prefix: snapshotPrefix(job.name, where.connection.database),
-    compression: compressionOf(job),
-    files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
-    spoolFolder,
-    findAnomalies: brake.findAnomalies,
-    volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
-    signal,
-    report,
-  });
-}
-
-function compressionOf(job: Job): Manifest["compression"] {
-  const codec = job.compression?.codec ?? "zstd";
-  return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
 }
 
 /** The databases that a job backs up. Fails with kind `database`. */

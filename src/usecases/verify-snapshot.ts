@@ -3,11 +3,12 @@ import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
-import type { Manifest, Volume } from "../snapshot/manifest.ts";
+import type { Manifest, SnapshotReference, Volume } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
-import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
+import { type OpenedManifest, openSnapshotKey, readEnvelope } from "../snapshot/open-manifest.ts";
+import { codingOf } from "../snapshot/open-snapshot-reader.ts";
 import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
@@ -141,28 +142,49 @@ async function verifyOne(
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
   const problems: Problem[] = [];
-  const archived: Volume[] = [];
+  const archived: VolumeFacts[] = [];
   const readChunks: ChunkPlace[] = [];
-  const groups = byVolume(chosen);
+  const take = (found: VolumeFindings) => {
+    problems.push(...found.problems);
+    readChunks.push(...found.read);
+    archived.push(...found.archived);
+  };
+  const groups = byVolume(chosen.filter(({ ref }) => ref.snapshot === undefined));
+  const content = { ...codingOf(manifest), decrypt: opened.decrypt };
   for (const [index, volume] of manifest.volumes.entries()) {
     const key = `${repository.prefix}/${id}/${volume.name}`;
-    const check = {
-      ...opened,
-      volume,
-      object: { destination: repository.destination, key, size: volume.size },
-      chunks: groups.get(index) ?? [],
-      signal,
-    };
-    const found = await unlessArchived(() => checkTwice(check, sample < 1 ? verifySample : verifyVolume, options));
-    if (found) readChunks.push(...check.chunks);
-    else archived.push(volume);
-    problems.push(...(found ?? (await verifySize(check))));
+    const object = { destination: repository.destination, key, size: volume.size };
+    const check = { content, volume, object, chunks: groups.get(index) ?? [], signal };
+    take(await checkVolume(check, sample < 1 ? verifySample : verifyVolume, options));
+  }
+  for (const [index, reference] of (manifest.references ?? []).entries()) {
+    const needed = chosen.filter(({ ref }) => ref.snapshot === index);
+    take(await verifyReference({ repository, reference, needed }, options));
   }
   if (opened.decrypt) problems.push(...(await checkEnvelope(repository, manifest, signal)));
   const result = { ...verdict(repository, id, sample, readChunks, problems), ...archivedOf(archived) };
   warnOfArchived(result, report);
   if (result.ok && sample >= 1 && archived.length === 0) await markVerified(repository, id, options);
   return result;
+}
+
+interface VolumeFindings {
+  readonly problems: readonly Problem[];
+  /** The chunks that were read. */
+  readonly read: readonly ChunkPlace[];
+  readonly archived: readonly VolumeFacts[];
+}
+
+/** Reads what is to be checked of one volume; of an archived one only the size can be asked for. */
+async function checkVolume(
+  check: VolumeCheck,
+  read: (check: VolumeCheck) => Promise<readonly Problem[]>,
+  options: VerifySnapshotOptions,
+): Promise<VolumeFindings> {
+  const problems = await unlessArchived(() => checkTwice(check, read, options));
+  return problems
+    ? { problems, read: check.chunks, archived: [] }
+    : { problems: await verifySize(check), read: [], archived: [check.volume] };
 }
 
 /** Gives undefined for what must be thawed before it can be read: that is neither good nor bad. */
@@ -188,6 +210,52 @@ function warnOfArchived({ id, destination, archived }: VerifiedSnapshot, report:
   const count = archived.volumes.length;
   const message = `${id} at ${destination}: ${count} volume${count === 1 ? "" : "s"} archived, not verified`;
   report({ type: "warning", message });
+}
+
+interface ReferenceCheck {
+  readonly repository: Repository;
+  readonly reference: SnapshotReference;
+  /** The chunks that are looked at. */
+  readonly needed: readonly ChunkPlace[];
+}
+
+/** Checks what a snapshot needs of an earlier one: its chunks are as much a part of it as its own. */
+async function verifyReference(
+  { repository, reference, needed }: ReferenceCheck,
+  options: VerifySnapshotOptions,
+): Promise<VolumeFindings> {
+  const { destination, prefix } = repository;
+  const { signal } = options;
+  const { id, codec, encryption, volumes } = reference;
+  const problems: Problem[] = [];
+  const read: ChunkPlace[] = [];
+  const archived: VolumeFacts[] = [];
+  try {
+    const decrypt = encryption
+      ? await openSnapshotKey({ destination, prefix, id, keys: options.keys, signal })
+      : undefined;
+    for (const [index, chunks] of byVolume(needed)) {
+      const volume = volumes[index];
+      if (!volume) continue;
+      const object = { destination, key: `${prefix}/${id}/${volume.name}`, size: volume.size };
+      const bytes = chunks.reduce((sum, { ref }) => sum + ref.size, 0);
+      // Where most of a volume is needed, one read of all of it is the faster one.
+      const isMost = bytes * 2 > volume.size;
+      const check = { content: { codec, encryption, decrypt }, volume, object, chunks, signal };
+      const found = await checkVolume(check, isMost ? verifyVolume : verifySample, options);
+      problems.push(...found.problems);
+      read.push(...found.read);
+      archived.push(...found.archived);
+    }
+  } catch (error) {
+    if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
+    problems.push({ volume: MANIFEST_NAME, chunk: "", problem: error.message });
+  }
+  return {
+    read,
+    problems: problems.map((problem) => ({ ...problem, volume: `${id}/${problem.volume}` })),
+    archived: archived.map(({ name, size }) => ({ name: `${id}/${name}`, size })),
+  };
 }
 
 /** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */

@@ -58,6 +58,11 @@ export async function openSampleWriter(options: SampleOptions): Promise<Snapshot
   });
 }
 
+/** What a manifest says that needs earlier snapshots. */
+export function referringTo(...ids: readonly string[]): Pick<Manifest, "version" | "references"> {
+  return { version: 2, references: ids.map((id) => ({ id, codec: "zstd", volumes: [] })) };
+}
+
 /** The rows of the sample: 2 tables, the first one in two segments of two chunks each. */
 export function sampleRows(table: number, segment: number, chunk: number): { raw: Buffer; rows: number } {
   const rows = 400;

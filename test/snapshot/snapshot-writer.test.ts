@@ -150,7 +150,7 @@ test("a hostile manifest never gives anything but an operational error", async (
 test("tells a manifest of a future version to upgrade, and refuses duplicate keys and prototypes", () => {
   const parse = (text: string) => () => parseManifest(Buffer.from(text), "m");
 
-  expect(parse('{"format":"rowkeep-snapshot","version":2}')).toThrow(
+  expect(parse('{"format":"rowkeep-snapshot","version":3}')).toThrow(
     expect.objectContaining({ code: "future-version" }),
   );
   expect(parse('{"version":1,"ver\\u0073ion":1}')).toThrow(/twice/);

@@ -17,7 +17,7 @@ import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import { acknowledgeAnomalies, readBrake } from "../../src/usecases/anomaly-brake.ts";
 import { pinSnapshot } from "../../src/usecases/pin-snapshot.ts";
 import { pruneDatabase, type PruneDatabaseOptions } from "../../src/usecases/prune-database.ts";
-import { createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
+import { createFolder, never, PREFIX, type TestFolder, referringTo, writeSample } from "../snapshot/sample-snapshot.ts";
 
 const [FIRST, SECOND, THIRD] = ["20261101T020000Z-full", "20261102T020000Z-full", "20261103T020000Z-full"] as const;
 const NOW = new Date("2026-11-03T03:00:00Z");
@@ -213,7 +213,7 @@ describe("an envelope that somebody else wrote", () => {
     const increment = "20261102T030000Z-incremental";
     await store(FIRST);
     await store("20261101T030000Z-full", { own: false });
-    await store(increment, { manifest: { references: [FIRST] } });
+    await store(increment, { manifest: referringTo(FIRST) });
     await forge(increment, { references: [] });
 
     const result = await prune();

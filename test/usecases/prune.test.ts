@@ -14,7 +14,7 @@ import { acknowledgeAnomalies } from "../../src/usecases/anomaly-brake.ts";
 import { pinSnapshot } from "../../src/usecases/pin-snapshot.ts";
 import { pruneAfterRun } from "../../src/usecases/prune-after-run.ts";
 import { pruneDatabase, type PruneDatabaseOptions } from "../../src/usecases/prune-database.ts";
-import { createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
+import { createFolder, never, PREFIX, type TestFolder, referringTo, writeSample } from "../snapshot/sample-snapshot.ts";
 
 const [FIRST, SECOND, THIRD] = ["20261101T020000Z-full", "20261102T020000Z-full", "20261103T020000Z-full"] as const;
 const NOW = new Date("2026-11-03T03:00:00Z");
@@ -117,7 +117,7 @@ describe("a removal that fails", () => {
   test("keeps a snapshot whole when its manifest stays, and whatever it refers to", async () => {
     const increment = "20261102T030000Z-incremental";
     await store(FIRST);
-    await store(increment, { references: [FIRST] });
+    await store(increment, referringTo(FIRST));
     await store(SECOND);
     await store(THIRD);
     state.addStored(PREFIX, "near", increment);
@@ -136,7 +136,7 @@ describe("pruning a database", () => {
   test("keeps what a kept incremental refers to", async () => {
     await store(FIRST);
     await store(SECOND);
-    await store("20261102T030000Z-incremental", { references: [FIRST] });
+    await store("20261102T030000Z-incremental", referringTo(FIRST));
 
     const result = await prune();
 
@@ -202,7 +202,7 @@ describe("pruning a database", () => {
     const increment = "20261102T030000Z-incremental";
     await store(FIRST, {}, [near, far]);
     await store(SECOND, {}, [near, far]);
-    await store(increment, { references: [FIRST] }, [near, far]);
+    await store(increment, referringTo(FIRST), [near, far]);
     await store(THIRD, {}, [near, far]);
     const manifest = pathOf(near, increment, "manifest.json");
     await rm(manifest);

@@ -24,7 +24,7 @@ export const cat: CommandAction = async (context, { args, options }) => {
   const { prefix } = onlyDatabase(opened, readText(options.database));
   const { destinations, keys } = opened;
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: String(args[1]) } });
-  await using reader = openSnapshotReader({ ...located, prefix, signal });
+  await using reader = openSnapshotReader({ ...located, prefix, keys, signal });
   const { table, pieces } = readRows({
     reader,
     table: String(args[2]),

@@ -178,7 +178,7 @@ async function openSnapshots(sides: Sides): Promise<Snapshots> {
     open: async (snapshot) => {
       const { destinations, keys } = opened;
       const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: snapshot } });
-      const reader = openSnapshotReader({ ...located, prefix, signal });
+      const reader = openSnapshotReader({ ...located, prefix, keys, signal });
       return { side: openSnapshotSide(reader), database: located.manifest.database };
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),

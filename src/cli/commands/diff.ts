@@ -24,7 +24,7 @@ export const diff: CommandAction = async (context, { args, options }) => {
   const { destinations, keys } = opened;
   const open = async (name: string): Promise<SnapshotReader> => {
     const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
-    return openSnapshotReader({ ...located, prefix, signal });
+    return openSnapshotReader({ ...located, prefix, keys, signal });
   };
   await using left = await open(String(args[1]));
   await using right = await open(String(args[2]));

@@ -101,7 +101,7 @@ async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }
     const [destination] = located.destinations;
     if (!destination) throw new RangeError("a located snapshot has a destination");
     // From one place only: the proof is about what lies there.
-    await using reader = openSnapshotReader({ ...located, destinations: [destination], prefix, signal });
+    await using reader = openSnapshotReader({ ...located, destinations: [destination], prefix, keys, signal });
     const result = await drillSnapshot({ ...how, reader, now, stallTimeoutMs: STALL_TIMEOUT_MS, signal });
     const marked = result.ok ? await mark(context, { destination, prefix, id: located.id }) : {};
     const warnings = [...result.warnings, ...(marked.warning ? [marked.warning] : [])];

@@ -42,7 +42,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ ...located, prefix, signal });
+  await using reader = openSnapshotReader({ ...located, prefix, keys, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
   const doubts = doubtsOf(job, manifest);
   // Before the question, not only in the result.

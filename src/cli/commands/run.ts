@@ -12,7 +12,9 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Backs up jobs now, one after the other. Several jobs: one that fails does not keep the others from running. */
 export const run: CommandAction = async (context, { args, options }) => {
-  refuseUnavailable(options, { incremental: "--incremental", due: "--due" });
+  refuseUnavailable(options, { due: "--due" });
+  if (options.full && options.incremental) throw bothKinds();
+  const kind = options.incremental ? "incremental" : "full";
   const names = [args[0] ?? []].flat();
   const snapshots: MadeSnapshot[] = [];
   const removed: RunResult["removed"][number][] = [];
@@ -20,7 +22,7 @@ export const run: CommandAction = async (context, { args, options }) => {
   const failures: { job: string; error: OperationalError }[] = [];
   for (const name of names) {
     try {
-      const result = await runOne(context, name);
+      const result = await runOne(context, name, kind);
       if (!context.json) for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
       printRemoved(context.output, result.removed);
       snapshots.push(...result.snapshots);
@@ -39,12 +41,13 @@ export const run: CommandAction = async (context, { args, options }) => {
   return warnings.length > 0 ? 3 : 0;
 };
 
-async function runOne(context: CliContext, name: string): Promise<RunResult> {
+async function runOne(context: CliContext, name: string, kind: MadeSnapshot["kind"]): Promise<RunResult> {
   const job = await readJobFor(context, name);
   using progress = await openProgress(context);
   const { env, now, signal } = context;
   const result = await runJob({
     job,
+    kind,
     home: homeOf(context),
     env,
     node: hostname(),
@@ -56,4 +59,12 @@ async function runOne(context: CliContext, name: string): Promise<RunResult> {
   progress.finish();
   for (const warning of result.warnings) context.output.warn(warning);
   return result;
+}
+
+function bothKinds(): OperationalError {
+  return new OperationalError("cannot make a full and an incremental at once: choose one", {
+    kind: "usage",
+    code: "both-chosen",
+    hint: "Leave out --full or --incremental.",
+  });
 }

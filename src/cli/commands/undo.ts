@@ -25,7 +25,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, keys, signal });
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: safety.id } });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ ...located, destinations: safety.destinations, prefix, signal });
+  await using reader = openSnapshotReader({ ...located, destinations: safety.destinations, prefix, keys, signal });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
   using progress = await openProgress(context);
   const result = await restoreSnapshot({

@@ -30,6 +30,7 @@ export interface MadeSnapshot {
   readonly job: string;
   readonly database: string;
   readonly kind: string;
+  readonly reason?: string | undefined;
   readonly createdAt: string;
   readonly consistency: string;
   readonly tables: number;
@@ -121,6 +122,7 @@ export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void 
         `consistency ${snapshot.consistency}`,
       ].join(", "),
   );
+  if (snapshot.reason) output.line(`      a full instead of an incremental: ${plain(snapshot.reason)}`);
   for (const { name } of stored) output.line(`      at ${plain(name)}`);
   for (const { name, status, error } of snapshot.destinations) {
     if (status === "failed") output.warn(`${plain(name)} does not have it: ${plain(error ?? "failed")}`);

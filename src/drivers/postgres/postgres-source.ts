@@ -1,4 +1,5 @@
 import { OperationalError } from "../../base/errors.ts";
+import type { ChangeTracker, TrustToken } from "../change-tracker.ts";
 import type {
   Connection,
   DatabaseDescription,
@@ -13,6 +14,7 @@ import type {
 } from "../driver.ts";
 import type { Fingerprints } from "../fingerprints.ts";
 import { readDefinitions } from "./definitions/read-definitions.ts";
+import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
 import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { databaseError } from "./postgres-errors.ts";
 import { type Borrow, PostgresFingerprints } from "./postgres-fingerprints.ts";
@@ -33,9 +35,10 @@ const LOCK_ATTEMPTS = 4;
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
   const leader = stack.use(await openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" }));
-  const { tables, snapshot, takenAt } = await lockTables(leader, options);
+  const locked = await lockTables(leader, options);
+  const token = options.track ? await readTrustToken(leader) : undefined;
   const identity = await readIdentity(leader);
-  const source = new PostgresSource({ leader, options, tables, snapshot, takenAt, identity });
+  const source = new PostgresSource({ leader, options, ...locked, identity, token });
   stack.move();
   return source;
 }
@@ -94,21 +97,32 @@ function* batchesOf<T>(items: readonly T[], size: number): Generator<readonly T[
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
 }
 
+interface SourceParts extends Locked {
+  readonly leader: PostgresClient;
+  readonly options: OpenSourceOptions;
+  readonly identity: ServerIdentity;
+  readonly token: TrustToken | string | undefined;
+}
+
 class PostgresSource implements Source {
   readonly identity: ServerIdentity;
   readonly consistency = "snapshot" as const;
   readonly takenAt: Date;
   readonly concurrency: number;
   readonly settings = PINNED_SETTINGS;
+  readonly tracker: ChangeTracker | undefined;
   readonly #leader: PostgresClient;
   readonly #options: OpenSourceOptions;
   readonly #tables: readonly CatalogTable[];
   readonly #snapshot: string;
   readonly #idle: PostgresClient[] = [];
   readonly #all = new Set<PostgresClient>();
+  /** Connections that are open or being opened. */
+  #workers = 0;
+  readonly #waiting: (() => void)[] = [];
   readonly #heartbeat: NodeJS.Timeout;
 
-  constructor(parts: Locked & { leader: PostgresClient; options: OpenSourceOptions; identity: ServerIdentity }) {
+  constructor(parts: SourceParts) {
     this.identity = parts.identity;
     this.takenAt = parts.takenAt;
     this.concurrency = parts.options.parallel;
@@ -116,9 +130,40 @@ class PostgresSource implements Source {
     this.#options = parts.options;
     this.#tables = parts.tables;
     this.#snapshot = parts.snapshot;
+    this.tracker = parts.token === undefined ? undefined : this.#makeTracker(parts.leader, parts.token);
     // Routers forget a connection that is silent for long; without the leader no further one can share the snapshot.
     this.#heartbeat = setInterval(() => void this.#leader.query("select 1").catch(() => undefined), HEARTBEAT_MS);
     this.#heartbeat.unref();
+  }
+
+  #makeTracker(leader: PostgresClient, token: TrustToken | string): ChangeTracker {
+    return new PostgresTracker({
+      leader,
+      token,
+      withWorker: (use) => this.#withWorker(use),
+      commitNothing: async () => {
+        const { connection } = leader;
+        await using other = await openPostgresClient(connection, {
+          ...this.#options,
+          applicationName: "rowkeep backup",
+        });
+        await other.query("select pg_catalog.pg_current_xact_id()");
+      },
+      copy: (options, prepare) => this.#copy(options, prepare),
+    });
+  }
+
+  async #withWorker<T>(use: (worker: PostgresClient) => Promise<T>): Promise<T> {
+    this.#options.signal.throwIfAborted();
+    const worker = await this.#acquire();
+    let isGood = false;
+    try {
+      const result = await use(worker);
+      isGood = true;
+      return result;
+    } finally {
+      this.#release(worker, isGood);
+    }
   }
 
   async describe(): Promise<DatabaseDescription> {
@@ -187,7 +232,7 @@ class PostgresSource implements Source {
 
   async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
     options.signal.throwIfAborted();
-    const worker = this.#idle.pop() ?? (await this.#openWorker());
+    const worker = await this.#acquire();
     let finished = false;
     try {
       const statement = await prepare(worker);
@@ -200,13 +245,43 @@ class PostgresSource implements Source {
       options.signal.throwIfAborted();
       throw error;
     } finally {
-      if (finished) {
-        this.#idle.push(worker);
-      } else {
-        this.#all.delete(worker);
-        worker.destroy();
+      this.#release(worker, finished);
+    }
+  }
+
+  /** Lends a connection; the one who asks waits while as many as there may be are lent. */
+  async #acquire(): Promise<PostgresClient> {
+    for (;;) {
+      const idle = this.#idle.pop();
+      if (idle) return idle;
+      if (this.#workers < this.concurrency) break;
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#options.signal.aborted) {
+        // Whoever waits behind must end too.
+        this.#waiting.shift()?.();
+        throw this.#options.signal.reason;
       }
     }
+    this.#workers += 1;
+    try {
+      return await this.#openWorker();
+    } catch (error) {
+      this.#workers -= 1;
+      this.#waiting.shift()?.();
+      throw error;
+    }
+  }
+
+  /** A connection whose transaction is broken, or that was left in the middle of a stream, is of no further use. */
+  #release(worker: PostgresClient, isGood: boolean): void {
+    if (isGood) {
+      this.#idle.push(worker);
+    } else {
+      this.#workers -= 1;
+      this.#all.delete(worker);
+      worker.destroy();
+    }
+    this.#waiting.shift()?.();
   }
 
   async #openWorker(): Promise<PostgresClient> {
@@ -215,6 +290,7 @@ class PostgresSource implements Source {
     try {
       await worker.begin("isolation level repeatable read read only", { search_path: "" });
       await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
+      if (this.#options.track) await worker.query(SCAN_SETTINGS);
       const identity = await readIdentity(worker);
       if (
         identity.systemIdentifier !== this.identity.systemIdentifier ||

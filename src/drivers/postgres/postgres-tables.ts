@@ -8,6 +8,7 @@ export interface CatalogTable extends SourceTable {
   readonly oid: string;
   readonly holdsRows: boolean;
   readonly isHeap: boolean;
+  readonly isUnlogged: boolean;
   /** Pages of the main fork. */
   readonly pages: number;
   /** Why the rows cannot be read here, though nothing is wrong with the rights. */
@@ -119,6 +120,7 @@ function tableOf(row: RawRow, isReplica: boolean): CatalogTable {
     ...namesOf(row),
     holdsRows: row[3] === "r",
     isHeap: row[10] === "heap",
+    isUnlogged: row[4] === "u",
     columns: columnsOf(row[13]),
     primaryKey: JSON.parse(row[14] ?? "[]") as string[],
     estimatedRows: Math.max(0, Number(row[5])),

@@ -1,0 +1,89 @@
+import type { RowOptions, SourceTable, TableName } from "./driver.ts";
+
+/**
+ * What a server said of its own history at the instant of a snapshot. While a later one shows the same history going on,
+ * the row headers of a table tell which rows are not those of this snapshot. All numbers are decimal texts.
+ */
+export interface TrustToken {
+  readonly systemIdentifier: string;
+  readonly databaseOid: string;
+  readonly timeline: string;
+  /** When the server was started: after a restart nothing is believed. */
+  readonly startedAt: string;
+  readonly major: number;
+  /** The snapshot itself, `xmin:xmax:running`. */
+  readonly snapshot: string;
+  /** The oldest transaction that ran at the snapshot, as a number of 64 bits. */
+  readonly xmin: string;
+  /** Where the log ended, in bytes; it was on the server's disk before the snapshot was finished. */
+  readonly lsn: string;
+}
+
+/** What must be the same in two snapshots of a table so that its rows can be compared by their headers. */
+export interface TableMark {
+  readonly oid: string;
+  /** Another one: the table was rewritten, and every row moved. */
+  readonly filenode: string;
+  /** SHA-256 of all that makes text of a stored row: columns, missing values, types. */
+  readonly digest: string;
+}
+
+/** Heap pages `lo` (inclusive) to `hi` (exclusive). */
+export interface PageRange {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** The visible rows of one page by their line pointers, ascending. */
+export interface PageRows {
+  readonly page: number;
+  readonly offsets: readonly number[];
+}
+
+/** A page whose rows are not those of the earlier snapshot. */
+export interface ChangedPage {
+  readonly page: number;
+  /** Rows that were there before, by their line pointers, ascending. */
+  readonly kept: readonly number[];
+  /** Rows that may be new. */
+  readonly added: readonly number[];
+}
+
+export interface RowPlace {
+  readonly page: number;
+  readonly offset: number;
+}
+
+/** One row in COPY text with its newline, and where it is. `bytes` is only valid until the next row is pulled. */
+export interface PlacedRow extends RowPlace {
+  readonly bytes: Uint8Array;
+}
+
+/** Reads what row headers tell, all of it in the source's snapshot. */
+export interface ChangeTracker {
+  /** The server's word; a text says why there is none to be trusted. */
+  readonly token: TrustToken | string;
+  /** Marks the tables by their names; a text says why headers of a table tell nothing. */
+  marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>>;
+  /** Pages of the table, at least as many as hold rows of the snapshot. */
+  pagesOf(table: SourceTable): Promise<number>;
+  /** The rows of every page that has some. */
+  pageRows(table: SourceTable, range: PageRange): Promise<readonly PageRows[]>;
+  /**
+   * The pages on which rows were added or lost since a snapshot with this token. `counts` are the numbers of rows then, one for each
+   * page of the range. A page that is not given has the same rows as then; one that is given may have, too.
+   */
+  changedPages(
+    table: SourceTable,
+    range: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
+  ): Promise<readonly ChangedPage[]>;
+  /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
+  rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedRow>;
+  /** Waits until the log up to the token is on the server's disk; false when that takes too long. */
+  isDurable(): Promise<boolean>;
+}
+
+/** How tables are named in `marks`. */
+export function tableKey({ schema, name }: TableName): string {
+  return JSON.stringify([schema, name]);
+}

@@ -1,0 +1,223 @@
+import type { ChangedPage, PageRange, PageRows, RowPlace } from "../drivers/change-tracker.ts";
+
+/** Pages of a cell: the rows of one cell that are read together form a segment, 8 MiB of the table. */
+export const CELL_PAGES = 1024;
+/** Pages that are looked at together: what is known of them is in memory at a time. */
+export const SPAN_PAGES = 16 * CELL_PAGES;
+
+/** A cell of which more than this part would come from elsewhere, or is gone, is read again as a whole. */
+const MAX_CHANGED_SHARE = 0.25;
+/** Segments with single rows that a span has at most: a further one takes in the rows of all of them. */
+const MAX_DELTAS = 8;
+
+/** What an earlier snapshot stored of a span. */
+export interface KnownSegment {
+  /** A whole cell, or a whole span for single rows. */
+  readonly pages: PageRange;
+  /** Where its rows were, in their order. */
+  readonly map: readonly PageRows[];
+  /** Numbers, from 1, of its rows that are gone; ascending. */
+  readonly removed: ArrayLike<number>;
+}
+
+export interface SpanPlan {
+  /** For each known segment the numbers of its rows that are gone now, ascending; undefined: nothing of it is left. */
+  readonly kept: readonly (readonly number[] | undefined)[];
+  /** Cells that are read again as a whole, ascending. */
+  readonly reread: readonly PageRange[];
+  /** Single rows that are read, ascending. */
+  readonly added: readonly RowPlace[];
+}
+
+/** Counts the rows of each page of the span that are there by what was stored. */
+export function countRows(span: PageRange, segments: readonly KnownSegment[]): Int32Array {
+  const counts = new Int32Array(span.hi - span.lo);
+  for (const { map, removed } of segments) {
+    let number = 0;
+    let at = 0;
+    for (const { page, offsets } of map) {
+      const before = at;
+      number += offsets.length;
+      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + offsets.length - (at - before);
+    }
+  }
+  return counts;
+}
+
+/**
+ * Decides what is stored of a span whose rows changed on these pages. Gives a text when what the server says cannot follow from
+ * what was stored: then nothing that is known of the table may be used.
+ */
+export function planSpan(
+  span: PageRange,
+  segments: readonly KnownSegment[],
+  changed: readonly ChangedPage[],
+): SpanPlan | string {
+  const removed = segments.map((segment) => Array.from(segment.removed));
+  const live = liveRowsOf(segments, new Set(changed.map(({ page }) => page)));
+  if (typeof live === "string") return live;
+  const added: RowPlace[] = [];
+  for (const { page, kept, added: fresh } of changed) {
+    const rows = live.get(page) ?? new Map<number, LiveRow>();
+    for (const offset of kept) {
+      if (!rows.delete(offset)) return `a row of page ${page} is older than the base and not in it`;
+    }
+    for (const { segment, number } of rows.values()) removed[segment]?.push(number);
+    for (const offset of fresh) added.push({ page, offset });
+  }
+  for (const numbers of removed) numbers.sort((left, right) => left - right);
+  return settle(span, segments, { removed, added });
+}
+
+interface LiveRow {
+  /** Index of the segment that holds it. */
+  readonly segment: number;
+  readonly number: number;
+}
+
+/** Finds the rows of some pages by their line pointers. */
+function liveRowsOf(
+  segments: readonly KnownSegment[],
+  pages: ReadonlySet<number>,
+): ReadonlyMap<number, Map<number, LiveRow>> | string {
+  const live = new Map<number, Map<number, LiveRow>>();
+  let twice: number | undefined;
+  for (const [index, segment] of segments.entries()) {
+    eachLiveRow(
+      segment,
+      (page, offset, number) => {
+        const rows = live.get(page) ?? new Map<number, LiveRow>();
+        live.set(page, rows);
+        if (rows.has(offset)) twice = page;
+        rows.set(offset, { segment: index, number });
+      },
+      pages,
+    );
+  }
+  return twice === undefined ? live : `the base has a row of page ${twice} twice`;
+}
+
+function eachLiveRow(
+  { map, removed }: Pick<KnownSegment, "map" | "removed">,
+  visit: (page: number, offset: number, number: number) => void,
+  pages?: ReadonlySet<number>,
+): void {
+  let number = 0;
+  let at = 0;
+  for (const { page, offsets } of map) {
+    if (pages && !pages.has(page)) {
+      number += offsets.length;
+      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+      continue;
+    }
+    for (const offset of offsets) {
+      number += 1;
+      if (removed[at] === number) at += 1;
+      else visit(page, offset, number);
+    }
+  }
+}
+
+interface Changes {
+  readonly removed: readonly number[][];
+  readonly added: readonly RowPlace[];
+}
+
+/** Has cells read again that changed much, and single rows gathered that lie in many segments. */
+function settle(span: PageRange, segments: readonly KnownSegment[], { removed, added }: Changes): SpanPlan {
+  const cells = tallyCells(span, segments, { removed, added });
+  const reread = [...cells]
+    .filter(([, { gone, elsewhere, own }]) => gone + elsewhere > MAX_CHANGED_SHARE * (own - gone + elsewhere))
+    .map(([cell]) => cell)
+    .sort((left, right) => left - right);
+  const isReread = new Set(reread);
+  const rows = added.filter(({ page }) => !isReread.has(cellOf(page)));
+  const kept = segments.map((segment, index) => {
+    if (isCell(segment)) return isReread.has(cellOf(segment.pages.lo)) ? undefined : removed[index];
+    return withoutCells(segment, removed[index] ?? [], isReread);
+  });
+  const deltas = segments.filter((segment, index) => !isCell(segment) && kept[index] !== undefined).length;
+  if (deltas + (rows.length > 0 ? 1 : 0) > MAX_DELTAS) {
+    for (const [index, segment] of segments.entries()) {
+      if (isCell(segment)) continue;
+      eachLiveRow({ map: segment.map, removed: kept[index] ?? allOf(segment) }, (page, offset) =>
+        rows.push({ page, offset }),
+      );
+      kept[index] = undefined;
+    }
+  }
+  rows.sort((left, right) => left.page - right.page || left.offset - right.offset);
+  return {
+    kept,
+    reread: reread
+      .map((cell) => ({ lo: cell * CELL_PAGES, hi: (cell + 1) * CELL_PAGES }))
+      // A cell that lost its last row is not read: there is nothing in it.
+      .filter(({ lo }) => {
+        const cell = cells.get(cellOf(lo));
+        return cell !== undefined && cell.own - cell.gone + cell.elsewhere > 0;
+      }),
+    added: rows,
+  };
+}
+
+interface Tally {
+  /** Rows in the segment of the cell, gone ones too. */
+  own: number;
+  gone: number;
+  /** Rows of the cell that lie in other segments. */
+  elsewhere: number;
+}
+
+function tallyCells(span: PageRange, segments: readonly KnownSegment[], { removed, added }: Changes) {
+  const cells = new Map<number, Tally>();
+  const tallyOf = (page: number) => {
+    const known = cells.get(cellOf(page)) ?? { own: 0, gone: 0, elsewhere: 0 };
+    cells.set(cellOf(page), known);
+    return known;
+  };
+  for (const [index, segment] of segments.entries()) {
+    const gone = removed[index] ?? [];
+    if (isCell(segment)) {
+      const tally = tallyOf(segment.pages.lo);
+      tally.own += rowsOf(segment);
+      tally.gone += gone.length;
+    } else {
+      eachLiveRow({ map: segment.map, removed: gone }, (page) => {
+        tallyOf(page).elsewhere += 1;
+      });
+    }
+  }
+  for (const { page } of added) if (page >= span.lo && page < span.hi) tallyOf(page).elsewhere += 1;
+  return cells;
+}
+
+/** Removes the rows of cells that are read again; undefined when no row is left. */
+function withoutCells(
+  segment: KnownSegment,
+  removed: readonly number[],
+  cells: ReadonlySet<number>,
+): readonly number[] | undefined {
+  const all = [...removed];
+  eachLiveRow({ map: segment.map, removed }, (page, _, number) => {
+    if (cells.has(cellOf(page))) all.push(number);
+  });
+  return all.length === rowsOf(segment) ? undefined : all.sort((left, right) => left - right);
+}
+
+/** Tells a segment with the rows of a whole cell from one with single rows of a span. */
+export function isCell({ pages }: Pick<KnownSegment, "pages">): boolean {
+  return pages.hi - pages.lo === CELL_PAGES;
+}
+
+export function rowsOf({ map }: Pick<KnownSegment, "map">): number {
+  return map.reduce((sum, { offsets }) => sum + offsets.length, 0);
+}
+
+function allOf(segment: KnownSegment): number[] {
+  return Array.from({ length: rowsOf(segment) }, (_, index) => index + 1);
+}
+
+function cellOf(page: number): number {
+  return Math.floor(page / CELL_PAGES);
+}

@@ -1,0 +1,50 @@
+import { isDeepStrictEqual } from "node:util";
+import { OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import { ENCRYPTED_MANIFEST_NAME } from "./manifest-text.ts";
+import { hasManifest, listSnapshotFolders } from "./snapshot-folders.ts";
+import { type NeededSnapshot, readParts } from "./snapshot-parts.ts";
+
+export interface FindMissingReferenceOptions {
+  readonly destination: Destination;
+  readonly prefix: string;
+  readonly references: readonly NeededSnapshot[] | undefined;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Says which of the earlier snapshots that a snapshot needs is not complete at a destination; undefined when all of them are. Of
+ * volumes only the sizes are looked at. Fails with kind `destination`.
+ */
+export async function findMissingReference(options: FindMissingReferenceOptions): Promise<string | undefined> {
+  if (options.references === undefined) return "without its key nobody can tell which earlier snapshots it needs";
+  for (const needed of options.references) {
+    const problem = await findProblem(needed, options);
+    if (problem !== undefined) return `it needs ${needed.id}, ${problem}`;
+  }
+  return undefined;
+}
+
+async function findProblem(
+  { id, volumes }: NeededSnapshot,
+  { destination, prefix, signal }: FindMissingReferenceOptions,
+): Promise<string | undefined> {
+  const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
+  if (!folder || !hasManifest(folder)) return `which ${destination.name} does not have`;
+  try {
+    const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
+    const parts = await readParts({ destination, prefix, id, isEncrypted, signal });
+    if (volumes && !isDeepStrictEqual(factsOf(volumes), factsOf(parts.volumes))) {
+      return `and ${destination.name} has another snapshot with this id`;
+    }
+    const lacking = parts.volumes.find(({ name, size }) => folder.get(name) !== size);
+    return lacking && `which is not complete at ${destination.name}: ${lacking.name} is missing or cut off`;
+  } catch (error) {
+    if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
+    return `which cannot be used at ${destination.name}: ${error.message}`;
+  }
+}
+
+function factsOf(volumes: NonNullable<NeededSnapshot["volumes"]>) {
+  return volumes.map(({ name, size, sha256 }) => ({ name, size, sha256 }));
+}

@@ -1,0 +1,101 @@
+import { join } from "node:path";
+import { parseByteSize } from "../base/byte-size.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Home } from "../job/home.ts";
+import type { Job } from "../job/read-job.ts";
+import { chooseTable } from "../plan/table-patterns.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
+import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
+import type { Brake } from "./anomaly-brake.ts";
+import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
+import { chooseBase } from "./choose-base.ts";
+import { type BaseKeeper, openBaseKeeper } from "./keep-base.ts";
+import type { Report } from "./progress.ts";
+import type { BaseSnapshot } from "./reuse-chunks.ts";
+import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
+
+const DEFAULT_PARALLEL = 2;
+
+export interface OneBackUpOptions {
+  readonly job: Job;
+  /** Default: full. An incremental without a snapshot to build on becomes a full. */
+  readonly kind?: "full" | "incremental" | undefined;
+  readonly home: Home;
+  readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+}
+
+interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations" | "onBegin"> {
+  readonly keys: KeyRing | undefined;
+  readonly brake: Brake;
+  readonly warn: (message: string) => void;
+}
+
+interface OneResult {
+  readonly result: BackUpResult;
+  readonly reason?: string | undefined;
+  /** Destinations that could not be asked what they have. */
+  readonly unread: readonly DestinationFate[];
+}
+
+/** Backs up one database of a job, as an incremental where that is wanted and can be. */
+export async function backUpOne(options: OneBackUpOptions, one: OneDatabase): Promise<OneResult> {
+  const { job, home, signal, report } = options;
+  const { connection, lock, keys } = one;
+  const prefix = snapshotPrefix(job.name, connection.database);
+  const wanted = options.kind === "incremental";
+  const track = wanted || job.schedule?.incremental !== undefined;
+  const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
+  if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
+  const { base, reason, destinations, unread } = wanted
+    ? await chooseBase({ destinations: one.destinations, prefix, lock, keys, keeper, signal })
+    : { ...NO_BASE, destinations: one.destinations };
+  const mustRemember = track && lock !== undefined && keys === undefined;
+  const result = await backUp({
+    connection,
+    lock,
+    choose: chooseTable(job.tables ?? {}),
+    parallel: job.parallel ?? DEFAULT_PARALLEL,
+    stallTimeoutMs: options.stallTimeoutMs,
+    destinations,
+    job: job.name,
+    prefix,
+    compression: compressionOf(job),
+    files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
+    spoolFolder: await makeSpoolFolder(job, home),
+    findAnomalies: one.brake.findAnomalies,
+    onBegin: one.onBegin,
+    volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
+    track,
+    base,
+    keeper: mustRemember ? keeper : undefined,
+    signal,
+    report,
+  });
+  if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
+  return { result, reason, unread };
+}
+
+const NO_BASE = { base: undefined, reason: undefined, unread: [] };
+
+/** Without it the next incremental is a full: no reason to fail. */
+async function remember(
+  keeper: BaseKeeper,
+  manifest: Manifest,
+  base: BaseSnapshot | undefined,
+  warn: (message: string) => void,
+): Promise<void> {
+  try {
+    await keeper.keep(manifest, base?.reader);
+  } catch (error) {
+    warn(`the next incremental will be a full: what it needs could not be kept on this machine: ${messageOf(error)}`);
+  }
+}
+
+function compressionOf(job: Job): Manifest["compression"] {
+  const codec = job.compression?.codec ?? "zstd";
+  return { codec, level: job.compression?.level ?? (codec === "gzip" ? 6 : 2) };
+}

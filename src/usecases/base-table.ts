@@ -1,0 +1,109 @@
+import type { PageRange } from "../drivers/change-tracker.ts";
+import { CELL_PAGES, isCell, type KnownSegment, rowsOf, SPAN_PAGES } from "../plan/plan-delta.ts";
+import type { ChunkRef, StoredSegment, StoredTable } from "../snapshot/manifest.ts";
+import { parsePageMap } from "../snapshot/page-map.ts";
+import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { readRemoved } from "../snapshot/table-rows.ts";
+
+/** What the base says contradicts itself, or what the server says now: nothing that row headers tell is believed any more. */
+export class Doubt extends Error {
+  override readonly name = "Doubt";
+}
+
+/** A segment of the base, with what is known of its rows. */
+export interface BaseSegment extends KnownSegment {
+  readonly stored: StoredSegment;
+  readonly pageMap: { readonly chunk: ChunkRef; readonly line: number };
+}
+
+/** Reads what an earlier snapshot tells of one table. */
+export class BaseTable {
+  readonly stored: StoredTable;
+  readonly #reader: SnapshotReader;
+  readonly #signal: AbortSignal;
+  #removed: Promise<readonly (readonly number[])[]> | undefined;
+
+  constructor(stored: StoredTable, reader: SnapshotReader, signal: AbortSignal) {
+    this.stored = stored;
+    this.#reader = reader;
+    this.#signal = signal;
+  }
+
+  /** The page behind the last one that held a row. */
+  get end(): number {
+    return Math.max(0, ...this.stored.segments.map(({ pages }) => pages?.hi ?? 0));
+  }
+
+  /** Gives the segments of one span. Fails with kind `archive` or `destination`, or with a Doubt. */
+  async segmentsOf(span: PageRange): Promise<readonly BaseSegment[]> {
+    const { segments, pageMaps = [] } = this.stored;
+    this.#removed ??= this.#readRemoved();
+    const removed = await this.#removed;
+    const lines = new Map<number, readonly string[]>();
+    const found: BaseSegment[] = [];
+    for (const [index, stored] of segments.entries()) {
+      const pages = rangeOf(stored);
+      if (pages.lo < span.lo || pages.lo >= span.hi) continue;
+      const place = stored.pageMap;
+      const chunk = place && pageMaps[place.map];
+      if (!place || !chunk) throw new Doubt("a segment of the base has no page map");
+      const known = lines.get(place.map) ?? (await this.#readLines(chunk));
+      lines.set(place.map, known);
+      const map = parsePageMap(known[place.line] ?? "");
+      const segment = { pages, map, removed: removed[index] ?? [], stored, pageMap: { chunk, line: place.line } };
+      assertSound(segment);
+      found.push(segment);
+    }
+    return found;
+  }
+
+  async #readLines(chunk: ChunkRef): Promise<readonly string[]> {
+    const parts: string[] = [];
+    for await (const bytes of this.#reader.chunks([chunk], { signal: this.#signal })) {
+      parts.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1"));
+    }
+    return parts.join("").split("\n");
+  }
+
+  /** Gives the numbers of the removed rows segment by segment. */
+  async #readRemoved(): Promise<readonly (readonly number[])[]> {
+    const { segments, removed } = this.stored;
+    const bySegment = segments.map((): number[] => []);
+    if (!removed) return bySegment;
+    let index = -1;
+    let [first, end] = [0, 0];
+    for await (const number of readRemoved(this.#reader, removed.chunks, { signal: this.#signal })) {
+      while (number > end) {
+        index += 1;
+        const segment = segments[index];
+        if (!segment) throw new Doubt("the base removes a row that it does not have");
+        first = end;
+        end += storedRowsOf(segment);
+      }
+      bySegment[index]?.push(number - first);
+    }
+    return bySegment;
+  }
+}
+
+function rangeOf({ pages }: StoredSegment): PageRange {
+  if (pages?.hi === undefined) throw new Doubt("the base is not cut as it must be");
+  const { lo, hi } = pages;
+  const size = hi - lo;
+  const isKnown = (size === CELL_PAGES || size === SPAN_PAGES) && lo % size === 0;
+  if (!isKnown) throw new Doubt("the base is not cut as it must be");
+  return { lo, hi };
+}
+
+function assertSound(segment: BaseSegment): void {
+  const { map, pages, stored } = segment;
+  const isInside = map.every(({ page }) => page >= pages.lo && page < pages.hi);
+  if (!isInside || rowsOf(segment) !== storedRowsOf(stored)) {
+    throw new Doubt(`the page map of a ${isCell(segment) ? "cell" : "span"} of the base is not that of its rows`);
+  }
+}
+
+/** Rows in the chunks of a segment, removed ones too. */
+export function storedRowsOf({ chunks }: Pick<StoredSegment, "chunks">): number {
+  return chunks.reduce((sum, { rows }) => sum + rows, 0);
+}

@@ -1,0 +1,166 @@
+import { keyIdOf, type Lock } from "../archive/age-keys.ts";
+import { isAbort, OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
+import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
+import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
+import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
+import { openRepository } from "../snapshot/repository.ts";
+import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
+import type { BaseKeeper } from "./keep-base.ts";
+import { type BaseSnapshot, baseOf } from "./reuse-chunks.ts";
+
+export interface ChooseBaseOptions {
+  /** Those that the incremental goes to. */
+  readonly destinations: readonly Destination[];
+  readonly prefix: string;
+  /** What the incremental will be encrypted to. */
+  readonly lock: Lock | undefined;
+  readonly keys: KeyRing | undefined;
+  /** What this machine remembers of snapshots that it cannot open. */
+  readonly keeper: BaseKeeper;
+  readonly signal: AbortSignal;
+}
+
+export interface ChosenBase {
+  readonly base?: BaseSnapshot | undefined;
+  /** Why there is no base. */
+  readonly reason?: string | undefined;
+  /** Those that the snapshot can go to. */
+  readonly destinations: readonly Destination[];
+  /** Those that could not be asked what they have: they get nothing this time. */
+  readonly unread: readonly DestinationFate[];
+}
+
+/** A base further back would make an incremental as large as a full. */
+const MAX_CANDIDATES = 10;
+
+/**
+ * Chooses the newest snapshot that an incremental can build on: every destination has it, and all that it refers to, whole.
+ * Fails with kind `destination` when none can be read.
+ */
+export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase> {
+  const { places, unread } = await listPlaces(options);
+  const destinations = places.map(({ destination }) => destination);
+  let reason = "there is no earlier snapshot that every destination has";
+  for (const id of candidatesOf(places).slice(0, MAX_CANDIDATES)) {
+    try {
+      const base = await openBase(id, places, options);
+      if (typeof base !== "string") return { base, destinations, unread };
+      reason = base;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof OperationalError) || isAbort(error)) throw error;
+      reason = `${id} cannot be used: ${error.message}`;
+      // An older one would be closed, too.
+      if (error.code === "key-needed") break;
+    }
+  }
+  return { reason, destinations, unread };
+}
+
+interface Place {
+  readonly destination: Destination;
+  /** Snapshots that are whole as far as a list can tell, safety snapshots left out. */
+  readonly ids: ReadonlySet<string>;
+}
+
+async function listPlaces(options: ChooseBaseOptions) {
+  const places: Place[] = [];
+  const unread: (DestinationFate & { readonly error: OperationalError })[] = [];
+  for (const destination of options.destinations) {
+    try {
+      const { snapshots, locked } = await openRepository(destination, options.prefix, options).list(options);
+      const own = snapshots.filter(({ safetyOf }) => safetyOf === undefined);
+      places.push({ destination, ids: new Set([...own, ...locked].map(({ id }) => id)) });
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof OperationalError)) throw error;
+      unread.push({ name: destination.name, status: "failed", error });
+    }
+  }
+  if (places.length === 0 && unread[0]) throw unread[0].error;
+  return { places, unread };
+}
+
+/** Ids that all have, the newest first. */
+function candidatesOf([first, ...others]: readonly Place[]): readonly string[] {
+  return [...(first?.ids ?? [])]
+    .filter((id) => others.every(({ ids }) => ids.has(id)))
+    .map((id) => parseSnapshotId(id))
+    .filter((id) => id !== undefined)
+    .sort((left, right) => compareSnapshotIds(right, left))
+    .map(({ id }) => id);
+}
+
+/** Opens a snapshot as a base; a text says why it can be none. */
+async function openBase(
+  id: string,
+  places: readonly Place[],
+  options: ChooseBaseOptions,
+): Promise<BaseSnapshot | string> {
+  const { prefix, lock, keys, keeper, signal } = options;
+  const destinations = places.map(({ destination }) => destination);
+  const kept = lock ? await keeper.find(id) : undefined;
+  const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
+  const { manifest } = opened;
+  if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
+  if (!manifest.trust) return `${id} does not tell what an incremental needs`;
+  if ((manifest.encryption !== undefined) !== (lock !== undefined)) return `${id} is not encrypted as the job is now`;
+  for (const place of places) {
+    const problem =
+      (await findGap(place, manifest, options)) ?? (await findOtherKey(place.destination, manifest, options));
+    if (problem) return `${id} cannot be used: ${problem}`;
+  }
+  return baseOf(kept ?? openSnapshotReader({ destinations, prefix, ...opened, keys, signal }));
+}
+
+async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<OpenedManifest> {
+  let failure: unknown;
+  for (const { destination } of places) {
+    try {
+      return await openRepository(destination, options.prefix, options).open(id, options);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof OperationalError)) throw error;
+      failure ??= error;
+    }
+  }
+  throw failure;
+}
+
+/** Says what a destination lacks of a snapshot and of those that it refers to. Sizes only: verify reads the bytes. */
+async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOptions): Promise<string | undefined> {
+  const needed: readonly Pick<SnapshotReference, "id" | "volumes">[] = [manifest, ...(manifest.references ?? [])];
+  for (const { id, volumes } of needed) {
+    if (!place.ids.has(id)) return `${place.destination.name} does not have ${id}`;
+    const folder = `${options.prefix}/${id}/`;
+    const sizes = new Map<string, number>();
+    for await (const { key, size } of place.destination.list(folder, options))
+      sizes.set(key.slice(folder.length), size);
+    for (const { name, size } of volumes) {
+      if (sizes.get(name) !== size) return `${name} of ${id} is not whole at ${place.destination.name}`;
+    }
+  }
+  return undefined;
+}
+
+/** Who can open the incremental must be able to open what it refers to. */
+async function findOtherKey(
+  destination: Destination,
+  manifest: Manifest,
+  { prefix, lock, signal }: ChooseBaseOptions,
+): Promise<string | undefined> {
+  if (!lock) return undefined;
+  for (const { id } of [manifest, ...(manifest.references ?? [])]) {
+    const envelope = await readEnvelope({ destination, prefix, id, signal });
+    if (!envelope) return `nobody can tell who opens ${id}`;
+    const wanted = "recipients" in lock ? lock.recipients.map(keyIdOf) : [];
+    const isSame =
+      envelope.passphrase === "passphrase" in lock &&
+      JSON.stringify(envelope.keyIds.toSorted()) === JSON.stringify(wanted.toSorted());
+    if (!isSame) return `${id} is encrypted to other keys than the job's are now`;
+  }
+  return undefined;
+}

@@ -1,0 +1,194 @@
+import { messageOf, OperationalError } from "../base/errors.ts";
+import type { ChangedPage, ChangeTracker, PageRange, PageRows, RowPlace } from "../drivers/change-tracker.ts";
+import type { SourceTable } from "../drivers/driver.ts";
+import { CELL_PAGES, countRows, planSpan, rowsOf, type SpanPlan } from "../plan/plan-delta.ts";
+import type { ChunkRef } from "../snapshot/manifest.ts";
+import { renderPageMap } from "../snapshot/page-map.ts";
+import type { SegmentPart } from "./assemble-table.ts";
+import { type BaseSegment, type BaseTable, Doubt } from "./base-table.ts";
+import { BATCH_BYTES, storeRows, type StoreTablesOptions } from "./store-rows.ts";
+
+/** The base could not be read where it is kept. */
+export const BASE_UNREADABLE = "base-unreadable";
+
+/** Pages that one statement looks at. */
+const SCAN_PAGES = 4096;
+
+export interface TableContext extends Omit<StoreTablesOptions, "plan"> {
+  readonly table: SourceTable;
+  readonly group: number;
+  readonly label: string;
+}
+
+export interface SpanContext extends TableContext {
+  readonly known: BaseTable;
+  readonly span: PageRange;
+  readonly tracker: ChangeTracker;
+}
+
+export interface StoredSpan {
+  readonly parts: readonly SegmentPart[];
+  readonly isUnchanged: boolean;
+}
+
+/**
+ * Finds out what changed in a span since the base and stores it: cells that changed much as a whole, else single rows.
+ * Fails with a Doubt when what the server says cannot be.
+ */
+export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
+  const { span, base } = context;
+  if (!base) throw new RangeError("a span is compared with a base");
+  const segments = await readBase(context);
+  const changed = await findChanges(context, segments);
+  const plan: SpanPlan | string =
+    changed.length === 0
+      ? { kept: segments.map(({ removed }) => Array.from(removed)), reread: [], added: [] }
+      : planSpan(span, segments, changed);
+  if (typeof plan === "string") throw new Doubt(plan);
+  const isUnchanged =
+    plan.added.length === 0 &&
+    plan.reread.length === 0 &&
+    segments.every(({ removed }, index) => plan.kept[index]?.length === removed.length);
+  const kept = segments.flatMap((segment, index): SegmentPart[] => {
+    const removed = plan.kept[index];
+    if (!removed) return [];
+    return [
+      {
+        pages: segment.pages,
+        chunks: segment.stored.chunks.map((chunk) => base.book.adopt(chunk)),
+        pageMap: { chunk: base.book.adopt(segment.pageMap.chunk), line: segment.pageMap.line },
+        mappedRows: rowsOf(segment),
+        removed,
+      },
+    ];
+  });
+  return { isUnchanged, parts: [...kept, ...(await storeChanges(context, plan))] };
+}
+
+async function readBase({ known, span }: SpanContext): Promise<readonly BaseSegment[]> {
+  try {
+    return await known.segmentsOf(span);
+  } catch (cause) {
+    if (!(cause instanceof OperationalError)) throw cause;
+    throw new OperationalError(`the base cannot be read: ${messageOf(cause)}`, {
+      kind: "archive",
+      code: BASE_UNREADABLE,
+      cause,
+    });
+  }
+}
+
+async function findChanges(
+  { table, tracker, known, span, base }: SpanContext,
+  segments: readonly BaseSegment[],
+): Promise<readonly ChangedPage[]> {
+  const since = base?.reader.manifest.trust;
+  if (!since) throw new RangeError("the base has no token");
+  const counts = countRows(span, segments);
+  const end = Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table)));
+  // At once: the source has as many of them done at a time as it has connections.
+  const scans = pieces({ lo: span.lo, hi: end }).map(({ lo, hi }) =>
+    tracker.changedPages(table, { lo, hi, counts: counts.subarray(lo - span.lo, hi - span.lo), since }),
+  );
+  return (await Promise.all(scans)).flat();
+}
+
+/** Cuts a span into ranges for one statement each. */
+function pieces({ lo, hi }: PageRange): readonly PageRange[] {
+  const count = Math.max(0, Math.ceil((hi - lo) / SCAN_PAGES));
+  return Array.from({ length: count }, (_, index) => ({
+    lo: lo + index * SCAN_PAGES,
+    hi: Math.min(hi, lo + (index + 1) * SCAN_PAGES),
+  }));
+}
+
+async function storeChanges(context: SpanContext, plan: SpanPlan): Promise<readonly SegmentPart[]> {
+  const { span, tracker } = context;
+  if (plan.reread.length === 0 && plan.added.length === 0) return [];
+  const stored: { readonly pages: PageRange; readonly chunks: readonly ChunkRef[] }[] = [];
+  for (const pages of plan.reread) {
+    const segmentNumber = pages.lo / CELL_PAGES + 1;
+    const segment = { pages, estimatedBytes: 0 };
+    stored.push({ pages, chunks: await storeRows({ ...context, segment, segmentNumber, format: "text" }) });
+  }
+  const maps: (readonly PageRows[])[] = [];
+  for (const pages of plan.reread) maps.push(await pageRowsOf(context, tracker, pages));
+  if (plan.added.length > 0) {
+    stored.push({ pages: span, chunks: await storeSingleRows(context, plan.added) });
+    maps.push(pagesOf(plan.added));
+  }
+  const places = await storeMaps(context, maps, span);
+  return stored.map((part, index) => ({ ...part, ...places[index] }));
+}
+
+/** Stores rows by their places; their order is that of the places. */
+async function storeSingleRows(context: SpanContext, places: readonly RowPlace[]): Promise<readonly ChunkRef[]> {
+  const { tracker, table, sink, group, label, span, signal, report } = context;
+  const name = { group, label: `${label}-rows`, segment: span.lo / CELL_PAGES + 1, extension: "tsv" };
+  const chunks: ChunkRef[] = [];
+  let rows: Buffer[] = [];
+  let bytes = 0;
+  let at = 0;
+  const flush = async () => {
+    if (rows.length === 0) return;
+    chunks.push(await sink.addChunk({ ...name, index: chunks.length + 1 }, Buffer.concat(rows), rows.length));
+    report({ type: "rows", table: label, rows: rows.length, bytes });
+    rows = [];
+    bytes = 0;
+  };
+  for await (const row of tracker.rowsAt(table, places, { batchBytes: BATCH_BYTES, signal })) {
+    const place = places[at];
+    if (place?.page !== row.page || place.offset !== row.offset) throw new Doubt("rows came in another order");
+    at += 1;
+    if (bytes > 0 && bytes + row.bytes.length > BATCH_BYTES) await flush();
+    rows.push(Buffer.from(row.bytes));
+    bytes += row.bytes.length;
+  }
+  await flush();
+  if (at !== places.length) throw new Doubt("rows that were seen could not be read");
+  return chunks;
+}
+
+function pagesOf(places: readonly RowPlace[]): readonly PageRows[] {
+  const pages: { page: number; offsets: number[] }[] = [];
+  for (const { page, offset } of places) {
+    const last = pages.at(-1);
+    if (last?.page === page) last.offsets.push(offset);
+    else pages.push({ page, offsets: [offset] });
+  }
+  return pages;
+}
+
+async function pageRowsOf(
+  { table }: TableContext,
+  tracker: ChangeTracker,
+  { lo, hi }: PageRange,
+): Promise<readonly PageRows[]> {
+  const end = Math.min(hi, Math.max(lo, await tracker.pagesOf(table)));
+  return end > lo ? tracker.pageRows(table, { lo, hi: end }) : [];
+}
+
+export type MapPlace = Pick<SegmentPart, "pageMap" | "mappedRows">;
+
+/** Reads and stores where the rows of neighbouring cells are, in one chunk. */
+export async function storePageMaps(
+  context: TableContext & { readonly tracker: ChangeTracker },
+  cells: readonly PageRange[],
+): Promise<readonly MapPlace[]> {
+  const span = { lo: cells[0]?.lo ?? 0, hi: cells.at(-1)?.hi ?? 0 };
+  const parts = await Promise.all(pieces(span).map((range) => pageRowsOf(context, context.tracker, range)));
+  const pages = parts.flat();
+  const maps = cells.map(({ lo, hi }) => pages.filter(({ page }) => page >= lo && page < hi));
+  return storeMaps(context, maps, span);
+}
+
+async function storeMaps(
+  { sink, group, label }: TableContext,
+  maps: readonly (readonly PageRows[])[],
+  span: PageRange,
+): Promise<readonly MapPlace[]> {
+  const text = maps.map((map) => `${renderPageMap(map)}\n`).join("");
+  const entry = { group, label, segment: 0, index: span.lo / CELL_PAGES + 1, extension: "pages" };
+  const chunk = await sink.addChunk(entry, Buffer.from(text), maps.length);
+  return maps.map((map, line) => ({ pageMap: { chunk, line }, mappedRows: rowsOf({ map }) }));
+}

@@ -1,0 +1,320 @@
+import { OperationalError } from "../base/errors.ts";
+import type { ChangeTracker, TableMark } from "../drivers/change-tracker.ts";
+import { tableKey } from "../drivers/change-tracker.ts";
+import type { RowFormat, Segment, SourceTable } from "../drivers/driver.ts";
+import { findDistrust, findRewrite, isSameInstant } from "../plan/check-trust.ts";
+import { CELL_PAGES, SPAN_PAGES } from "../plan/plan-delta.ts";
+import type { StoredTable } from "../snapshot/manifest.ts";
+import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
+import { BaseTable, Doubt } from "./base-table.ts";
+import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
+import { BASE_UNREADABLE, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
+
+/** One try to store a table; when another one begins, nothing of this one counts. */
+interface Attempt {
+  readonly format: RowFormat;
+  readonly reason?: string | undefined;
+  /** Rows are compared with those of the base. */
+  readonly isDelta: boolean;
+  /** In their order; each is filled when its work is done. */
+  parts: (readonly SegmentPart[] | undefined)[];
+  /** Where the rows of cells are, by the place of the cell's part. */
+  readonly maps: Map<number, MapPlace>;
+  left: number;
+  /** Nothing differs from the base so far. */
+  isUnchanged: boolean;
+}
+
+type Work = () => Promise<void>;
+
+/** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
+export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
+  const stopped = new AbortController();
+  const signal = AbortSignal.any([options.signal, stopped.signal]);
+  const storing = await TableStoring.open({ ...options, signal });
+  const streams = Array.from({ length: options.source.concurrency }, () =>
+    storing.work().catch((error: unknown) => {
+      stopped.abort(error);
+      throw error;
+    }),
+  );
+  const failed = (await Promise.allSettled(streams)).find((result) => result.status === "rejected");
+  if (failed) throw options.signal.aborted ? options.signal.reason : (stopped.signal.reason ?? failed.reason);
+  return storing.finish();
+}
+
+interface TableState {
+  readonly table: SourceTable;
+  readonly number: number;
+  readonly name: string;
+  readonly pieces: number;
+  readonly mark: TableMark | string | undefined;
+  readonly base: BaseTable | undefined;
+  attempt: Attempt | undefined;
+  isStarted: boolean;
+}
+
+class TableStoring {
+  readonly #options: StoreTablesOptions;
+  readonly #tables: readonly TableState[];
+  readonly #queue: Work[] = [];
+  /** Why nothing that row headers tell is believed. */
+  #distrust: string | undefined;
+  readonly #isSameInstant: boolean;
+
+  static async open(options: StoreTablesOptions): Promise<TableStoring> {
+    const { source, plan, base, signal } = options;
+    const marks = await source.tracker?.marks(plan.map(({ table }) => table));
+    const stored = new Map(base?.reader.manifest.tables.map((table) => [tableKey(table), table]));
+    const tables = plan.map(({ table, pieces }, index): TableState => {
+      const known = stored.get(tableKey(table));
+      return {
+        table,
+        pieces,
+        number: index + 1,
+        name: `${table.schema}.${table.name}`,
+        mark: marks?.get(tableKey(table)),
+        base: base && known && new BaseTable(known, base.reader, signal),
+        attempt: undefined,
+        isStarted: false,
+      };
+    });
+    const storing = new TableStoring(options, tables);
+    // Before any stream starts: one that finds no work ends.
+    for (const state of tables) await storing.#begin(state);
+    return storing;
+  }
+
+  constructor(options: StoreTablesOptions, tables: readonly TableState[]) {
+    this.#options = options;
+    this.#tables = tables;
+    const { base, source } = options;
+    const trust = base?.reader.manifest.trust;
+    const token = source.tracker?.token ?? "changes are not tracked";
+    this.#distrust = base && findDistrust(trust, token);
+    this.#isSameInstant = trust !== undefined && typeof token !== "string" && isSameInstant(trust, token);
+  }
+
+  async work(): Promise<void> {
+    for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work();
+  }
+
+  async finish(): Promise<readonly StoredTable[]> {
+    const tables: StoredTable[] = [];
+    for (const state of this.#tables) tables.push(await this.#finishTable(state));
+    return tables;
+  }
+
+  /** Compares a table with the base where that can be trusted, or reads it in full. */
+  async #begin(state: TableState): Promise<void> {
+    const { base } = this.#options;
+    if (!base) return this.#readInFull(state, { format: "text" });
+    const reason = this.#distrust ?? whyInFull(state);
+    if (reason !== undefined) return this.#readInFull(state, { format: "text", reason });
+    return this.#compare(state);
+  }
+
+  async #compare(state: TableState): Promise<void> {
+    const { base: known, table } = state;
+    const { tracker } = this.#options.source;
+    if (!known || !tracker) throw new RangeError("a table is compared with its base");
+    if (this.#isSameInstant) {
+      state.attempt = { format: "text", isDelta: true, parts: [], maps: new Map(), left: 0, isUnchanged: true };
+      return;
+    }
+    const end = Math.max(known.end, await tracker.pagesOf(table));
+    const spans = rangesOf(end, SPAN_PAGES);
+    const attempt: Attempt = {
+      format: "text",
+      isDelta: true,
+      parts: spans.map(() => undefined),
+      maps: new Map(),
+      left: spans.length,
+      isUnchanged: true,
+    };
+    state.attempt = attempt;
+    this.#queue.push(
+      ...spans.map((span, index) => async () => {
+        if (state.attempt !== attempt) return;
+        this.#announce(state);
+        try {
+          const stored = await storeSpan({ ...this.#contextOf(state), known, span, tracker });
+          attempt.parts[index] = stored.parts;
+          attempt.isUnchanged &&= stored.isUnchanged;
+          this.#count(state, attempt);
+        } catch (error) {
+          await this.#reconsider(state, error);
+        }
+      }),
+    );
+  }
+
+  /** What could not be compared is read in full; and when the server contradicted the base, so is all the rest. */
+  async #reconsider(state: TableState, error: unknown): Promise<void> {
+    if (isTooLargeForText(error)) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
+    if (error instanceof OperationalError && error.code === BASE_UNREADABLE) {
+      return this.#readInFull(state, { format: "text", reason: error.message });
+    }
+    if (!(error instanceof Doubt)) throw error;
+    this.#options.report({ type: "warning", message: `${state.name}: ${error.message}; every table is read in full` });
+    this.#distrust ??= `${state.name}: ${error.message}`;
+    for (const other of this.#tables) {
+      if (other.attempt?.isDelta) await this.#readInFull(other, { format: "text", reason: this.#distrust });
+    }
+  }
+
+  async #readInFull(
+    state: TableState,
+    { format, reason }: { readonly format: RowFormat; readonly reason?: string | undefined },
+  ): Promise<void> {
+    const { source } = this.#options;
+    const { tracker } = source;
+    const attempt: Attempt = {
+      format,
+      reason,
+      isDelta: false,
+      parts: [],
+      maps: new Map(),
+      left: 0,
+      isUnchanged: false,
+    };
+    state.attempt = attempt;
+    const canBeMapped = format === "text" && tracker !== undefined && typeof tracker.token !== "string";
+    const isMapped = canBeMapped && typeof state.mark === "object";
+    const cells = isMapped ? rangesOf(await tracker.pagesOf(state.table), CELL_PAGES) : [];
+    const segments: readonly Segment[] = isMapped
+      ? cells.map((pages, index) => ({
+          // The last one is open, so that nothing is lost whatever the server says of its size.
+          pages: index === cells.length - 1 ? { lo: pages.lo } : pages,
+          estimatedBytes: 0,
+        }))
+      : format === "binary"
+        ? [{ estimatedBytes: 0 }]
+        : source.segments(state.table, state.pieces);
+    if (state.attempt !== attempt) return;
+    attempt.parts = segments.map(() => undefined);
+    attempt.left = segments.length;
+    for (const [index, segment] of segments.entries()) {
+      this.#queue.push(() => this.#storeSegment(state, attempt, { segment, index, cell: cells[index] }));
+    }
+    if (!isMapped) return;
+    for (const span of rangesOf(cells.at(-1)?.hi ?? 0, SPAN_PAGES)) {
+      this.#queue.push(async () => {
+        if (state.attempt === attempt) await this.#mapSpan(state, attempt, span, tracker);
+      });
+    }
+  }
+
+  async #storeSegment(
+    state: TableState,
+    attempt: Attempt,
+    { segment, index, cell }: { segment: Segment; index: number; cell: SegmentPart["pages"] },
+  ): Promise<void> {
+    // A sibling found a value that text cannot carry: the table is read again, this part would count for nothing.
+    if (state.attempt !== attempt) return;
+    this.#announce(state);
+    try {
+      const { format } = attempt;
+      const chunks = await storeRows({ ...this.#contextOf(state), segment, format, segmentNumber: index + 1 });
+      const pages = cell ?? segment.pages;
+      attempt.parts[index] = [{ ...(pages ? { pages } : {}), chunks }];
+      this.#count(state, attempt);
+    } catch (error) {
+      if (!isTooLargeForText(error) || attempt.format === "binary") throw error;
+      // Nothing of this table is used that was stored as text: it is read again as a whole.
+      if (state.attempt === attempt) {
+        await this.#readInFull(state, { format: "binary", reason: this.#options.base && TOO_LARGE });
+      }
+    }
+  }
+
+  /** Notes for the next incremental where the rows of a span's cells are. */
+  async #mapSpan(
+    state: TableState,
+    attempt: Attempt,
+    span: { readonly lo: number; readonly hi: number },
+    tracker: ChangeTracker,
+  ): Promise<void> {
+    const first = span.lo / CELL_PAGES;
+    const last = Math.min(attempt.parts.length, span.hi / CELL_PAGES);
+    const cells = rangesOf((last - first) * CELL_PAGES, CELL_PAGES).map(({ lo, hi }) => ({
+      lo: span.lo + lo,
+      hi: span.lo + hi,
+    }));
+    const maps = await storePageMaps({ ...this.#contextOf(state), tracker }, cells);
+    for (const [index, map] of maps.entries()) attempt.maps.set(first + index, map);
+  }
+
+  #contextOf({ table, number, name }: TableState) {
+    const { source, sink, base, signal, report } = this.#options;
+    return { source, sink, base, signal, report, table, group: number, label: name };
+  }
+
+  #announce(state: TableState): void {
+    if (!state.isStarted) this.#options.report({ type: "table-start", table: state.name });
+    state.isStarted = true;
+  }
+
+  #count(state: TableState, attempt: Attempt): void {
+    if (state.attempt !== attempt) return;
+    attempt.left -= 1;
+    if (attempt.left > 0) return;
+    const chunks = attempt.parts.flatMap((parts) => parts ?? []).flatMap((part) => part.chunks);
+    const rows = chunks.reduce((sum, chunk) => sum + chunk.rows, 0);
+    const storedBytes = chunks.reduce((sum, chunk) => sum + (chunk.snapshot === undefined ? chunk.size : 0), 0);
+    this.#options.report({ type: "table-done", table: state.name, rows, storedBytes });
+  }
+
+  async #finishTable(state: TableState): Promise<StoredTable> {
+    const { table, attempt } = state;
+    if (!attempt) throw new RangeError("a table was not stored");
+    const content = await this.#contentOf(state, attempt);
+    const { isMapped, ...stored } = content;
+    const method = methodOf(attempt, content);
+    const reason = attempt.reason ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
+    return {
+      schema: table.schema,
+      name: table.name,
+      columns: table.columns,
+      primaryKey: table.primaryKey,
+      ...(table.partitionRoot ? { partitionRoot: table.partitionRoot } : {}),
+      ...(table.isRootPartial ? { isRootPartial: true } : {}),
+      ...(table.condition ? { condition: table.condition } : {}),
+      format: attempt.format,
+      method,
+      ...(reason ? { reason } : {}),
+      ...stored,
+      ...(isMapped && typeof state.mark === "object" && attempt.format === "text" ? { mark: state.mark } : {}),
+    };
+  }
+
+  async #contentOf(state: TableState, attempt: Attempt): Promise<TableContent> {
+    const { base, sink } = this.#options;
+    if (attempt.isDelta && attempt.isUnchanged && base && state.base) return adoptTable(state.base.stored, base.book);
+    const parts = attempt.parts.flatMap((part, index) => {
+      if (!part) throw new RangeError(`a part of ${state.name} was not stored`);
+      const map = attempt.maps.get(index);
+      return map ? part.map((segment) => ({ ...segment, ...map })) : part;
+    });
+    return assembleTable(parts, { sink, group: state.number, label: state.name });
+  }
+}
+
+const TOO_LARGE = "a value is too large for text";
+
+function whyInFull({ base, mark }: TableState): string | undefined {
+  if (!base) return "it is not in the base";
+  if (base.stored.format !== "text") return "it is stored in binary";
+  return findRewrite(base.stored.mark, mark);
+}
+
+function methodOf(attempt: Attempt, content: TableContent): StoredTable["method"] {
+  if (!attempt.isDelta) return "full";
+  if (attempt.isUnchanged) return "unchanged";
+  const isAdopted = content.segments.some(({ chunks }) => chunks.some(({ snapshot }) => snapshot !== undefined));
+  return isAdopted ? "delta" : "full";
+}
+
+function isTooLargeForText(error: unknown): boolean {
+  return error instanceof OperationalError && error.code === "value-too-large";
+}

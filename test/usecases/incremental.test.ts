@@ -1,0 +1,160 @@
+import pg from "pg";
+import { describe, expect, test } from "vitest";
+import { contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+
+describe.each(postgresMajors)("an incremental of PostgreSQL %i", (major) => {
+  test("stores scattered changes as single rows and refers to the base for the rest", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (id int primary key, v text);
+       insert into t select i, md5(i::text) || repeat('x', 200) from generate_series(1, 60000) i;
+       create table still (v text); insert into still select i from generate_series(1, 1000) i;
+       create table empty (i int)`,
+    );
+    await using chain = await openChain();
+    const full = await chain.next(database.url);
+    await database.query("update t set v = 'new' where id % 1000 = 0; delete from t where id % 999 = 0");
+
+    const manifest = await chain.next(database.url);
+
+    expect(manifest.kind).toBe("incremental");
+    expect(methodsOf(manifest)).toEqual({ t: "delta", still: "unchanged", empty: "unchanged" });
+    expect(manifest.references?.map(({ id }) => id)).toEqual([full.id]);
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+    expect(manifest.volumes[0]?.size).toBeLessThan((full.volumes[0]?.size ?? 0) / 10);
+  });
+});
+
+interface Trap {
+  readonly name: string;
+  readonly setup?: string;
+  readonly act: string;
+  /** What is told of the table `t`. */
+  readonly method: "full" | "delta" | "unchanged";
+  readonly reason?: RegExp;
+}
+
+const traps: readonly Trap[] = [
+  { name: "nothing at all", act: "select 1", method: "unchanged" },
+  { name: "a change of another table", act: "create table elsewhere (i int)", method: "unchanged" },
+  { name: "a change that was rolled back", act: "begin; update t set v = 'x'; rollback", method: "unchanged" },
+  { name: "a deleted row", act: "delete from t where id = 5", method: "delta" },
+  {
+    name: "rows that exchanged their values",
+    act: "update t a set v = b.v from t b where a.id + b.id = 3",
+    method: "delta",
+  },
+  { name: "VACUUM FREEZE", act: "vacuum (freeze) t", method: "unchanged" },
+  { name: "VACUUM FULL", act: "vacuum full t", method: "full", reason: /truncated or rewritten/ },
+  { name: "TRUNCATE", act: "truncate t", method: "full", reason: /truncated or rewritten/ },
+  { name: "TRUNCATE that was rolled back", act: "begin; truncate t; rollback", method: "unchanged" },
+  { name: "a pages' end cut off by VACUUM", act: "delete from t where id > 1700; vacuum t", method: "delta" },
+  {
+    name: "a column added with a default",
+    act: "alter table t add c int default 7",
+    method: "full",
+    reason: /definition/,
+  },
+  { name: "a change of most rows", act: "update t set v = 'all'", method: "full", reason: /changed/ },
+  { name: "a dropped column", act: "alter table t drop v", method: "full", reason: /definition/ },
+  {
+    name: "a renamed value of an enum, in an array of a composite",
+    setup:
+      "create type mood as enum ('sad'); create type m2 as (m mood[]); alter table t add m m2 default row(array['sad']::mood[])",
+    act: "alter type mood rename value 'sad' to 'glum'",
+    method: "full",
+    reason: /one of its types/,
+  },
+  {
+    name: "a table that took its name",
+    act: "drop table t; create table t (id int, v text); insert into t values (1, 'other')",
+    method: "full",
+    reason: /another table/,
+  },
+  {
+    name: "a renamed table that a value of type regclass names",
+    setup: "create table named (i int); alter table t add r regclass default 'named'",
+    act: "alter table named rename to renamed",
+    method: "full",
+    reason: /regclass/,
+  },
+  {
+    name: "an unlogged table",
+    setup: "alter table t set unlogged",
+    act: "select 1",
+    method: "full",
+    reason: /unlogged/,
+  },
+];
+
+/** Runs statements one by one in one session, in the schema of a trap. */
+async function actIn(client: pg.Client, schema: string, sql = ""): Promise<void> {
+  await client.query(`set search_path = ${schema}`);
+  for (const statement of sql.split("; ")) if (statement) await client.query(statement);
+}
+
+describe.each(postgresMajors)("an incremental of PostgreSQL %i sees", (major) => {
+  test("every trap, each table by itself", { timeout: 60_000 }, async () => {
+    await using database = await createDatabase(major);
+    await using chain = await openChain();
+    await using stack = new AsyncDisposableStack();
+    const client = new pg.Client({ connectionString: database.url });
+    stack.defer(() => client.end());
+    await client.connect();
+    for (const [index, { setup }] of traps.entries()) {
+      await client.query(
+        `create schema s${index}; create table s${index}.t (id int, v text);
+         insert into s${index}.t select i, 'v' || i from generate_series(1, 2000) i`,
+      );
+      await actIn(client, `s${index}`, setup);
+    }
+    await chain.next(database.url);
+    for (const [index, { act }] of traps.entries()) await actIn(client, `s${index}`, act);
+
+    const manifest = await chain.next(database.url);
+
+    const told = traps.map((_, index) =>
+      manifest.tables.find(({ schema, name }) => schema === `s${index}` && name === "t"),
+    );
+    expect(told.map((table, index) => `${traps[index]?.name}: ${table?.method}`)).toEqual(
+      traps.map(({ name, method }) => `${name}: ${method}`),
+    );
+    for (const [index, { reason }] of traps.entries()) if (reason) expect(told[index]?.reason).toMatch(reason);
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  });
+
+  test("what a transaction did that was open at the base, though younger ones were done", async () => {
+    await using database = await createDatabase(major, "create table t (id int); insert into t values (1), (2)");
+    await using chain = await openChain();
+    await using stack = new AsyncDisposableStack();
+    const session = new pg.Client({ connectionString: database.url });
+    stack.defer(() => session.end());
+    await session.connect();
+    await session.query("begin; insert into t values (3); delete from t where id = 1");
+    await database.query("insert into t values (4)");
+    await chain.next(database.url);
+    await session.query("commit");
+
+    const manifest = await chain.next(database.url);
+
+    expect(await contentOf(chain.readerOf(manifest))).toEqual({ "public.t": ["2", "3", "4"] });
+  });
+
+  test("many chained changes, gathers their rows and stays readable", { timeout: 120_000 }, async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 5000) i",
+    );
+    await using chain = await openChain();
+    await chain.next(database.url);
+    for (let round = 0; round < 9; round++) {
+      await database.query(`update t set v = 'r${round}' where id % 200 = ${round}`);
+
+      const manifest = await chain.next(database.url);
+
+      expect(manifest.tables[0]?.segments.length).toBeLessThanOrEqual(9);
+      expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+    }
+  });
+});
