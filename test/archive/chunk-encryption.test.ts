@@ -205,7 +205,8 @@ describe("a key", () => {
   test.each([
     ["nothing", "# only a comment\n", "holds no secret key"],
     ["a public key", `${pair.recipient}\n`, "is a public key"],
-    ["a mistyped key", `${pair.identity.slice(0, -1)}0`, "is not a secret key"],
+    // B is no digit of such a key, so that this is never the key itself.
+    ["a mistyped key", `${pair.identity.slice(0, -1)}B`, "is not a secret key"],
   ])("file with %s is refused without being quoted", async (_, text, problem) => {
     const parsed = await parseIdentities(text);
 
