@@ -67,7 +67,7 @@ async function readClosedParts(place: PartsPlace): Promise<SnapshotParts> {
   if (envelope.id !== place.id) throw damaged(place, ENVELOPE_NAME, "it is the one of another snapshot");
   return {
     volumes: envelope.volumes,
-    references: referencesOf(envelope),
+    references: neededOf(envelope),
     small: [
       { name: KEY_NAME, bytes: await readWhole(place, KEY_NAME, envelope.key) },
       { name: ENVELOPE_NAME, bytes: envelopeBytes },
@@ -76,8 +76,11 @@ async function readClosedParts(place: PartsPlace): Promise<SnapshotParts> {
   };
 }
 
-/** A full needs nothing, whether its envelope says so or is of a version that did not. */
-function referencesOf({ id, retention }: Envelope): readonly NeededSnapshot[] | undefined {
+/**
+ * Gives what the envelope of a snapshot says that it needs; undefined where it does not tell. A full needs nothing, whether its
+ * envelope says so or is of a version that did not.
+ */
+export function neededOf({ id, retention }: Envelope): readonly NeededSnapshot[] | undefined {
   if (retention === undefined) return parseSnapshotId(id)?.kind === "full" ? [] : undefined;
   return fitsId(retention, id) ? retention.references.map((needed) => ({ id: needed })) : undefined;
 }

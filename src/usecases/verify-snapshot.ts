@@ -1,25 +1,28 @@
 import { isDeepStrictEqual } from "node:util";
 import { archiveError } from "../archive/archive-error.ts";
-import { codeOf, OperationalError } from "../base/errors.ts";
+import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
-import type { Manifest, SnapshotReference, Volume } from "../snapshot/manifest.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
+import { findMissingReference } from "../snapshot/find-missing-reference.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
-import { type OpenedManifest, openSnapshotKey, readEnvelope } from "../snapshot/open-manifest.ts";
+import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { codingOf } from "../snapshot/open-snapshot-reader.ts";
 import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import { neededOf } from "../snapshot/snapshot-parts.ts";
+import { type Problem, verifyObject, verifySample, verifySize, verifyVolume } from "../snapshot/verify-volume.ts";
 import {
-  type Problem,
-  verifyObject,
-  verifySample,
-  verifySize,
-  verifyVolume,
-  type VolumeCheck,
-} from "../snapshot/verify-volume.ts";
+  checkVolume,
+  unlessArchived,
+  verifyReference,
+  type VolumeFacts,
+  type VolumeFindings,
+  warnOfFlips,
+} from "./check-volume.ts";
 import type { Report } from "./progress.ts";
 
 export interface VerifySnapshotOptions {
@@ -168,37 +171,6 @@ async function verifyOne(
   return result;
 }
 
-interface VolumeFindings {
-  readonly problems: readonly Problem[];
-  /** The chunks that were read. */
-  readonly read: readonly ChunkPlace[];
-  readonly archived: readonly VolumeFacts[];
-}
-
-/** Reads what is to be checked of one volume; of an archived one only the size can be asked for. */
-async function checkVolume(
-  check: VolumeCheck,
-  read: (check: VolumeCheck) => Promise<readonly Problem[]>,
-  options: VerifySnapshotOptions,
-): Promise<VolumeFindings> {
-  const problems = await unlessArchived(() => checkTwice(check, read, options));
-  return problems
-    ? { problems, read: check.chunks, archived: [] }
-    : { problems: await verifySize(check), read: [], archived: [check.volume] };
-}
-
-/** Gives undefined for what must be thawed before it can be read: that is neither good nor bad. */
-async function unlessArchived<T>(read: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    if (codeOf(error) === "archived") return undefined;
-    throw error;
-  }
-}
-
-type VolumeFacts = Pick<Volume, "name" | "size">;
-
 function archivedOf(volumes: readonly VolumeFacts[]): Pick<VerifiedSnapshot, "archived"> {
   if (volumes.length === 0) return {};
   const bytes = volumes.reduce((sum, { size }) => sum + size, 0);
@@ -210,52 +182,6 @@ function warnOfArchived({ id, destination, archived }: VerifiedSnapshot, report:
   const count = archived.volumes.length;
   const message = `${id} at ${destination}: ${count} volume${count === 1 ? "" : "s"} archived, not verified`;
   report({ type: "warning", message });
-}
-
-interface ReferenceCheck {
-  readonly repository: Repository;
-  readonly reference: SnapshotReference;
-  /** The chunks that are looked at. */
-  readonly needed: readonly ChunkPlace[];
-}
-
-/** Checks what a snapshot needs of an earlier one: its chunks are as much a part of it as its own. */
-async function verifyReference(
-  { repository, reference, needed }: ReferenceCheck,
-  options: VerifySnapshotOptions,
-): Promise<VolumeFindings> {
-  const { destination, prefix } = repository;
-  const { signal } = options;
-  const { id, codec, encryption, volumes } = reference;
-  const problems: Problem[] = [];
-  const read: ChunkPlace[] = [];
-  const archived: VolumeFacts[] = [];
-  try {
-    const decrypt = encryption
-      ? await openSnapshotKey({ destination, prefix, id, keys: options.keys, signal })
-      : undefined;
-    for (const [index, chunks] of byVolume(needed)) {
-      const volume = volumes[index];
-      if (!volume) continue;
-      const object = { destination, key: `${prefix}/${id}/${volume.name}`, size: volume.size };
-      const bytes = chunks.reduce((sum, { ref }) => sum + ref.size, 0);
-      // Where most of a volume is needed, one read of all of it is the faster one.
-      const isMost = bytes * 2 > volume.size;
-      const check = { content: { codec, encryption, decrypt }, volume, object, chunks, signal };
-      const found = await checkVolume(check, isMost ? verifyVolume : verifySample, options);
-      problems.push(...found.problems);
-      read.push(...found.read);
-      archived.push(...found.archived);
-    }
-  } catch (error) {
-    if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
-    problems.push({ volume: MANIFEST_NAME, chunk: "", problem: error.message });
-  }
-  return {
-    read,
-    problems: problems.map((problem) => ({ ...problem, volume: `${id}/${problem.volume}` })),
-    archived: archived.map(({ name, size }) => ({ name: `${id}/${name}`, size })),
-  };
 }
 
 /** The envelope is not needed to restore, but to tell a wrong key from damage, and to copy without the key. */
@@ -300,6 +226,9 @@ async function verifyClosed(
     else archived.push(volume);
     problems.push(...(found ?? (await verifySize({ volume, object, signal }))));
   }
+  const references = neededOf(envelope) ?? [];
+  const missing = await findMissingReference({ destination, prefix, references, signal });
+  if (missing !== undefined) problems.push({ volume: ENVELOPE_NAME, chunk: "", problem: missing });
   options.report({ type: "warning", message: `only the hashes of the volumes were checked: ${reason.message}` });
   const result = {
     ...verdict(repository, id, sample, [], problems),
@@ -309,19 +238,6 @@ async function verifyClosed(
   } as const;
   warnOfArchived(result, options.report);
   return result;
-}
-
-/** A bit that was flipped on the way, in a cable or in memory, is not damage; but somebody should know. */
-async function checkTwice(
-  check: VolumeCheck,
-  read: (check: VolumeCheck) => Promise<readonly Problem[]>,
-  { report }: VerifySnapshotOptions,
-): Promise<readonly Problem[]> {
-  const [first] = await read(check);
-  if (first === undefined) return [];
-  const again = await read(check);
-  if (again.length === 0) warnOfFlips(`${check.object.destination.name}/${check.object.key}`, first.problem, report);
-  return again;
 }
 
 async function openTwice(
@@ -338,13 +254,6 @@ async function openTwice(
     warnOfFlips(`the manifest of ${id} at ${repository.destination.name}`, error.message, report);
     return opened;
   }
-}
-
-function warnOfFlips(object: string, problem: string, report: Report): void {
-  report({
-    type: "warning",
-    message: `${object} read back wrong once and right the second time (${problem}): check memory, cables and network`,
-  });
 }
 
 function verdict(

@@ -140,6 +140,54 @@ test("a machine with the public key alone makes incrementals that the secret key
   expect((await cli("verify", file, "--identity", "identity.txt", "--json")).exitCode).toBe(0);
 });
 
+test.each(["", "encrypted"])("a retention keeps what kept incrementals refer to, and no longer (%s)", async (how) => {
+  await using database = await shop();
+  const { recipient } = await generateKeyPair();
+  const encryption = how ? `encryption: { recipients: ["${recipient}"] }\n` : "";
+  const file = await writeJob(database.url, `${encryption}retention: { keepLast: 1 }\n`);
+  const runAs = async (kind: string) => String((await madeBy(cli("run", file, kind, "--json"))).snapshot["id"]);
+  const stored = () => readdir(join(folder, "backups", "shop", database.name));
+  const full = await runAs("--incremental");
+  await change(database);
+  const first = await runAs("--incremental");
+  await database.query("update t set v = 'again' where id % 500 = 0");
+  const second = await runAs("--incremental");
+
+  const kept = await stored();
+  const next = await runAs("--full");
+
+  expect([first, second].map((id) => id.split("-")[1])).toEqual(["incremental", "incremental"]);
+  expect(kept).toContain(full);
+  expect(kept).toContain(second);
+  expect(await stored()).toEqual([next]);
+});
+
+test("cat, diff, compare and a drill see an encrypted incremental without the rows that are gone", async () => {
+  await using database = await shop();
+  const { identity, recipient } = await generateKeyPair();
+  await writeFile(join(folder, "identity.txt"), `${identity}\n`, { mode: 0o600 });
+  const file = await writeJob(database.url, `encryption: { recipients: ["${recipient}"] }`);
+  const first = await madeBy(cli("run", file, "--incremental", "--json"));
+  await change(database);
+  const second = await madeBy(cli("run", file, "--incremental", "--json"));
+  const open = ["--identity", "identity.txt"];
+  const [from, to] = [String(first.snapshot["id"]), String(second.snapshot["id"])];
+
+  const cat = await cli("cat", file, to, "t", "--where", "id in (6, 7)", "--columns", "id", ...open);
+  const compared = await cli("compare", file, "--with", to, "--json", ...open);
+  const diff = await cli("diff", file, from, to, "--rows", "--json", ...open);
+  const drill = await cli("verify", file, to, "--drill", "--json", ...open);
+
+  expect(second.snapshot).toMatchObject({ kind: "incremental", rows: 20_000 });
+  expect(cat.stdout.trim().split("\n")).toEqual(["6"]);
+  expect([compared.exitCode, compared.last()]).toMatchObject([0, { equal: true }]);
+  const [table] = (diff.last()["tables"] as { name: string; differences: unknown[] }[]).filter(
+    ({ name }) => name === "t",
+  );
+  expect(table?.differences).toContainEqual(expect.objectContaining({ key: { id: "7" }, kind: "onlyLeft" }));
+  expect([drill.exitCode, drill.last()]).toMatchObject([0, { snapshots: [{ ok: true, rows: 20_000, problems: [] }] }]);
+});
+
 test("a machine that can open nothing and remembers nothing makes a full, as does a job with other keys", async () => {
   await using database = await shop();
   const [one, other] = [await generateKeyPair(), await generateKeyPair()];

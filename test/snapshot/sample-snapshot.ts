@@ -39,7 +39,7 @@ export interface SampleOptions {
   readonly spoolFolder: string;
   readonly id?: string;
   readonly compression?: Compression;
-  readonly lock?: Lock;
+  readonly lock?: Lock | undefined;
   readonly volumeBytes?: number;
   /** What the manifest says instead of what the sample's says. */
   readonly manifest?: Partial<Manifest>;

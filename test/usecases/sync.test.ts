@@ -2,11 +2,13 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/pro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { generateKeyPair } from "../../src/archive/age-keys.ts";
+import { generateKeyPair, type Lock } from "../../src/archive/age-keys.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { findHome, type Home } from "../../src/job/home.ts";
 import { takeJobLock } from "../../src/job/job-lock.ts";
 import type { Job } from "../../src/job/read-job.ts";
+import { parseEnvelope, renderEnvelope } from "../../src/snapshot/envelope-text.ts";
+import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
 import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import { type SyncJobOptions, type SyncResult, syncJob } from "../../src/usecases/sync-job.ts";
@@ -42,9 +44,9 @@ class Places implements AsyncDisposable {
     return join(this.path, name, PREFIX, id);
   }
 
-  async write(names: readonly string[], options: Partial<SampleOptions> = {}): Promise<void> {
+  async write(names: readonly string[], options: Partial<SampleOptions> = {}): Promise<Manifest> {
     const destinations = await Promise.all(names.map((name) => this.open(name)));
-    await writeSample({ destinations, spoolFolder: join(this.path, "spool"), volumeBytes: 16 * 1024, ...options });
+    return writeSample({ destinations, spoolFolder: join(this.path, "spool"), volumeBytes: 16 * 1024, ...options });
   }
 
   sync(options: Partial<SyncJobOptions> = {}): Promise<SyncResult> {
@@ -126,6 +128,77 @@ test("copies an encrypted snapshot without its key", async () => {
 
   expect(result.snapshots).toMatchObject([{ id: ID, destination: "two", status: "copied" }]);
   expect(await places.goodAt("two", createKeyRing({ identities: [pair.identity] }))).toEqual([ID]);
+});
+
+const INCREMENT = "20261122T030000Z-incremental";
+
+/** A full and what looks like an incremental on it. */
+async function writeIncrement(places: Places, names: readonly string[], lock?: Lock): Promise<void> {
+  const full = await places.write(names, { lock });
+  const { volumes } = full;
+  const encryption = lock && ({ format: "age" } as const);
+  const references = [{ id: ID, codec: "zstd" as const, ...(encryption ? { encryption } : {}), volumes }];
+  const manifest = { kind: "incremental", version: 2, references, createdAt: "2026-11-22T03:00:00.000Z" } as const;
+  await places.write(names, { id: INCREMENT, lock, manifest });
+}
+
+const fatesOf = ({ snapshots }: SyncResult) => snapshots.map(({ id, status }) => `${id} ${status}`);
+
+test.each([false, true])("copies an incremental behind what it refers to (encrypted: %s)", async (isEncrypted) => {
+  await using places = await createPlaces("one", "two");
+  const lock = { recipients: [(await generateKeyPair()).recipient] };
+  await writeIncrement(places, ["one"], isEncrypted ? lock : undefined);
+
+  const result = await places.sync();
+
+  expect(result.warnings).toEqual([]);
+  expect(fatesOf(result)).toEqual([`${ID} copied`, `${INCREMENT} copied`]);
+});
+
+test.each([false, true])(
+  "leaves an incremental out where what it refers to is not whole (encrypted: %s)",
+  async (is) => {
+    await using places = await createPlaces("one", "two");
+    const lock = { recipients: [(await generateKeyPair()).recipient] };
+    await writeIncrement(places, ["one"], is ? lock : undefined);
+    // Nobody has this volume right any more.
+    await places.flip("one", "volume-0002.tar");
+
+    const result = await places.sync();
+
+    expect(fatesOf(result)).toEqual([`${ID} failed`, `${INCREMENT} failed`]);
+    expect(result.snapshots[1]?.error).toMatchObject({ code: "missing-reference" });
+    expect(result.warnings.at(-1)).toContain(
+      `cannot copy ${INCREMENT} to two: it needs ${ID}, which two does not have`,
+    );
+    expect(await filesBelow(places.objects("two", INCREMENT))).toEqual([]);
+  },
+);
+
+test("leaves an incremental out where another snapshot has the name of what it refers to", async () => {
+  await using places = await createPlaces("one", "two");
+  await writeIncrement(places, ["one"]);
+  await places.write(["two"], { compression: { codec: "gzip", level: 6 } });
+
+  const result = await places.sync();
+
+  expect(result.warnings).toContainEqual(expect.stringContaining(`two has another snapshot with this id`));
+  expect(await filesBelow(places.objects("two", INCREMENT))).toEqual([]);
+});
+
+test("leaves an encrypted incremental out when its envelope does not tell what it refers to", async () => {
+  await using places = await createPlaces("one", "two");
+  await writeIncrement(places, ["one"], { recipients: [(await generateKeyPair()).recipient] });
+  const path = join(places.objects("one", INCREMENT), "envelope.json");
+  const { sha256: _, retention: __, ...envelope } = parseEnvelope(await readFile(path), path);
+  await rm(path);
+  await writeFile(path, renderEnvelope(envelope));
+
+  const result = await places.sync();
+
+  expect(fatesOf(result)).toEqual([`${ID} copied`, `${INCREMENT} failed`]);
+  expect(result.warnings).toEqual([expect.stringContaining("nobody can tell which earlier snapshots it needs")]);
+  expect(await filesBelow(places.objects("two", INCREMENT))).toEqual([]);
 });
 
 test.each<[string, (objects: string) => Promise<void>]>([
