@@ -1,9 +1,11 @@
 import { hash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { type Compression, compressChunk } from "./chunk-codec.ts";
-import { encryptChunk, type FileSeal } from "./chunk-encryption.ts";
+import type { Compression } from "./chunk-codec.ts";
+import type { FileSeal } from "./chunk-encryption.ts";
 import type { ChunkAnswer, ChunkRequest } from "./chunk-worker.ts";
+import { freeBytes, makeChunk } from "./make-chunk.ts";
+import { SpareTime } from "./spare-time.ts";
 
 export interface StoredChunk {
   readonly stored: Uint8Array;
@@ -29,8 +31,10 @@ interface Thread {
 }
 
 /**
- * Compresses chunks on threads of their own, so that the main one is free for sockets. Node's asynchronous zstd would do
- * so too, but feeds the compressor piece by piece, which takes it a third longer than whole chunks at once.
+ * Compresses chunks where it is called for as long as that thread has time left, which costs least: it waits for the source then,
+ * and finds more to read when it looks again. What is beyond that goes to threads of their own, so that sockets never
+ * wait. Node's asynchronous zstd would do so too, but feeds the compressor piece by piece, which takes it a third longer
+ * than whole chunks at once.
  *
  * Bytes in a SharedArrayBuffer are read where they are; others are copied to the thread. A thread's output is memory
  * that is used again for the next chunk: nothing of a chunk's size is left to the garbage collector.
@@ -38,14 +42,20 @@ interface Thread {
 export class ChunkCompressor implements AsyncDisposable {
   readonly #compression: Compression;
   readonly #makeSeal: (() => Promise<FileSeal>) | undefined;
+  readonly #spareTime: Pick<SpareTime, "hasSome">;
   readonly #idle: Thread[] = [];
   readonly #all = new Set<Thread>();
   readonly #queue: PromiseWithResolvers<Thread>[] = [];
 
   /** With `makeSeal` each chunk is encrypted too, with a seal of its own. */
-  constructor(compression: Compression, makeSeal?: () => Promise<FileSeal>) {
+  constructor(
+    compression: Compression,
+    makeSeal?: () => Promise<FileSeal>,
+    spareTime: Pick<SpareTime, "hasSome"> = new SpareTime(),
+  ) {
     this.#compression = compression;
     this.#makeSeal = makeSeal;
+    this.#spareTime = spareTime;
   }
 
   /**
@@ -54,11 +64,8 @@ export class ChunkCompressor implements AsyncDisposable {
    */
   async compress<T>(raw: Uint8Array, use: (chunk: StoredChunk) => Promise<T>): Promise<T> {
     const seal = await this.#makeSeal?.();
-    if (raw.length < WORTH_A_THREAD_BYTES || (this.#compression.codec === "none" && !seal)) {
-      const compressed = compressChunk(raw, this.#compression);
-      const stored = seal ? encryptChunk(compressed, seal) : compressed;
-      return use({ stored, sha256: hash("sha256", stored) });
-    }
+    const isQuick = raw.length < WORTH_A_THREAD_BYTES || (this.#compression.codec === "none" && !seal);
+    if (isQuick || this.#spareTime.hasSome) return await this.#compressHere(raw, seal, use);
     const thread = await this.#acquire();
     try {
       const answer = await this.#ask(thread, raw, seal);
@@ -66,6 +73,19 @@ export class ChunkCompressor implements AsyncDisposable {
       return await use({ stored: thread.output.subarray(0, answer.size), sha256: answer.sha256 });
     } finally {
       this.#release(thread);
+    }
+  }
+
+  async #compressHere<T>(
+    raw: Uint8Array,
+    seal: FileSeal | undefined,
+    use: (chunk: StoredChunk) => Promise<T>,
+  ): Promise<T> {
+    const stored = makeChunk(raw, this.#compression, seal);
+    try {
+      return await use({ stored, sha256: hash("sha256", stored) });
+    } finally {
+      if (stored.buffer !== raw.buffer) freeBytes(stored);
     }
   }
 

@@ -1,7 +1,8 @@
 import { hash } from "node:crypto";
 import { parentPort } from "node:worker_threads";
-import { type Compression, compressChunk } from "./chunk-codec.ts";
-import { encryptChunk, type FileSeal } from "./chunk-encryption.ts";
+import type { Compression } from "./chunk-codec.ts";
+import type { FileSeal } from "./chunk-encryption.ts";
+import { freeBytes, makeChunk } from "./make-chunk.ts";
 
 /** What the thread is asked: one chunk to compress into memory that both threads see. */
 export interface ChunkRequest {
@@ -21,10 +22,11 @@ parentPort?.on("message", (request: ChunkRequest) => {
 
 function answer({ raw, compression, seal, output }: ChunkRequest): ChunkAnswer {
   try {
-    const compressed = compressChunk(raw, compression);
-    const stored = seal ? encryptChunk(compressed, seal) : compressed;
+    const stored = makeChunk(raw, compression, seal);
     output.set(stored);
-    return { size: stored.length, sha256: hash("sha256", stored) };
+    const facts = { size: stored.length, sha256: hash("sha256", stored) };
+    if (stored.buffer !== raw.buffer) freeBytes(stored);
+    return facts;
   } catch (error) {
     return { failure: String(error) };
   }

@@ -9,9 +9,15 @@ function sample(bytes: number): Buffer {
   return Buffer.concat([randomBytes(half), Buffer.alloc(bytes - half, "some text ")]);
 }
 
-describe.each(["zstd", "gzip", "none"] as const)("the chunk compressor with %s", (codec) => {
+const codecs = ["zstd", "gzip", "none"] as const;
+const cases = codecs.flatMap((codec) => [
+  { codec, where: "on threads", hasSome: false },
+  { codec, where: "where it is called", hasSome: true },
+]);
+
+describe.each(cases)("the chunk compressor with $codec $where", ({ codec, hasSome }) => {
   test("gives every chunk back, however many are asked for at once", async () => {
-    await using compressor = new ChunkCompressor({ codec, level: 2 });
+    await using compressor = new ChunkCompressor({ codec, level: 2 }, undefined, { hasSome });
     const chunks = Array.from({ length: 12 }, (_, index) => sample(1000 * 3 ** (index % 7) + index));
 
     const restored = await Promise.all(
@@ -27,7 +33,7 @@ describe.each(["zstd", "gzip", "none"] as const)("the chunk compressor with %s",
   });
 
   test("takes bytes in shared memory and bytes that do not compress", async () => {
-    await using compressor = new ChunkCompressor({ codec, level: 2 });
+    await using compressor = new ChunkCompressor({ codec, level: 2 }, undefined, { hasSome });
     const raw = Buffer.from(new SharedArrayBuffer(300_000));
     randomBytes(300_000).copy(raw);
 
