@@ -1,10 +1,11 @@
 import { hash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { freeBytes } from "../base/free-bytes.ts";
 import type { Compression } from "./chunk-codec.ts";
 import type { FileSeal } from "./chunk-encryption.ts";
 import type { ChunkAnswer, ChunkRequest } from "./chunk-worker.ts";
-import { freeBytes, makeChunk } from "./make-chunk.ts";
+import { makeChunk } from "./make-chunk.ts";
 import { SpareTime } from "./spare-time.ts";
 
 export interface StoredChunk {

@@ -1,8 +1,9 @@
 import { hash } from "node:crypto";
 import { parentPort } from "node:worker_threads";
+import { freeBytes } from "../base/free-bytes.ts";
 import type { Compression } from "./chunk-codec.ts";
 import type { FileSeal } from "./chunk-encryption.ts";
-import { freeBytes, makeChunk } from "./make-chunk.ts";
+import { makeChunk } from "./make-chunk.ts";
 
 /** What the thread is asked: one chunk to compress into memory that both threads see. */
 export interface ChunkRequest {

@@ -1,3 +1,4 @@
+import { freeBytes } from "../base/free-bytes.ts";
 import { type Compression, compressChunk } from "./chunk-codec.ts";
 import { encryptChunk, type FileSeal } from "./chunk-encryption.ts";
 
@@ -8,13 +9,4 @@ export function makeChunk(raw: Uint8Array, compression: Compression, seal: FileS
   const stored = encryptChunk(compressed, seal);
   if (compressed.buffer !== raw.buffer) freeBytes(compressed);
   return stored;
-}
-
-/**
- * Gives memory back at once that nobody looks at any more; a view of it is empty from then on. Left to the garbage collector, a
- * few megabytes for each chunk make it go through the whole heap every dozen chunks.
- */
-export function freeBytes({ buffer }: Uint8Array): void {
-  // Small buffers share one piece of memory.
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
 }

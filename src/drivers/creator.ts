@@ -4,7 +4,7 @@ export interface CreateRows {
   readonly table: TableName;
   readonly columns: readonly string[];
   readonly format: RowFormat;
-  /** One stream of bytes for each COPY. */
+  /** One stream of bytes for each COPY; each buffer is given away. */
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
   /** The rows go into a table that this restore made and nobody else fills: they may be written as if long there. */
   readonly isWhole: boolean;

@@ -39,7 +39,7 @@ export interface ReplacementRows {
   /** The stored columns, in the order of the bytes. */
   readonly columns: readonly string[];
   readonly format: RowFormat;
-  /** One stream of bytes for each COPY; binary ones have a header each. */
+  /** One stream of bytes for each COPY; binary ones have a header each. Each buffer is given away. */
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
 }
 

@@ -4,6 +4,7 @@ import { archiveError } from "../archive/archive-error.ts";
 import { decompressChunk } from "../archive/chunk-codec.ts";
 import { TAR_BLOCK } from "../archive/tar-entry.ts";
 import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
+import { freeBytes } from "../base/free-bytes.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { readVolumeStates, type VolumeStates, volumesOf } from "./archived-volumes.ts";
 import type { ChunkRef, Manifest, SnapshotReference, Volume } from "./manifest.ts";
@@ -68,8 +69,10 @@ class RangeReader implements SnapshotReader {
           signal.throwIfAborted();
           const at = chunk.offset - run.start;
           const stored = bytes.subarray(at, at + chunk.size);
-          yield await readChunk(await this.#contentOf(run.snapshot, signal), stored, chunk.rawSize);
+          const raw = await readChunk(await this.#contentOf(run.snapshot, signal), stored, chunk.rawSize);
+          yield raw.buffer === bytes.buffer ? Buffer.from(raw) : raw;
         }
+        freeBytes(bytes);
       }
     } finally {
       left.abort(new DOMException("the reader was left", "AbortError"));
@@ -160,14 +163,18 @@ class RangeReader implements SnapshotReader {
   }
 }
 
-/** Gives the raw bytes of a chunk that lies in memory as it is stored. */
+/** Gives the raw bytes of a chunk that lies in memory as it is stored; with codec `none` these are the same. */
 export async function readChunk(
   { codec, encryption, decrypt }: ChunkContent,
   stored: Uint8Array,
   rawSize: number,
 ): Promise<Buffer> {
   if (encryption !== undefined && !decrypt) throw new RangeError("an encrypted snapshot is read with its key");
-  return decompressChunk(decrypt ? await openChunk(stored, decrypt) : stored, rawSize, codec);
+  if (!decrypt) return decompressChunk(stored, rawSize, codec);
+  const opened = await openChunk(stored, decrypt);
+  const raw = decompressChunk(opened, rawSize, codec);
+  if (raw.buffer !== opened.buffer) freeBytes(opened);
+  return raw;
 }
 
 /** How the chunks of one snapshot are encoded. */

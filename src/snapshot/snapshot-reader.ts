@@ -6,7 +6,8 @@ export interface SnapshotReader extends AsyncDisposable {
   readonly manifest: Manifest;
   /**
    * Gives the raw (decompressed) bytes of these chunks in their order, one buffer a chunk, each checked against its
-   * stored size, SHA-256 and raw size before it is given. Reads ahead by one chunk.
+   * stored size, SHA-256 and raw size before it is given. Each one has memory of its own, which nobody else looks at.
+   * Reads ahead by one chunk.
    * Fails with kind `archive` (`hash-mismatch`, `truncated`, `missing-volume` …) or `destination`.
    */
   chunks(refs: readonly ChunkRef[], options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array>;

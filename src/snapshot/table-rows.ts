@@ -6,7 +6,7 @@ const NEWLINE = 10;
 
 /**
  * Gives the rows of a table that is stored as text, those that were removed since left out. Bytes are whole chunks or parts of
- * them. Fails as `SnapshotReader.chunks` does.
+ * them, with memory of their own. Fails as `SnapshotReader.chunks` does.
  */
 export async function* readTableRows(
   reader: SnapshotReader,
@@ -98,11 +98,11 @@ async function* withoutRemoved(
         if (newline < 0) break;
         row += 1;
       }
-      yield bytes.subarray(from, end);
+      yield Buffer.from(bytes.subarray(from, end));
       from = end;
     }
     if (from >= bytes.length) continue;
-    yield bytes.subarray(from);
+    yield Buffer.from(bytes.subarray(from));
     for (let at = bytes.indexOf(NEWLINE, from); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) row += 1;
   }
   if (!next.done) throw invalidList();

@@ -30,15 +30,16 @@ export class CopyInQuery {
 
   /**
    * Sends all bytes and gives the number of rows that the server stored. When reading them fails, the server is told
-   * to abandon the COPY, and the reader's error is thrown. A chunk may be reused once the next one is asked for.
+   * to abandon the COPY, and the reader's error is thrown. A chunk may be reused once the next one is asked for;
+   * `release` takes those that are sent and not looked at any more.
    */
-  async feed(bytes: AsyncIterable<Uint8Array>): Promise<number> {
+  async feed(bytes: AsyncIterable<Uint8Array>, release?: (chunk: Uint8Array) => void): Promise<number> {
     await this.#started.promise;
     const connection = this.#connection as PgConnection;
     try {
       for await (const chunk of bytes) {
         if (this.#failed) break;
-        await this.#write(connection.stream, chunk);
+        if (await this.#write(connection.stream, chunk)) release?.(chunk);
       }
     } catch (error) {
       if (!this.#failed) {
@@ -51,10 +52,13 @@ export class CopyInQuery {
     return this.#finished.promise;
   }
 
-  /** Resolves when the operating system has taken the bytes: from then on the buffer may be overwritten. */
-  async #write(socket: Socket, bytes: Uint8Array): Promise<void> {
-    const written = Promise.withResolvers<void>();
-    const ended = () => written.resolve();
+  /**
+   * Resolves when the operating system has taken the bytes: from then on the buffer may be overwritten. Gives false when it may
+   * still look at them, since nothing more is sent.
+   */
+  async #write(socket: Socket, bytes: Uint8Array): Promise<boolean> {
+    const written = Promise.withResolvers<boolean>();
+    const ended = (error?: Error | null) => written.resolve(!error);
     socket.cork();
     for (let at = 0; at < bytes.length; at += MESSAGE_BYTES) {
       const part = bytes.subarray(at, at + MESSAGE_BYTES);
@@ -66,7 +70,7 @@ export class CopyInQuery {
       socket.write(part, last ? ended : undefined);
     }
     socket.uncork();
-    if (bytes.length === 0) return;
+    if (bytes.length === 0) return true;
     const stalled = setTimeout(() => {
       const seconds = Math.round(this.#stallTimeoutMs / 1000);
       const error = Object.assign(new Error(`the server took no data for ${seconds} s`), { code: "stalled" });
@@ -74,8 +78,13 @@ export class CopyInQuery {
       socket.destroy();
     }, this.#stallTimeoutMs);
     // A failed COPY or a closed socket never calls back.
-    await Promise.race([written.promise, this.#finished.promise.catch(() => undefined)]);
+    const failed = this.#finished.promise.then(
+      () => false,
+      () => false,
+    );
+    const isTaken = await Promise.race([written.promise, failed]);
     clearTimeout(stalled);
+    return isTaken;
   }
 
   // What `pg` calls on its active query.

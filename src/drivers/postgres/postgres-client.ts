@@ -36,8 +36,8 @@ export interface PostgresClient extends AsyncDisposable {
   execute(sql: string, values?: readonly unknown[]): Promise<number>;
   /** Streams `COPY … TO STDOUT`. */
   copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery;
-  /** Feeds `COPY … FROM STDIN` with these bytes and gives the number of rows the server stored. */
-  copyIn(sql: string, bytes: AsyncIterable<Uint8Array>): Promise<number>;
+  /** Feeds `COPY … FROM STDIN` with these bytes and gives the number of rows the server stored; `release` takes what is sent. */
+  copyIn(sql: string, bytes: AsyncIterable<Uint8Array>, release?: (chunk: Uint8Array) => void): Promise<number>;
   /** Notices and warnings of the server since the last call. */
   takeNotices(): string[];
   /** Cancels what runs and closes the socket at once; nothing that is not committed survives. */
@@ -165,12 +165,12 @@ class Client implements PostgresClient {
     return query;
   }
 
-  async copyIn(sql: string, bytes: AsyncIterable<Uint8Array>): Promise<number> {
+  async copyIn(sql: string, bytes: AsyncIterable<Uint8Array>, release?: (chunk: Uint8Array) => void): Promise<number> {
     return this.#guard(async () => {
       const { CopyInQuery } = await import("./copy-in.ts");
       const query = new CopyInQuery(sql, this.#options.stallTimeoutMs);
       this.#client.query(query as unknown as pg.Submittable);
-      return query.feed(bytes);
+      return query.feed(bytes, release);
     });
   }
 

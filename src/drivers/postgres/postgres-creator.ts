@@ -1,3 +1,4 @@
+import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole } from "../creator.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
@@ -83,7 +84,9 @@ class PostgresCreator implements Creator {
       const options = [...(isWhole ? ["freeze"] : []), ...(format === "binary" ? ["format binary"] : [])];
       const clause = options.length > 0 ? ` (${options.join(", ")})` : "";
       let rows = 0;
-      for (const bytes of streams) rows += await client.copyIn(`copy ${name}${list} from stdin${clause}`, bytes);
+      for (const bytes of streams) {
+        rows += await client.copyIn(`copy ${name}${list} from stdin${clause}`, bytes, freeBytes);
+      }
       await client.query("commit");
       return rows;
     });

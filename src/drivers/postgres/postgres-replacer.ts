@@ -1,4 +1,5 @@
 import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
+import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
 import type { RowMerge } from "../row-merge.ts";
@@ -164,6 +165,7 @@ class PostgresReplacer implements Replacer {
       rows += await this.#client.copyIn(
         `copy ${quoteName(table.schema, table.name)}${list} from stdin${options}`,
         bytes,
+        freeBytes,
       );
     }
     return rows;
