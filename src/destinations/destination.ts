@@ -28,6 +28,8 @@ export interface GetOptions {
   readonly range?: { readonly start: number; readonly end: number } | undefined;
   /** Size of the whole object where the caller knows it: a read that is taken up again belongs to an object of this size. */
   readonly size?: number | undefined;
+  /** The caller is done with each part when it asks for the next one: its memory may be used again. */
+  readonly reuse?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -95,7 +95,7 @@ export class LocalDestination implements Destination {
     }
   }
 
-  async *get(key: string, { range, signal }: GetOptions): AsyncIterable<Uint8Array> {
+  async *get(key: string, { range, reuse, signal }: GetOptions): AsyncIterable<Uint8Array> {
     const { path, folders, object } = this.#place(key);
     signal.throwIfAborted();
     try {
@@ -104,10 +104,11 @@ export class LocalDestination implements Destination {
       const info = await file.stat();
       if (!info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "failed");
       const { start, end } = rangeWithin(range, info.size, object);
+      let buffer: Buffer | undefined;
       for (let position = start; position < end; ) {
         signal.throwIfAborted();
-        const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - position));
-        const { bytesRead } = await file.read({ buffer, position });
+        if (!reuse || !buffer) buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - position));
+        const { bytesRead } = await file.read({ buffer, position, length: Math.min(buffer.length, end - position) });
         if (bytesRead === 0) throw destinationError(`cannot read ${object}: it became shorter meanwhile`, "failed");
         position += bytesRead;
         yield bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead);

@@ -58,7 +58,7 @@ async function fetchFrom(source: Destination, options: FetchVolumeOptions): Prom
   let broken: OperationalError | undefined;
   await using file = await openFile(path);
   try {
-    for await (const part of source.get(key, { size: volume.size, signal })) {
+    for await (const part of source.get(key, { size: volume.size, reuse: true, signal })) {
       size += part.length;
       if (size > volume.size) break;
       hash.update(part);

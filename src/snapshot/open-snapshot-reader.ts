@@ -247,7 +247,8 @@ export async function readRange(
   if (bytes.length === 0) return bytes;
   let filled = 0;
   try {
-    for await (const part of object.destination.get(object.key, { range: { start, end }, size: object.size, signal })) {
+    const how = { range: { start, end }, size: object.size, reuse: true, signal };
+    for await (const part of object.destination.get(object.key, how)) {
       if (filled + part.length > bytes.length) throw await explain(object, signal, undefined);
       bytes.set(part, filled);
       filled += part.length;

@@ -71,7 +71,7 @@ export async function verifyObject(
   const whole = createHash("sha256");
   let size = 0;
   try {
-    for await (const part of object.destination.get(object.key, { size: volume.size, signal })) {
+    for await (const part of object.destination.get(object.key, { size: volume.size, reuse: true, signal })) {
       size += part.length;
       if (size > volume.size) break;
       whole.update(part);

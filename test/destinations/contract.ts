@@ -186,6 +186,20 @@ export function describeDestination(
         expect(await there.stat(key, { signal })).toMatchObject({ size: bytes.length });
       });
 
+      test("may use its memory again for a reader that is done with each part, and for no other", async () => {
+        const large = randomBytes(3_000_000);
+        const at = `${key}-large`;
+        await there.put(at, sliced(large, 1_000_000), { size: large.length, signal });
+
+        const copied: Buffer[] = [];
+        for await (const part of there.get(at, { reuse: true, signal })) copied.push(Buffer.from(part));
+        const kept: Uint8Array[] = [];
+        for await (const part of there.get(at, { signal })) kept.push(part);
+
+        expect(Buffer.concat(copied).equals(large)).toBe(true);
+        expect(Buffer.concat(kept).equals(large)).toBe(true);
+      });
+
       test("reads several ranges at once", async () => {
         const starts = [0, 50_000, 100_000, 150_000, 200_000];
 
