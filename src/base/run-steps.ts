@@ -6,16 +6,18 @@ export interface Step {
   readonly alone: readonly string[];
   /** Names of what it uses together with others. */
   readonly shared: readonly string[];
+  /** Work, in any unit, from its start to the end of all that waits for it: the longest of these ways starts first. */
+  readonly way: number;
   /** `idle` workers have nothing to do when it starts. */
   readonly run: (idle: number) => Promise<void>;
 }
 
 /**
- * Runs all steps, at most `workers` at a time: always the first in the list that may start. When one fails, no further
- * one starts, and its error is thrown once those that run have ended.
+ * Runs all steps, at most `workers` at a time: of those that may start always the one with the longest way, of equal ones the
+ * first in the list. When one fails, no further one starts, and its error is thrown once those that run have ended.
  */
 export async function runSteps(steps: readonly Step[], workers: number): Promise<void> {
-  const waiting = new Set(steps);
+  const waiting = new Set(steps.toSorted((left, right) => right.way - left.way));
   const done = new Set<Step>();
   const running = new Set<Step>();
   let failure: { readonly error: unknown } | undefined;

@@ -85,14 +85,22 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
   };
   for (const table of tables) {
     const name = labelOf(table);
-    const load: Step = { after: [], alone: [name], shared: [], run: () => loadTable(options, creator, table) };
+    const work = workOf(table);
+    // What of the table is still to be done when a step starts, foreign keys included.
+    let way = work.load + definitions.filter((one) => isKeyOf(one, table)).length * work.index;
+    way += (ofTable.get(name)?.length ?? 0) * work.index;
+    const load: Step = { after: [], alone: [name], shared: [], way, run: () => loadTable(options, creator, table) };
+    way -= work.load;
     const indexes = (ofTable.get(name) ?? []).map((definition): Step => {
       built.add(definition);
       // Indexes of one table can be built side by side, a constraint locks it.
       const use = definition.kind === "index" ? { alone: [], shared: [name] } : { alone: [name], shared: [] };
-      return { after: [load], ...use, run: execute(definition) };
+      const step = { after: [load], ...use, way, run: execute(definition) };
+      way -= work.index;
+      return step;
     });
-    const analyse: Step = { after: [load, ...indexes], alone: [name], shared: [], run: () => creator.analyse(table) };
+    const run = () => creator.analyse(table);
+    const analyse: Step = { after: [load, ...indexes], alone: [name], shared: [], way, run };
     // The statistics of a partition are made together with those of the whole, at the end.
     ofTables.set(name, table.partitionRoot ? [load, ...indexes] : [load, ...indexes, analyse]);
   }
@@ -102,9 +110,20 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
     if (!names?.every((name) => ofTables.has(name))) continue;
     built.add(definition);
     const after = names.flatMap((name) => ofTables.get(name) ?? []);
-    keys.push({ after, alone: names, shared: [], run: execute(definition) });
+    keys.push({ after, alone: names, shared: [], way: 0, run: execute(definition) });
   }
   return { steps: [...[...ofTables.values()].flat(), ...keys], built };
+}
+
+/** What an index costs for each row, in bytes that could be loaded meanwhile. */
+const INDEX_BYTES_A_ROW = 25;
+
+function workOf({ rawBytes, rows }: StoredTable): { readonly load: number; readonly index: number } {
+  return { load: rawBytes, index: rows * INDEX_BYTES_A_ROW };
+}
+
+function isKeyOf({ kind, table }: Definition, { schema, name }: StoredTable): boolean {
+  return kind === "foreign-key" && table?.schema === schema && table.name === name;
 }
 
 /** Gives the tables of a foreign key; undefined when the snapshot does not tell them, or when it needs more than tables and keys. */

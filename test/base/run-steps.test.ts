@@ -5,7 +5,7 @@ import { runSteps, type Step } from "../../src/base/run-steps.ts";
 const soon = () => new Promise<void>((resolve) => setTimeout(resolve, 1));
 
 function step(parts: Partial<Step>): Step {
-  return { after: [], alone: [], shared: [], run: soon, ...parts };
+  return { after: [], alone: [], shared: [], way: 0, run: soon, ...parts };
 }
 
 test("runs each step once, after those that it needs, never two that exclude each other, never more than the workers", async () => {
@@ -65,6 +65,18 @@ test("throws the first failure when what runs has ended, and starts nothing more
 
   await expect(result).rejects.toThrow("broken");
   expect(log).toEqual(["slow ended"]);
+});
+
+test("starts what has the longest way before it, else what comes first", async () => {
+  const log: string[] = [];
+  const logged = (name: string, way: number, after: readonly Step[] = []) =>
+    step({ way, after, run: async () => void log.push(name) });
+  const short = logged("short", 1);
+  const long = logged("long", 5);
+
+  await runSteps([short, logged("as short", 1), long, logged("end of the long one", 4, [long])], 1);
+
+  expect(log).toEqual(["long", "end of the long one", "short", "as short"]);
 });
 
 test("tells a step how many workers have nothing to do", async () => {
