@@ -169,7 +169,7 @@ describe("rowkeep run", () => {
     const run = await runCli(["run", file], {
       home,
       cwd: folder,
-      during: (child) => setTimeout(() => child.kill("SIGINT"), 700),
+      during: (child) => child.stderr?.once("data", () => child.kill("SIGINT")),
     });
 
     expect([run.exitCode, run.signal]).toEqual([130, null]);
