@@ -9,6 +9,7 @@ import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BY
 import { MARKS_NAME, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
+import { REMOVAL_MARK } from "./removal-mark.ts";
 import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 import type { KeyRing } from "./snapshot-key.ts";
@@ -28,11 +29,13 @@ export interface SummaryCache {
   put(key: string, size: number, modifiedAt: Date, summary: SnapshotSummary): Promise<void>;
 }
 
-/** Objects of a run that never stored its manifest. */
+/** Objects of a run that never stored its manifest, or marks of a prune that died before it removed a snapshot. */
 export interface Garbage {
   readonly id: string;
   readonly keys: readonly string[];
   readonly bytes: number;
+  /** Only removal marks: the snapshot beside them is there, and stays. */
+  readonly isMarks?: true | undefined;
 }
 
 export interface Waiting {
@@ -90,7 +93,7 @@ export function openRepository(destination: Destination, prefix: string, options
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
 export const OWN_OBJECT =
-  /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json)$/;
+  /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json|removing-[0-9a-f]{16}\.json)$/;
 
 const MANIFESTS_AT_ONCE = 8;
 
@@ -108,6 +111,16 @@ interface Opening extends Waiting {
   readonly info?: ObjectInfo | undefined;
   /** Null where there is none. */
   readonly envelope?: ReadEnvelope | null | undefined;
+}
+
+/** What a list tells of the folder of one snapshot to who looks for garbage. */
+interface ListedRemains {
+  readonly id: string;
+  keys: string[];
+  readonly marks: string[];
+  bytes: number;
+  newest: number;
+  complete: boolean;
 }
 
 interface FoundSnapshots {
@@ -273,28 +286,32 @@ class ObjectRepository implements Repository {
   }
 
   async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {
-    const folders = new Map<string, { id: string; keys: string[]; bytes: number; newest: number; complete: boolean }>();
+    const latest = options.now.getTime() - options.leaseMs;
+    const folders = new Map<string, ListedRemains>();
     for await (const { id, name, info } of this.#objects("", options)) {
-      const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
+      const folder = folders.get(id) ?? { id, keys: [], marks: [], bytes: 0, newest: 0, complete: false };
       folders.set(id, folder);
       folder.complete ||= MANIFEST_NAMES.includes(name);
+      const modifiedAt = info.modifiedAt.getTime();
+      if (REMOVAL_MARK.test(name) && modifiedAt <= latest) folder.marks.push(info.key);
       // Of complete snapshots, which are most, nothing is remembered but their ids: memory stays small.
       if (folder.complete) folder.keys = [];
       else folder.keys.push(info.key);
       folder.bytes += info.size;
-      folder.newest = Math.max(folder.newest, info.modifiedAt.getTime());
+      folder.newest = Math.max(folder.newest, modifiedAt);
     }
-    return [...folders.values()]
-      .filter(({ complete, newest }) => !complete && newest + options.leaseMs <= options.now.getTime())
-      .map(({ id, keys, bytes }) => ({ id, keys, bytes }));
+    return [...folders.values()].flatMap(({ id, keys, marks, bytes, newest, complete }): readonly Garbage[] => {
+      if (complete) return marks.length > 0 ? [{ id, keys: marks, bytes: 0, isMarks: true }] : [];
+      return newest <= latest ? [{ id, keys, bytes }] : [];
+    });
   }
 
   async removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number> {
     let freed = 0;
     const errors: OperationalError[] = [];
-    for (const { id, keys, bytes } of garbage) {
+    for (const { id, keys, bytes, isMarks } of garbage) {
       // A listing may be older than the truth; a manifest asked for by name is not.
-      if (await this.#hasManifest(id, options)) continue;
+      if (!isMarks && (await this.#hasManifest(id, options))) continue;
       await this.#removeAll(keys, options, errors);
       freed += bytes;
     }

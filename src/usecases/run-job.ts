@@ -179,6 +179,7 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       await removeGarbage({ destinations: alive, prefix, now: now(), warn, signal });
       const prune = {
         job,
+        home: options.home,
         prefix,
         destinations,
         state,
