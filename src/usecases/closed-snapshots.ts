@@ -44,7 +44,6 @@ export function retainableClosed(
     const { id, envelope, pinned, verifiedAt, drilledAt, undoneAt } = one;
     const known = problemOfClosed(one, own) === undefined ? envelope?.facts : undefined;
     const hearsay = isHearsay(one, own);
-    const references = envelope?.facts?.references ?? [];
     return {
       id,
       createdAt: known?.createdAt ?? (parseSnapshotId(id)?.takenAt ?? new Date(0)).toISOString(),
@@ -56,9 +55,22 @@ export function retainableClosed(
       isSafety: known?.isSafety,
       isClosed: known === undefined,
       isHearsay: hearsay,
-      references: hearsay ? [...new Set([...references, ...possibleReferences(id, ids, proven)])] : references,
+      references: referencesOf(one, hearsay, { ids, proven }),
     };
   });
+}
+
+interface OthersThere {
+  readonly ids: readonly string[];
+  /** Those that are not only hearsay. */
+  readonly proven: ReadonlySet<string>;
+}
+
+function referencesOf({ id, envelope }: Closed, hearsay: boolean, { ids, proven }: OthersThere): readonly string[] {
+  const named = envelope?.facts?.references;
+  // A run builds on the newest snapshot that all destinations have, which may lie behind the last full one of this destination.
+  if (named === undefined) return possibleReferences(id, ids, new Set());
+  return hearsay ? [...new Set([...named, ...possibleReferences(id, ids, proven)])] : named;
 }
 
 /** An incremental may need all back to the last full snapshot. A full one that is only hearsay may be put there to cut that short. */

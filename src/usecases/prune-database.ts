@@ -11,6 +11,7 @@ import {
   type RetentionPlan,
   type RetentionPolicy,
 } from "../plan/plan-retention.ts";
+import { findBroken } from "../snapshot/find-broken.ts";
 import { listEverywhere } from "../snapshot/locate-snapshot.ts";
 import type { RepositoryOptions } from "../snapshot/repository.ts";
 import { findBrake } from "./anomaly-brake.ts";
@@ -80,6 +81,12 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   for (const { id, incompleteAt } of list.snapshots) {
     for (const { name } of incompleteAt)
       warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
+  }
+  for (const [{ name }, there] of list.at) {
+    for (const [id, lacking] of findBroken(there))
+      warnings.push(
+        `${id} at ${name} stays and counts for nothing: it needs ${lacking}, which is not there or not whole`,
+      );
   }
   const own: OwnKnowledge = {
     envelopes: options.state.envelopesOf(options.prefix),
