@@ -29,6 +29,8 @@ export interface RetainableSnapshot {
   readonly undoneAt?: string | undefined;
   /** Its manifest cannot be read, or volumes of it are missing. */
   readonly isDamaged?: boolean | undefined;
+  /** Another destination has it damaged: this copy alone tells what that one needs, and can repair it. */
+  readonly isDamagedElsewhere?: boolean | undefined;
   /** It is encrypted, and too little is known of it without its key: it stays and counts for nothing. */
   readonly isClosed?: boolean | undefined;
   /** What is known of it, anybody could have written: it may go, and is never the reason why another one goes. */
@@ -78,9 +80,10 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   const reasons = new Reasons();
   const usable: RetainableSnapshot[] = [];
   for (const snapshot of newestFirst) {
-    const { id, isDamaged, isClosed, pinned } = snapshot;
+    const { id, isDamaged, isDamagedElsewhere, isClosed, pinned } = snapshot;
     const isFuture = timeOf(snapshot.createdAt) > latest;
     if (isDamaged) reasons.add(id, "damaged: counts for nothing");
+    if (isDamagedElsewhere) reasons.add(id, "damaged at another destination");
     if (isClosed) reasons.add(id, "encrypted, and not known without its key: counts for nothing");
     if (isFuture) reasons.add(id, "dated in the future: counts for nothing");
     if (pinned) reasons.add(id, "pinned");

@@ -61,10 +61,12 @@ export function snapshotsAt(
     own,
   );
   const pinned = new Set([...snapshots, ...damaged, ...locked].filter((one) => one.pinned).map(({ id }) => id));
+  const spoiledElsewhere = new Set(damaged.filter((one) => one.destination !== destination).map(({ id }) => id));
   const broken = findBroken(list.at.get(destination) ?? { snapshots: [], locked: [] });
   return [...good, ...spoiled, ...closed].map((one) => ({
     ...one,
     isDamaged: one.isDamaged === true || broken.has(one.id),
+    isDamagedElsewhere: spoiledElsewhere.has(one.id),
     pinned: pinned.has(one.id),
   }));
 }
