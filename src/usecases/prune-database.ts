@@ -183,12 +183,13 @@ async function applyPlan(
   for (const [id, { reason, isFailure }] of stayed)
     if (isFailure) result.warnings.push(`${id} at ${destination.name} was not removed: ${reason}`);
   for (const message of left) result.warnings.push(`parts of removed snapshots are left for a later run: ${message}`);
-  result.kept.push(...plan.kept.map(({ id, reasons }) => ({ id, ...place, reasons })));
+  const kept = plan.kept.map(({ id, reasons }) => ({ id, ...place, reasons }));
   for (const { id, reason } of plan.removed) {
     const stay = stayed.get(id);
     if (!stay) result.removed.push({ id, ...place, reason });
-    else result.kept.push({ id, ...place, reasons: [stay.isFailure ? "could not be removed" : stay.reason] });
+    else kept.push({ id, ...place, reasons: [stay.isFailure ? "could not be removed" : stay.reason] });
   }
+  result.kept.push(...kept.sort((left, right) => (left.id < right.id ? -1 : 1)));
 }
 
 const NOTHING: Removal = { stayed: new Map(), left: [] };
