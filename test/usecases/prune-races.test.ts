@@ -8,15 +8,18 @@ import { type Destination, destinationError } from "../../src/destinations/desti
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { findHome, type Home } from "../../src/job/home.ts";
 import { type Job, readJob } from "../../src/job/read-job.ts";
-import { findReads, takeReadLease } from "../../src/job/read-lease.ts";
+import { findReads } from "../../src/job/read-lease.ts";
 import { openStateStore, type StateStore } from "../../src/job/state-store.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
+import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { makeRemovalMarkName, putRemovalMark } from "../../src/snapshot/removal-mark.ts";
 import { parseSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 import { backUpOne } from "../../src/usecases/back-up-one.ts";
+import { openLeasedReader } from "../../src/usecases/open-leased-reader.ts";
 import { pruneDatabase } from "../../src/usecases/prune-database.ts";
 import { removeGarbage } from "../../src/usecases/remove-garbage.ts";
-import { createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
+import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
+import { collect, createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase } from "../support/postgres.ts";
 
@@ -210,12 +213,13 @@ describe("a prune beside a run of another machine", () => {
 describe("a prune beside a reader of the same machine", () => {
   test("leaves what is read, and what that refers to, until the reader is done", async () => {
     const first = await store(FIRST);
-    await store(INCREMENT, first);
+    const manifest = await store(INCREMENT, first);
     await store(THIRD);
-    const lease = await takeReadLease(home, { prefix: PREFIX, ids: [INCREMENT], purpose: "restore" });
+    const read = { destinations: [near], prefix: PREFIX, manifest, signal: never };
+    const reader = await openLeasedReader({ ...read, home, purpose: "restore" });
 
     const during = await prune();
-    lease[Symbol.dispose]();
+    await reader[Symbol.asyncDispose]();
     const after = await prune();
 
     expect(during.removed).toEqual([]);
@@ -245,5 +249,38 @@ describe("a prune beside a reader of the same machine", () => {
 
     expect(alive).toMatchObject([{ prefix: "p", ids: ["x"], purpose: "verify", pid: reader.pid }]);
     expect(await findReads(home)).toEqual([]);
+  });
+});
+
+describe("a reader whose snapshot another machine removes", () => {
+  test("says so, and not that a volume is missing", async () => {
+    const first = await store(FIRST);
+    const manifest = await store(INCREMENT, first);
+    await using reader = openSnapshotReader({ destinations: [near], prefix: PREFIX, manifest, signal: never });
+    rmSync(pathOf(FIRST), { recursive: true });
+
+    const reading = collect(reader.chunks(manifest.tables[0]?.segments[0]?.chunks ?? [], { signal: never }));
+
+    await expect(reading).rejects.toMatchObject({ code: "removed", message: expect.stringContaining(FIRST) });
+  });
+
+  test("does not call it damaged when it verifies them all", async () => {
+    for (const id of [FIRST, SECOND]) await store(id);
+    const warnings: string[] = [];
+    const announce = async (ids: readonly string[]) => {
+      if (ids[0] === FIRST) rmSync(pathOf(FIRST), { recursive: true });
+      return { [Symbol.dispose]: () => undefined };
+    };
+
+    const result = await verifySnapshot({
+      destinations: [near],
+      prefix: PREFIX,
+      announce,
+      signal: never,
+      report: (event) => event.type === "warning" && warnings.push(event.message),
+    });
+
+    expect(result).toMatchObject({ ok: true, snapshots: [{ id: SECOND }] });
+    expect(warnings).toEqual([`${FIRST} at near was removed while it was verified`]);
   });
 });
