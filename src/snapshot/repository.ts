@@ -9,6 +9,7 @@ import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BY
 import { MARKS_NAME, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
+import { readSummary } from "./read-summary.ts";
 import { REMOVAL_MARK } from "./removal-mark.ts";
 import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
@@ -217,7 +218,9 @@ class ObjectRepository implements Repository {
     const key = `${this.destination.name}/${info.key}`;
     const known = await cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf((await this.#open(id, { ...options, info })).manifest);
+    const { signal } = options;
+    const seen = cache && (await readSummary(this.destination, info, { id, signal }));
+    const summary = seen ?? summaryOf((await this.#open(id, { ...options, info })).manifest);
     await cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
