@@ -12,7 +12,7 @@ import {
   type RetentionPolicy,
 } from "../plan/plan-retention.ts";
 import { findBroken } from "../snapshot/find-broken.ts";
-import { listEverywhere } from "../snapshot/locate-snapshot.ts";
+import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { RepositoryOptions } from "../snapshot/repository.ts";
 import { findBrake } from "./anomaly-brake.ts";
 import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
@@ -51,7 +51,11 @@ interface Place {
 
 export interface PruneResult {
   /** One entry for each snapshot at each destination, the oldest first. */
-  readonly kept: readonly (Place & { readonly reasons: readonly string[] })[];
+  readonly kept: readonly (Place & {
+    readonly reasons: readonly string[];
+    /** Bytes of its own volumes, of a snapshot that stays only because later ones refer to it. */
+    readonly bytesForOthers?: number | undefined;
+  })[];
   readonly removed: readonly (Place & { readonly reason: string })[];
   readonly warnings: readonly string[];
 }
@@ -111,7 +115,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     try {
       const snapshots = snapshotsAt(destination, { ...options, own }, list);
       const plan = planAt(destination, snapshots, { ...options, server });
-      await applyPlan(plan, { destination, snapshots }, options, result);
+      await applyPlan(plan, { destination, snapshots, bytesOf: bytesAt(list, destination) }, options, result);
     } catch (error) {
       if (!(error instanceof OperationalError) || error.kind !== "refused") throw error;
       refusals.push(error);
@@ -156,6 +160,18 @@ function policyAt(job: Job, destination: string): RetentionPolicy | undefined {
   return job.destinations.find((one) => destinationNameOf(one) === destination)?.retention ?? job.retention;
 }
 
+interface AtDestination {
+  readonly destination: Destination;
+  readonly snapshots: readonly RetainableSnapshot[];
+  readonly bytesOf: ReadonlyMap<string, number>;
+}
+
+/** Stored bytes of the snapshots of one destination. */
+function bytesAt({ at }: PlacedList, destination: Destination): ReadonlyMap<string, number> {
+  const { snapshots = [], locked = [] } = at.get(destination) ?? {};
+  return new Map([...snapshots, ...locked].map(({ id, storedBytes }) => [id, storedBytes]));
+}
+
 interface Results {
   readonly kept: PruneResult["kept"][number][];
   readonly removed: PruneResult["removed"][number][];
@@ -164,7 +180,7 @@ interface Results {
 
 async function applyPlan(
   plan: RetentionPlan | undefined,
-  { destination, snapshots }: { readonly destination: Destination; readonly snapshots: readonly RetainableSnapshot[] },
+  { destination, snapshots, bytesOf }: AtDestination,
   options: PruneDatabaseOptions,
   result: Results,
 ): Promise<void> {
@@ -183,7 +199,12 @@ async function applyPlan(
   for (const [id, { reason, isFailure }] of stayed)
     if (isFailure) result.warnings.push(`${id} at ${destination.name} was not removed: ${reason}`);
   for (const message of left) result.warnings.push(`parts of removed snapshots are left for a later run: ${message}`);
-  const kept = plan.kept.map(({ id, reasons }) => ({ id, ...place, reasons }));
+  const kept: PruneResult["kept"][number][] = plan.kept.map(({ id, reasons }) => ({
+    id,
+    ...place,
+    reasons,
+    ...(plan.onlyForOthers.has(id) ? { bytesForOthers: bytesOf.get(id) ?? 0 } : {}),
+  }));
   for (const { id, reason } of plan.removed) {
     const stay = stayed.get(id);
     if (!stay) result.removed.push({ id, ...place, reason });
