@@ -4,13 +4,13 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import type { ReadEnvelope } from "./envelope-text.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import { type Garbage, garbageAmong } from "./garbage.ts";
 import type { Manifest } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { MARKS_NAME, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
 import { readSummary } from "./read-summary.ts";
-import { REMOVAL_MARK } from "./removal-mark.ts";
 import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 import type { KeyRing } from "./snapshot-key.ts";
@@ -28,15 +28,6 @@ import {
 export interface SummaryCache {
   get(key: string, size: number, modifiedAt: Date): Promise<SnapshotSummary | undefined>;
   put(key: string, size: number, modifiedAt: Date, summary: SnapshotSummary): Promise<void>;
-}
-
-/** Objects of a run that never stored its manifest, or marks of a prune that died before it removed a snapshot. */
-export interface Garbage {
-  readonly id: string;
-  readonly keys: readonly string[];
-  readonly bytes: number;
-  /** Only removal marks: the snapshot beside them is there, and stays. */
-  readonly isMarks?: true | undefined;
 }
 
 export interface Waiting {
@@ -112,16 +103,6 @@ interface Opening extends Waiting {
   readonly info?: ObjectInfo | undefined;
   /** Null where there is none. */
   readonly envelope?: ReadEnvelope | null | undefined;
-}
-
-/** What a list tells of the folder of one snapshot to who looks for garbage. */
-interface ListedRemains {
-  readonly id: string;
-  keys: string[];
-  readonly marks: string[];
-  bytes: number;
-  newest: number;
-  complete: boolean;
 }
 
 interface FoundSnapshots {
@@ -289,24 +270,7 @@ class ObjectRepository implements Repository {
   }
 
   async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {
-    const latest = options.now.getTime() - options.leaseMs;
-    const folders = new Map<string, ListedRemains>();
-    for await (const { id, name, info } of this.#objects("", options)) {
-      const folder = folders.get(id) ?? { id, keys: [], marks: [], bytes: 0, newest: 0, complete: false };
-      folders.set(id, folder);
-      folder.complete ||= MANIFEST_NAMES.includes(name);
-      const modifiedAt = info.modifiedAt.getTime();
-      if (REMOVAL_MARK.test(name) && modifiedAt <= latest) folder.marks.push(info.key);
-      // Of complete snapshots, which are most, nothing is remembered but their ids: memory stays small.
-      if (folder.complete) folder.keys = [];
-      else folder.keys.push(info.key);
-      folder.bytes += info.size;
-      folder.newest = Math.max(folder.newest, modifiedAt);
-    }
-    return [...folders.values()].flatMap(({ id, keys, marks, bytes, newest, complete }): readonly Garbage[] => {
-      if (complete) return marks.length > 0 ? [{ id, keys: marks, bytes: 0, isMarks: true }] : [];
-      return newest <= latest ? [{ id, keys, bytes }] : [];
-    });
+    return garbageAmong(this.#objects("", options), options.now.getTime() - options.leaseMs);
   }
 
   async removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number> {

@@ -91,7 +91,7 @@ class Remover {
     for (const [index, id] of ids.entries()) {
       this.#options.signal.throwIfAborted();
       if (this.#stayed.has(id)) continue;
-      if (Date.now() - markedAt > MARKS_HOLD_MS) return ids.slice(index);
+      if (index > 0 && Date.now() - markedAt > MARKS_HOLD_MS) return ids.slice(index);
       await this.#remove(id);
     }
     await this.withdrawAll();

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -68,7 +68,7 @@ async function jobOf(url = "postgres://u@h/shop"): Promise<Job> {
   return readJob(path, home, { cwd: folder.path });
 }
 
-async function prune(destination: Destination = near) {
+async function prune(destination: Destination = near, signal = never) {
   return pruneDatabase({
     job: await jobOf(),
     home,
@@ -78,7 +78,7 @@ async function prune(destination: Destination = near) {
     now: NOW,
     dryRun: false,
     acceptMissing: false,
-    signal: never,
+    signal,
     report: () => undefined,
   });
 }
@@ -188,6 +188,26 @@ describe("a prune beside a run of another machine", () => {
 
     expect(idsOf(result.removed)).toEqual([FIRST]);
     expect(existsSync(pathOf(FIRST))).toBe(false);
+  });
+
+  test("stopped behind its marks, takes them away and leaves every snapshot whole", async () => {
+    for (const id of [FIRST, SECOND, THIRD]) await store(id);
+    const stop = new AbortController();
+    const stopping: Destination = {
+      ...beforeMark(async () => undefined),
+      list: (prefix, options) => {
+        if (existsSync(pathOf(SECOND)) && readdirSync(pathOf(SECOND)).some((name) => name.startsWith("removing-")))
+          stop.abort(new DOMException("stopped", "AbortError"));
+        return near.list(prefix, options);
+      },
+    };
+
+    const pruning = prune(stopping, stop.signal);
+
+    await expect(pruning).rejects.toMatchObject({ name: "AbortError" });
+    for (const id of [FIRST, SECOND])
+      expect(readdirSync(pathOf(id)).sort()).toEqual(["manifest.json", "volume-0001.tar"]);
+    expect(idsOf((await prune()).removed)).toEqual([FIRST, SECOND]);
   });
 
   test("takes away the marks of a dead prune, and not those of a living one", async () => {
