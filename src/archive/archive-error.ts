@@ -13,6 +13,7 @@ export type ArchiveReason =
   | "missing-volume"
   | "not-found"
   | "other-snapshot"
+  | "removed"
   | "ambiguous"
   | "truncated"
   | "wrong-key"

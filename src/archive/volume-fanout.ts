@@ -69,19 +69,26 @@ export class VolumeFanout {
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, (own) => store(own, this.signal))));
   }
 
+  /** Asks every living destination something, behind everything that is queued there; a failure drops it out. Stores nothing. */
+  async check(ask: (destination: Destination, signal: AbortSignal) => Promise<void>): Promise<void> {
+    await Promise.all(
+      this.#lanes.map((lane) => this.#queue(lane, undefined, (own) => ask(own.destination, this.signal))),
+    );
+  }
+
   /** Waits until nothing is under way any more. */
   async settle(): Promise<void> {
     await Promise.all(this.#lanes.map((lane) => lane.tail));
   }
 
-  #queue(lane: OwnLane, key: string, act: (lane: OwnLane) => Promise<void>): Promise<void> {
+  #queue(lane: OwnLane, key: string | undefined, act: (lane: OwnLane) => Promise<void>): Promise<void> {
     lane.tail = lane.tail.then(async () => {
       if (lane.error || this.signal.aborted) return;
-      lane.keys.push(key);
+      if (key !== undefined) lane.keys.push(key);
       try {
         await act(lane);
       } catch (error) {
-        if (codeOf(error) === "exists") lane.keys.pop();
+        if (key !== undefined && codeOf(error) === "exists") lane.keys.pop();
         this.#drop(lane, error);
       }
     });

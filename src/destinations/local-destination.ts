@@ -34,6 +34,7 @@ const SUFFIX = UNFINISHED_SUFFIX;
 const WRITE_BYTES = 4 * 1024 * 1024;
 const READ_BYTES = 1024 * 1024;
 const TIDY_MS = 5000;
+const LOOK_HOLDS_MS = 1000;
 /** Files that are looked at ahead while listing. */
 const LOOKS_AHEAD = 16;
 
@@ -62,6 +63,8 @@ export async function openLocalDestination(
 export class LocalDestination implements Destination {
   readonly name: string;
   readonly #root: string;
+  /** Folders that were real ones a moment ago. */
+  #lookedAt: { readonly name: string; readonly at: number } | undefined;
 
   constructor(name: string, root: string) {
     this.name = name;
@@ -99,7 +102,7 @@ export class LocalDestination implements Destination {
     const { path, folders, object } = this.#place(key);
     signal.throwIfAborted();
     try {
-      await assertFolders(this.#root, folders);
+      await this.#assertFoldersToRead(folders);
       await using file = await openFile(path);
       const info = await file.stat();
       if (!info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "failed");
@@ -206,6 +209,20 @@ export class LocalDestination implements Destination {
     }
     const parts = key.split("/");
     return { path: join(this.#root, ...parts), folders: parts.slice(0, -1), object: `${this.name}/${key}` };
+  }
+
+  /**
+   * Thousands of manifests lie in folders of one folder: those above were looked at a moment ago. A link that is planted in
+   * this moment leads to bytes that nobody believes; what writes or removes looks each time.
+   */
+  async #assertFoldersToRead(folders: readonly string[]): Promise<void> {
+    const above = folders.slice(0, -1);
+    const name = above.join("/");
+    const known = this.#lookedAt;
+    if (known?.name !== name || performance.now() - known.at > LOOK_HOLDS_MS) {
+      await assertFolders(this.#root, folders);
+      this.#lookedAt = { name, at: performance.now() };
+    } else await assertFolders(join(this.#root, ...above), folders.slice(-1));
   }
 
   /** Another writer that fails in the same folder may remove it, while it is empty, before our file is in it. */

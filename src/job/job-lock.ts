@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { OperationalError } from "../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import { createHomeFolder, type Home } from "./home.ts";
 
 /** Held while one job runs on this machine. */
@@ -16,9 +17,8 @@ export interface JobLock extends Disposable {
  * Fails with kind `locked` when another process holds it.
  */
 export async function takeJobLock(home: Home, job: string, now: Date): Promise<JobLock> {
-  const folder = join(home.state, "locks");
-  await createHomeFolder(folder);
-  const path = join(folder, `${encodeURIComponent(job)}.lock`);
+  await createHomeFolder(folderOf(home));
+  const path = lockPathOf(home, job);
   const holderPath = `${path}.holder`;
   const database = new DatabaseSync(path);
   try {
@@ -36,6 +36,29 @@ export async function takeJobLock(home: Home, job: string, now: Date): Promise<J
       void rm(holderPath, { force: true }).catch(() => undefined);
     },
   };
+}
+
+/** Tells whether a process of this machine holds the lock of a job now; takes it from nobody. */
+export function isJobLocked(home: Home, job: string): boolean {
+  const path = lockPathOf(home, job);
+  if (!existsSync(path)) return false;
+  try {
+    using database = new DatabaseSync(path, { readOnly: true });
+    // A reader waits for nobody but the holder.
+    database.exec("pragma busy_timeout = 0; pragma user_version");
+    return false;
+  } catch (error) {
+    if (codeOf(error) !== "ERR_SQLITE_ERROR") throw error;
+    return /locked|busy/.test(messageOf(error));
+  }
+}
+
+function folderOf(home: Home): string {
+  return join(home.state, "locks");
+}
+
+function lockPathOf(home: Home, job: string): string {
+  return join(folderOf(home), `${encodeURIComponent(job)}.lock`);
 }
 
 async function heldByAnother(job: string, holderPath: string, cause: unknown): Promise<OperationalError> {

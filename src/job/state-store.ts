@@ -28,6 +28,7 @@ export interface JobState {
   readonly disabled: boolean;
   readonly lastRun?: RunRecord | undefined;
   readonly lastFull?: string | undefined;
+  readonly lastIncremental?: string | undefined;
   readonly lastSuccess?: string | undefined;
 }
 
@@ -106,6 +107,7 @@ export class StateStore implements Disposable {
       disabled: disabled?.["file_hash"] === fileHash,
       lastRun: last("outcome <> 'skipped'"),
       lastFull: last("kind = 'full' and outcome in ('success', 'warning')")?.startedAt,
+      lastIncremental: last("kind = 'incremental' and outcome in ('success', 'warning')")?.startedAt,
       lastSuccess: last("outcome in ('success', 'warning')")?.startedAt,
     };
   }

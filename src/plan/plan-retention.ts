@@ -29,6 +29,8 @@ export interface RetainableSnapshot {
   readonly undoneAt?: string | undefined;
   /** Its manifest cannot be read, or volumes of it are missing. */
   readonly isDamaged?: boolean | undefined;
+  /** Another destination has it damaged: this copy alone tells what that one needs, and can repair it. */
+  readonly isDamagedElsewhere?: boolean | undefined;
   /** It is encrypted, and too little is known of it without its key: it stays and counts for nothing. */
   readonly isClosed?: boolean | undefined;
   /** What is known of it, anybody could have written: it may go, and is never the reason why another one goes. */
@@ -56,6 +58,8 @@ export interface RetentionPlan {
   readonly removed: readonly { readonly id: string; readonly reason: string }[];
   /** Snapshots dated later than now: they stay, and a clock was wrong. */
   readonly future: readonly string[];
+  /** Kept ones that nothing keeps but snapshots which refer to them. */
+  readonly onlyForOthers: ReadonlySet<string>;
 }
 
 /** Clocks of servers and of this machine may differ by this much. */
@@ -78,9 +82,10 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   const reasons = new Reasons();
   const usable: RetainableSnapshot[] = [];
   for (const snapshot of newestFirst) {
-    const { id, isDamaged, isClosed, pinned } = snapshot;
+    const { id, isDamaged, isDamagedElsewhere, isClosed, pinned } = snapshot;
     const isFuture = timeOf(snapshot.createdAt) > latest;
     if (isDamaged) reasons.add(id, "damaged: counts for nothing");
+    if (isDamagedElsewhere) reasons.add(id, "damaged at another destination");
     if (isClosed) reasons.add(id, "encrypted, and not known without its key: counts for nothing");
     if (isFuture) reasons.add(id, "dated in the future: counts for nothing");
     if (pinned) reasons.add(id, "pinned");
@@ -97,8 +102,8 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
     proven[0],
     reasons,
   );
-  keepReferences(newestFirst, reasons);
-  return renderPlan(newestFirst.reverse(), reasons, future);
+  const onlyForOthers = keepReferences(newestFirst, reasons);
+  return { ...renderPlan(newestFirst.reverse(), reasons, future), onlyForOthers };
 }
 
 /** Keeps the last good, verified and drilled one of `counted`, the newest first, and what the rules keep of it. */
@@ -202,20 +207,35 @@ function keepSafety(
   }
 }
 
-/** Keeps what kept snapshots refer to, and what those refer to. */
-function keepReferences(snapshots: readonly RetainableSnapshot[], reasons: Reasons): void {
-  const byId = new Map(snapshots.map((snapshot) => [snapshot.id, snapshot]));
-  const queue = snapshots.filter(({ id }) => reasons.of(id));
+/**
+ * Keeps what kept snapshots refer to, and what those refer to. Gives those that stay for no other reason. Names the newest one
+ * that needs it: a full may be needed by hundreds.
+ */
+function keepReferences(newestFirst: readonly RetainableSnapshot[], reasons: Reasons): ReadonlySet<string> {
+  const byId = new Map(newestFirst.map((snapshot) => [snapshot.id, snapshot]));
+  const queue = newestFirst.filter(({ id }) => reasons.of(id));
   const seen = new Set(queue);
   for (let next = queue.pop(); next; next = queue.pop()) {
     for (const id of next.references) {
-      if (id !== next.id) reasons.add(id, `${next.id} needs it`);
       const referred = byId.get(id);
       if (!referred || seen.has(referred)) continue;
       seen.add(referred);
       queue.push(referred);
     }
   }
+  const needed = new Map<string, { readonly by: string; readonly count: number }>();
+  for (const { id, references } of newestFirst.filter((snapshot) => seen.has(snapshot))) {
+    for (const one of new Set(references)) {
+      const known = needed.get(one);
+      if (one !== id) needed.set(one, { by: known?.by ?? id, count: (known?.count ?? 0) + 1 });
+    }
+  }
+  const others = new Set<string>();
+  for (const [id, { by, count }] of needed) {
+    if (!reasons.of(id)) others.add(id);
+    reasons.add(id, count === 1 ? `${by} needs it` : `${by} and ${count - 1} more need it`);
+  }
+  return others;
 }
 
 /**
@@ -245,7 +265,7 @@ function renderPlan(
   oldestFirst: readonly RetainableSnapshot[],
   reasons: Reasons,
   future: readonly RetainableSnapshot[],
-): RetentionPlan {
+): Omit<RetentionPlan, "onlyForOthers"> {
   const kept: RetentionPlan["kept"][number][] = [];
   const removed: RetentionPlan["removed"][number][] = [];
   for (const { id, isSafety } of oldestFirst) {

@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { OperationalError } from "../base/errors.ts";
+import { makeLimit } from "../base/limit.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENCRYPTED_MANIFEST_NAME } from "./manifest-text.ts";
-import { hasManifest, listSnapshotFolders } from "./snapshot-folders.ts";
+import { hasManifest, isRemoving, listSnapshotFolders } from "./snapshot-folders.ts";
 import { type NeededSnapshot, readParts } from "./snapshot-parts.ts";
 
 export interface FindMissingReferenceOptions {
@@ -31,6 +32,7 @@ async function findProblem(
 ): Promise<string | undefined> {
   const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
   if (!folder || !hasManifest(folder)) return `which ${destination.name} does not have`;
+  if (isRemoving(folder)) return `which is being removed from ${destination.name}`;
   try {
     const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
     const parts = await readParts({ destination, prefix, id, isEncrypted, signal });
@@ -43,6 +45,33 @@ async function findProblem(
     if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
     return `which cannot be used at ${destination.name}: ${error.message}`;
   }
+}
+
+export interface FindLostReferenceOptions extends Omit<FindMissingReferenceOptions, "references"> {
+  readonly references: readonly Required<NeededSnapshot>[];
+}
+
+/**
+ * Looks at listings only, for who has read these snapshots just now: says which of them is gone from a destination since, is
+ * about to be removed, or is not whole; undefined when all of them are there. Fails with kind `destination`.
+ */
+export async function findLostReference(options: FindLostReferenceOptions): Promise<string | undefined> {
+  const limit = makeLimit(LISTS_AT_ONCE);
+  const problems = options.references.map((needed) => limit(() => findLoss(needed, options)));
+  return (await Promise.all(problems)).find((problem) => problem !== undefined);
+}
+
+const LISTS_AT_ONCE = 8;
+
+async function findLoss(
+  { id, volumes = [] }: Required<NeededSnapshot>,
+  { destination, prefix, signal }: FindLostReferenceOptions,
+): Promise<string | undefined> {
+  const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
+  if (!folder || !hasManifest(folder)) return `${destination.name} does not have ${id}`;
+  if (isRemoving(folder)) return `${id} is being removed from ${destination.name}`;
+  const lacking = volumes.find(({ name, size }) => folder.get(name) !== size);
+  return lacking && `${lacking.name} of ${id} is not whole at ${destination.name}`;
 }
 
 function factsOf(volumes: NonNullable<NeededSnapshot["volumes"]>) {

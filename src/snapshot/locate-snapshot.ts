@@ -22,6 +22,8 @@ export interface PlacedSnapshot extends SnapshotSummary {
 
 /** What all destinations together have. */
 export interface PlacedList {
+  /** What each one has by itself: two of them may have different snapshots with one id. */
+  readonly at: ReadonlyMap<Destination, SnapshotList>;
   /** The oldest first. */
   readonly snapshots: readonly PlacedSnapshot[];
   readonly damaged: readonly (DamagedSnapshot & { readonly destination: Destination })[];
@@ -67,6 +69,7 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
     }
   }
   return {
+    at: new Map(lists.map(({ destination, list }) => [destination, list])),
     snapshots: [...byId.values()].sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1)),
     damaged: lists.flatMap(({ destination, list }) => list.damaged.map((damaged) => ({ ...damaged, destination }))),
     locked: lists.flatMap(({ destination, list }) => list.locked.map((locked) => ({ ...locked, destination }))),

@@ -156,6 +156,26 @@ const trust = record({
   lsn: text(20, DIGITS),
 } satisfies Fields<TrustToken>);
 
+const safetyOf = optional(record({ restoredSnapshot: name, target: identity }));
+
+/** The form of what a list shows of a manifest. */
+export const summaryShape = record({
+  format: oneOf("rowkeep-snapshot"),
+  version: oneOf(1, 2),
+  id: text(64),
+  job: name,
+  database: name,
+  kind: oneOf("full", "incremental"),
+  createdAt: instant,
+  source: identity,
+  consistency: oneOf("snapshot", "per-table", "none"),
+  volumes: list(volumeShape),
+  references: optional(list(record({ id: text(64) }))),
+  tables: list(record({ rows: integer(), rawBytes: integer() })),
+  anomalies: optional(list(anomaly)),
+  safetyOf,
+});
+
 /** The form of a manifest of versions 1 and 2, without what its parts say about each other. */
 export const manifestShape = record({
   format: oneOf("rowkeep-snapshot"),
@@ -183,5 +203,5 @@ export const manifestShape = record({
   files: list(file),
   warnings: list(phrase),
   anomalies: optional(list(anomaly)),
-  safetyOf: optional(record({ restoredSnapshot: name, target: identity })),
+  safetyOf,
 } satisfies Fields<Manifest>);

@@ -8,6 +8,7 @@ import { freeBytes } from "../base/free-bytes.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { readVolumeStates, type VolumeStates, volumesOf } from "./archived-volumes.ts";
 import type { ChunkRef, Manifest, SnapshotReference, Volume } from "./manifest.ts";
+import { MANIFEST_NAMES } from "./manifest-text.ts";
 import { openSnapshotKey } from "./open-manifest.ts";
 import { volumeOf } from "./parse-manifest.ts";
 import type { KeyRing } from "./snapshot-key.ts";
@@ -138,7 +139,20 @@ class RangeReader implements SnapshotReader {
         first ??= error;
       }
     }
+    if (codeOf(first) === "missing-volume" && !(await this.#isThere(run, signal)))
+      throw removedMeanwhile(this.#keyOf(run), first);
     throw first;
+  }
+
+  /** A manifest goes before its volumes: whether it was removed, or lost a volume, is what the manifest tells. */
+  async #isThere(run: Run, signal: AbortSignal): Promise<boolean> {
+    const folder = this.#keyOf(run).slice(0, -run.volume.name.length);
+    for (const destination of this.#options.destinations) {
+      for (const name of MANIFEST_NAMES) {
+        if (await destination.stat(folder + name, { signal }).catch(() => true)) return true;
+      }
+    }
+    return false;
   }
 
   async #fetchFrom(destination: Destination, run: Run, signal: AbortSignal): Promise<Buffer> {
@@ -161,6 +175,14 @@ class RangeReader implements SnapshotReader {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed.abort(new DOMException("the snapshot reader is closed", "AbortError"));
   }
+}
+
+function removedMeanwhile(key: string, cause: unknown): OperationalError {
+  const id = key.split("/").at(-2);
+  return archiveError(`cannot read ${key}: ${id} was removed while it was read`, "removed", {
+    hint: "A prune on another machine removed it: take another snapshot, and pin what must stay (rowkeep pin).",
+    cause,
+  });
 }
 
 /** Gives the raw bytes of a chunk that lies in memory as it is stored; with codec `none` these are the same. */

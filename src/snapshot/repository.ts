@@ -4,11 +4,13 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
 import type { ReadEnvelope } from "./envelope-text.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import { type Garbage, garbageAmong } from "./garbage.ts";
 import type { Manifest } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { MARKS_NAME, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
+import { readSummary } from "./read-summary.ts";
 import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 import type { KeyRing } from "./snapshot-key.ts";
@@ -26,13 +28,6 @@ import {
 export interface SummaryCache {
   get(key: string, size: number, modifiedAt: Date): Promise<SnapshotSummary | undefined>;
   put(key: string, size: number, modifiedAt: Date, summary: SnapshotSummary): Promise<void>;
-}
-
-/** Objects of a run that never stored its manifest. */
-export interface Garbage {
-  readonly id: string;
-  readonly keys: readonly string[];
-  readonly bytes: number;
 }
 
 export interface Waiting {
@@ -90,7 +85,7 @@ export function openRepository(destination: Destination, prefix: string, options
 
 /** The only objects that rowkeep writes below a snapshot's folder, and so the only ones that it ever removes. */
 export const OWN_OBJECT =
-  /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json)$/;
+  /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json|removing-[0-9a-f]{16}\.json)$/;
 
 const MANIFESTS_AT_ONCE = 8;
 
@@ -204,7 +199,9 @@ class ObjectRepository implements Repository {
     const key = `${this.destination.name}/${info.key}`;
     const known = await cache?.get(key, info.size, info.modifiedAt);
     if (known) return known;
-    const summary = summaryOf((await this.#open(id, { ...options, info })).manifest);
+    const { signal } = options;
+    const seen = cache && (await readSummary(this.destination, info, { id, signal }));
+    const summary = seen ?? summaryOf((await this.#open(id, { ...options, info })).manifest);
     await cache?.put(key, info.size, info.modifiedAt, summary);
     return summary;
   }
@@ -273,28 +270,15 @@ class ObjectRepository implements Repository {
   }
 
   async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {
-    const folders = new Map<string, { id: string; keys: string[]; bytes: number; newest: number; complete: boolean }>();
-    for await (const { id, name, info } of this.#objects("", options)) {
-      const folder = folders.get(id) ?? { id, keys: [], bytes: 0, newest: 0, complete: false };
-      folders.set(id, folder);
-      folder.complete ||= MANIFEST_NAMES.includes(name);
-      // Of complete snapshots, which are most, nothing is remembered but their ids: memory stays small.
-      if (folder.complete) folder.keys = [];
-      else folder.keys.push(info.key);
-      folder.bytes += info.size;
-      folder.newest = Math.max(folder.newest, info.modifiedAt.getTime());
-    }
-    return [...folders.values()]
-      .filter(({ complete, newest }) => !complete && newest + options.leaseMs <= options.now.getTime())
-      .map(({ id, keys, bytes }) => ({ id, keys, bytes }));
+    return garbageAmong(this.#objects("", options), options.now.getTime() - options.leaseMs);
   }
 
   async removeGarbage(garbage: readonly Garbage[], options: Waiting): Promise<number> {
     let freed = 0;
     const errors: OperationalError[] = [];
-    for (const { id, keys, bytes } of garbage) {
+    for (const { id, keys, bytes, isMarks } of garbage) {
       // A listing may be older than the truth; a manifest asked for by name is not.
-      if (await this.#hasManifest(id, options)) continue;
+      if (!isMarks && (await this.#hasManifest(id, options))) continue;
       await this.#removeAll(keys, options, errors);
       freed += bytes;
     }

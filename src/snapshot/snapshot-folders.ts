@@ -1,6 +1,7 @@
 import type { Destination } from "../destinations/destination.ts";
 import { MARKS_NAME, PIN_NAME } from "./marks-text.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "./manifest-text.ts";
+import { REMOVAL_MARK } from "./removal-mark.ts";
 import { OWN_OBJECT } from "./repository.ts";
 import { parseSnapshotId } from "./snapshot-id.ts";
 
@@ -28,6 +29,11 @@ export async function listSnapshotFolders(
 /** Tells a folder with a manifest, whatever else it lacks. */
 export function hasManifest(folder: SnapshotFolder): boolean {
   return folder.has(MANIFEST_NAME) || folder.has(ENCRYPTED_MANIFEST_NAME);
+}
+
+/** Tells a folder whose snapshot a prune is about to remove, or was when it died. */
+export function isRemoving(folder: SnapshotFolder): boolean {
+  return [...folder.keys()].some((name) => REMOVAL_MARK.test(name));
 }
 
 export function isSameFolder(left: SnapshotFolder, right: SnapshotFolder): boolean {

@@ -1,5 +1,6 @@
 import { hash } from "node:crypto";
 import { keyIdOf } from "../archive/age-keys.ts";
+import { archiveError } from "../archive/archive-error.ts";
 import { type Compression, MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
 import { ChunkCompressor } from "../archive/chunk-compressor.ts";
 import { type ChunkEntry, entryNameOf, extensionOf } from "../archive/entry-name.ts";
@@ -8,6 +9,7 @@ import { openVolumeWriter, type VolumeWriter } from "../archive/volume-writer.ts
 import { codeOf, type OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import { ENVELOPE_NAME, type Envelope, renderEnvelope } from "./envelope-text.ts";
+import { findLostReference } from "./find-missing-reference.ts";
 import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, renderManifest } from "./manifest-text.ts";
 import { parseManifest } from "./parse-manifest.ts";
@@ -60,7 +62,8 @@ export interface SnapshotWriter extends AsyncDisposable {
   readonly fates: readonly DestinationFate[];
   /**
    * Stores everything, then the manifest, reads it back at each destination and compares. Resolves when at least one
-   * destination has the snapshot; otherwise fails with kind `destination`.
+   * destination has the snapshot; otherwise fails with kind `destination`, or with code `missing-reference` when an earlier
+   * snapshot that it needs was removed meanwhile.
    */
   commit(build: (volumes: readonly Volume[]) => Manifest): Promise<Committed>;
 }
@@ -151,11 +154,27 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     const bytes = renderManifest(manifest);
     // What no reader would accept must not be called a backup.
     parseManifest(bytes, `${this.#folder}/${MANIFEST_NAME}`);
+    await this.#assertReferences(manifest);
     const envelopeSha256 = this.#key && (await this.#storeEncrypted(this.#key, bytes, manifest));
     if (!this.#key) await this.#store(MANIFEST_NAME, bytes);
+    // Again: from now on who removes them sees that they are needed. See removal-mark.ts.
+    await this.#assertReferences(manifest);
     this.#volumes.fanout.signal.throwIfAborted();
     this.#committed = true;
     return { manifest, destinations: this.fates, envelopeSha256 };
+  }
+
+  /** Another machine may remove what this snapshot refers to while it is made: there it does not come into being. */
+  async #assertReferences({ references = [] }: Manifest): Promise<void> {
+    const prefix = this.#folder.slice(0, -this.#id.length - 1);
+    if (references.length === 0) return;
+    await this.#volumes.fanout.check(async (destination, signal) => {
+      const problem = await findLostReference({ destination, prefix, references, signal });
+      if (problem === undefined) return;
+      throw archiveError(`cannot store ${destination.name}/${this.#folder}: ${problem}`, "missing-reference", {
+        hint: "Make a full snapshot, and prune on one machine only while another one makes incrementals.",
+      });
+    });
   }
 
   /** The manifest last: without it the rest is garbage. Gives the SHA-256 of the envelope. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { parseByteSize } from "../base/byte-size.ts";
-import { messageOf } from "../base/errors.ts";
+import { messageOf, OperationalError } from "../base/errors.ts";
 import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
@@ -41,13 +41,32 @@ interface OneResult {
   readonly unread: readonly DestinationFate[];
 }
 
-/** Backs up one database of a job, as an incremental where that is wanted and can be. */
+/**
+ * Backs up one database of a job, as an incremental where that is wanted and can be. Where what it builds on turns out to be
+ * damaged, or another machine removes it before the new one is complete, a full is made instead.
+ */
 export async function backUpOne(options: OneBackUpOptions, one: OneDatabase): Promise<OneResult> {
+  const wanted = options.kind === "incremental";
+  try {
+    return await tryBackUp(options, one, wanted);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!wanted || !(error instanceof OperationalError) || !isOfBase(error)) throw error;
+    const full = await tryBackUp(options, one, false);
+    return { ...full, reason: error.message };
+  }
+}
+
+/** A run reads nothing of an archive but the snapshot that it builds on. */
+function isOfBase({ kind, code }: OperationalError): boolean {
+  return kind === "archive" || code === "missing-reference";
+}
+
+async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: boolean): Promise<OneResult> {
   const { job, home, signal, report } = options;
   const { connection, lock, keys } = one;
   const prefix = snapshotPrefix(job.name, connection.database);
-  const wanted = options.kind === "incremental";
-  const track = wanted || job.schedule?.incremental !== undefined;
+  const track = options.kind === "incremental" || job.schedule?.incremental !== undefined;
   const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
   if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
   const { base, reason, destinations, unread } = wanted

@@ -1,6 +1,7 @@
 import { keyIdOf, type Lock } from "../archive/age-keys.ts";
 import { isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import { findLostReference } from "../snapshot/find-missing-reference.ts";
 import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
@@ -133,17 +134,10 @@ async function openAnywhere(id: string, places: readonly Place[], options: Choos
 /** Says what a destination lacks of a snapshot and of those that it refers to. Sizes only: verify reads the bytes. */
 async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOptions): Promise<string | undefined> {
   const needed: readonly Pick<SnapshotReference, "id" | "volumes">[] = [manifest, ...(manifest.references ?? [])];
-  for (const { id, volumes } of needed) {
-    if (!place.ids.has(id)) return `${place.destination.name} does not have ${id}`;
-    const folder = `${options.prefix}/${id}/`;
-    const sizes = new Map<string, number>();
-    for await (const { key, size } of place.destination.list(folder, options))
-      sizes.set(key.slice(folder.length), size);
-    for (const { name, size } of volumes) {
-      if (sizes.get(name) !== size) return `${name} of ${id} is not whole at ${place.destination.name}`;
-    }
-  }
-  return undefined;
+  const absent = needed.find(({ id }) => !place.ids.has(id));
+  if (absent) return `${place.destination.name} does not have ${absent.id}`;
+  const { prefix, signal } = options;
+  return findLostReference({ destination: place.destination, prefix, references: needed, signal });
 }
 
 /** Who can open the incremental must be able to open what it refers to. */

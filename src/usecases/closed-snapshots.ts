@@ -1,6 +1,6 @@
 import type { RetainableSnapshot } from "../plan/plan-retention.ts";
 import type { PlacedList } from "../snapshot/locate-snapshot.ts";
-import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+import { compareSnapshotIds, parseSnapshotId, type SnapshotId } from "../snapshot/snapshot-id.ts";
 
 // Snapshots that no key at hand opens are pruned all the same: a machine that backs up needs the public key only. What is
 // known of them stands in their envelopes, which anybody who may write to the destination could have written.
@@ -39,12 +39,20 @@ export function retainableClosed(
 ): readonly RetainableSnapshot[] {
   const proven = new Set(all.filter((one) => !one.isHearsay).map(({ id }) => id));
   for (const one of closed) if (!isHearsay(one, own) && !one.envelope?.facts?.isSafety) proven.add(one.id);
-  const ids = [...all, ...closed].map(({ id }) => id);
+  const oldestFirst = [...all, ...closed]
+    .flatMap(({ id }) => parseSnapshotId(id) ?? [])
+    .sort((left, right) => compareSnapshotIds(left, right));
+  const others: OthersThere = {
+    oldestFirst,
+    indexOf: new Map(oldestFirst.map(({ id }, index) => [id, index])),
+    proven,
+    hearsay: incrementalsOf(closed.filter((one) => isHearsay(one, own))),
+    unknown: incrementalsOf(closed.filter(({ envelope }) => envelope?.facts === undefined)),
+  };
   return closed.map((one): RetainableSnapshot => {
     const { id, envelope, pinned, verifiedAt, drilledAt, undoneAt } = one;
     const known = problemOfClosed(one, own) === undefined ? envelope?.facts : undefined;
     const hearsay = isHearsay(one, own);
-    const references = envelope?.facts?.references ?? [];
     return {
       id,
       createdAt: known?.createdAt ?? (parseSnapshotId(id)?.takenAt ?? new Date(0)).toISOString(),
@@ -56,20 +64,47 @@ export function retainableClosed(
       isSafety: known?.isSafety,
       isClosed: known === undefined,
       isHearsay: hearsay,
-      references: hearsay ? [...new Set([...references, ...possibleReferences(id, ids, proven)])] : references,
+      references: referencesOf(one, hearsay, others),
     };
   });
 }
 
-/** An incremental may need all back to the last full snapshot. A full one that is only hearsay may be put there to cut that short. */
-function possibleReferences(id: string, ids: readonly string[], proven: ReadonlySet<string>): readonly string[] {
-  const own = parseSnapshotId(id);
-  if (own?.kind !== "incremental") return [];
-  const older = ids
-    .map(parseSnapshotId)
-    .filter((one) => one !== undefined)
-    .filter((one) => compareSnapshotIds(one, own) < 0)
-    .sort((left, right) => compareSnapshotIds(right, left));
-  const base = older.findIndex((one) => one.kind === "full" && proven.has(one.id));
-  return older.slice(0, base === -1 ? undefined : base + 1).map((one) => one.id);
+interface OthersThere {
+  readonly oldestFirst: readonly SnapshotId[];
+  readonly indexOf: ReadonlyMap<string, number>;
+  /** Those that are not only hearsay. */
+  readonly proven: ReadonlySet<string>;
+  /** Incrementals that are. */
+  readonly hearsay: ReadonlySet<string>;
+  /** Incrementals of which nothing tells what they need. */
+  readonly unknown: ReadonlySet<string>;
+}
+
+function incrementalsOf(closed: readonly Closed[]): ReadonlySet<string> {
+  return new Set(closed.map(({ id }) => id).filter((id) => parseSnapshotId(id)?.kind === "incremental"));
+}
+
+function referencesOf(
+  { id, envelope }: Closed,
+  hearsay: boolean,
+  { oldestFirst, indexOf, proven, ...others }: OthersThere,
+): readonly string[] {
+  const named = envelope?.facts?.references;
+  if (named !== undefined && !hearsay) return named;
+  if (parseSnapshotId(id)?.kind !== "incremental") return named ?? [];
+  const needed = new Set(named);
+  const [ends, isBase] =
+    named === undefined
+      ? // A run builds on the newest snapshot that all destinations have, which may lie behind the last full one of this one.
+        [others.unknown, () => false]
+      : [others.hearsay, ({ id: one, kind }: SnapshotId) => kind === "full" && proven.has(one)];
+  // It may need all back to the last full snapshot; one that is only hearsay may be put there to cut that short. What another
+  // such one needs need not be named again: that would be a list of all for each of thousands.
+  for (let at = (indexOf.get(id) ?? 0) - 1; at >= 0; at--) {
+    const older = oldestFirst[at];
+    if (!older) break;
+    needed.add(older.id);
+    if (isBase(older) || ends.has(older.id)) break;
+  }
+  return [...needed];
 }

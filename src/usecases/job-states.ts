@@ -1,6 +1,7 @@
 import { Cron } from "croner";
 import { OperationalError } from "../base/errors.ts";
 import type { Home } from "../job/home.ts";
+import { isJobLocked } from "../job/job-lock.ts";
 import { type Job, jobNameOfPath, listJobFiles, readJob } from "../job/read-job.ts";
 import { hashJobFile, openStateStore } from "../job/state-store.ts";
 
@@ -9,6 +10,7 @@ export interface JobStatus {
   readonly enabled: boolean;
   readonly state: "ok" | "failed" | "disabled" | "never" | "running";
   readonly lastFull?: string | undefined;
+  readonly lastIncremental?: string | undefined;
   readonly lastSuccess?: string | undefined;
   /** The next firing of the schedule, ISO 8601. */
   readonly nextRun?: string | undefined;
@@ -31,12 +33,14 @@ export async function readJobStates(
       const job = await readJob(path, home, options);
       const state = store.stateOf(job.name, await hashJobFile(path));
       const enabled = job.enabled !== false && !state.disabled;
+      const isRunning = isJobLocked(home, job.name);
       const lastFailed = state.lastRun?.outcome === "failure";
       states.push({
         name: job.name,
         enabled,
-        state: !enabled ? "disabled" : lastFailed ? "failed" : state.lastRun ? "ok" : "never",
+        state: !enabled ? "disabled" : isRunning ? "running" : lastFailed ? "failed" : state.lastRun ? "ok" : "never",
         lastFull: state.lastFull,
+        lastIncremental: state.lastIncremental,
         lastSuccess: state.lastSuccess,
         nextRun: enabled ? nextRunOf(job, options.now) : undefined,
         failuresInARow: state.failuresInARow,

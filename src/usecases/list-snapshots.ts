@@ -1,4 +1,5 @@
 import type { Anomaly } from "../snapshot/manifest.ts";
+import { findBroken } from "../snapshot/find-broken.ts";
 import { listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { Report } from "./progress.ts";
@@ -45,8 +46,13 @@ export interface ListedSnapshots {
 
 /** Lists the snapshots of one database of a job. Fails with kind `destination` when no destination can be read. */
 export async function listSnapshots(options: ListSnapshotsOptions): Promise<ListedSnapshots> {
-  const { snapshots, damaged, locked, unread } = await listEverywhere(options);
+  const { at, snapshots, damaged, locked, unread } = await listEverywhere(options);
   const warnings = [
+    ...[...at].flatMap(([{ name }, there]) =>
+      [...findBroken(there)].map(
+        ([id, lacking]) => `${id} at ${name} needs ${lacking}, which is not there or not whole`,
+      ),
+    ),
     ...snapshots.flatMap(({ id, incompleteAt }) =>
       incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
     ),

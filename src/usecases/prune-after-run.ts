@@ -1,5 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import { MAX_CLOCK_SKEW_MS } from "../plan/plan-retention.ts";
@@ -12,6 +13,7 @@ import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.
 
 export interface PruneAfterRunOptions {
   readonly job: Job;
+  readonly home: Home;
   readonly prefix: string;
   readonly destinations: readonly Destination[];
   readonly state: StateStore;

@@ -1,26 +1,30 @@
 import { keyIdOf } from "../archive/age-keys.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import {
   planRetention,
-  referrersFirst,
   type RetainableSnapshot,
   type RetentionOptions,
   type RetentionPlan,
   type RetentionPolicy,
 } from "../plan/plan-retention.ts";
-import { listEverywhere } from "../snapshot/locate-snapshot.ts";
-import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
+import { findBroken } from "../snapshot/find-broken.ts";
+import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import type { RepositoryOptions } from "../snapshot/repository.ts";
 import { findBrake } from "./anomaly-brake.ts";
 import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
 import { destinationNameOf } from "./open-job.ts";
 import type { Report } from "./progress.ts";
+import { type Removal, removeSnapshots } from "./remove-snapshots.ts";
 import { hypotheticalOf, newestServer, snapshotsAt } from "./retainable-snapshots.ts";
 
 export interface PruneDatabaseOptions extends Pick<RepositoryOptions, "keys"> {
   readonly job: Job;
+  /** Of this machine: what its processes read stays. */
+  readonly home: Home;
   /** Folder of the database's snapshots at every destination. */
   readonly prefix: string;
   /** All are read: a pin at one of them holds at all. */
@@ -47,7 +51,11 @@ interface Place {
 
 export interface PruneResult {
   /** One entry for each snapshot at each destination, the oldest first. */
-  readonly kept: readonly (Place & { readonly reasons: readonly string[] })[];
+  readonly kept: readonly (Place & {
+    readonly reasons: readonly string[];
+    /** Bytes of its own volumes, of a snapshot that stays only because later ones refer to it. */
+    readonly bytesForOthers?: number | undefined;
+  })[];
   readonly removed: readonly (Place & { readonly reason: string })[];
   readonly warnings: readonly string[];
 }
@@ -59,7 +67,8 @@ export function hasRetention(job: Job): boolean {
 
 /**
  * Applies the retention of a job to the snapshots of one database, at each destination for itself. A snapshot goes with
- * its manifest first; what cannot be removed is a warning and keeps nothing else from going.
+ * its manifest first; what cannot be removed is a warning and keeps nothing else from going; what somebody reads just now
+ * stays.
  * Fails with kind `refused`: `brake` while anomalies are not acknowledged; `suspicious-listing` or `unknown-references`
  * when that holds everywhere. Fails with kind `destination` when no destination can be listed.
  */
@@ -76,6 +85,12 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   for (const { id, incompleteAt } of list.snapshots) {
     for (const { name } of incompleteAt)
       warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
+  }
+  for (const [{ name }, there] of list.at) {
+    for (const [id, lacking] of findBroken(there))
+      warnings.push(
+        `${id} at ${name} stays and counts for nothing: it needs ${lacking}, which is not there or not whole`,
+      );
   }
   const own: OwnKnowledge = {
     envelopes: options.state.envelopesOf(options.prefix),
@@ -100,7 +115,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     try {
       const snapshots = snapshotsAt(destination, { ...options, own }, list);
       const plan = planAt(destination, snapshots, { ...options, server });
-      await applyPlan(plan, { destination, snapshots }, options, result);
+      await applyPlan(plan, { destination, snapshots, bytesOf: bytesAt(list, destination) }, options, result);
     } catch (error) {
       if (!(error instanceof OperationalError) || error.kind !== "refused") throw error;
       refusals.push(error);
@@ -145,6 +160,18 @@ function policyAt(job: Job, destination: string): RetentionPolicy | undefined {
   return job.destinations.find((one) => destinationNameOf(one) === destination)?.retention ?? job.retention;
 }
 
+interface AtDestination {
+  readonly destination: Destination;
+  readonly snapshots: readonly RetainableSnapshot[];
+  readonly bytesOf: ReadonlyMap<string, number>;
+}
+
+/** Stored bytes of the snapshots of one destination. */
+function bytesAt({ at }: PlacedList, destination: Destination): ReadonlyMap<string, number> {
+  const { snapshots = [], locked = [] } = at.get(destination) ?? {};
+  return new Map([...snapshots, ...locked].map(({ id, storedBytes }) => [id, storedBytes]));
+}
+
 interface Results {
   readonly kept: PruneResult["kept"][number][];
   readonly removed: PruneResult["removed"][number][];
@@ -153,7 +180,7 @@ interface Results {
 
 async function applyPlan(
   plan: RetentionPlan | undefined,
-  { destination, snapshots }: { readonly destination: Destination; readonly snapshots: readonly RetainableSnapshot[] },
+  { destination, snapshots, bytesOf }: AtDestination,
   options: PruneDatabaseOptions,
   result: Results,
 ): Promise<void> {
@@ -168,57 +195,36 @@ async function applyPlan(
     const which = plan.future.join(", ");
     result.warnings.push(`${destination.name} has snapshots from the future (${which}): a clock is or was wrong`);
   }
-  const none: Removal = { failed: new Map(), left: [] };
-  const { failed, left } = options.dryRun ? none : await removeFrom(destination, plan, snapshots, options);
-  for (const [id, message] of failed) result.warnings.push(`${id} at ${destination.name} was not removed: ${message}`);
+  const { stayed, left } = options.dryRun ? NOTHING : await removeFrom(destination, plan, snapshots, options);
+  for (const [id, { reason, isFailure }] of stayed)
+    if (isFailure) result.warnings.push(`${id} at ${destination.name} was not removed: ${reason}`);
   for (const message of left) result.warnings.push(`parts of removed snapshots are left for a later run: ${message}`);
-  result.kept.push(...plan.kept.map(({ id, reasons }) => ({ id, ...place, reasons })));
+  const kept: PruneResult["kept"][number][] = plan.kept.map(({ id, reasons }) => ({
+    id,
+    ...place,
+    reasons,
+    ...(plan.onlyForOthers.has(id) ? { bytesForOthers: bytesOf.get(id) ?? 0 } : {}),
+  }));
   for (const { id, reason } of plan.removed) {
-    if (failed.has(id)) result.kept.push({ id, ...place, reasons: ["could not be removed"] });
-    else result.removed.push({ id, ...place, reason });
+    const stay = stayed.get(id);
+    if (!stay) result.removed.push({ id, ...place, reason });
+    else kept.push({ id, ...place, reasons: [stay.isFailure ? "could not be removed" : stay.reason] });
   }
+  result.kept.push(...kept.sort((left, right) => (left.id < right.id ? -1 : 1)));
 }
 
-interface Removal {
-  /** The snapshots that are still there, with the reason. */
-  readonly failed: ReadonlyMap<string, string>;
-  /** What could not be removed of those that are gone. */
-  readonly left: readonly string[];
-}
+const NOTHING: Removal = { stayed: new Map(), left: [] };
 
-/** Removes what the plan says. */
 async function removeFrom(
   destination: Destination,
-  plan: RetentionPlan,
+  { removed }: RetentionPlan,
   snapshots: readonly RetainableSnapshot[],
-  { prefix, state, signal, report }: PruneDatabaseOptions,
+  options: PruneDatabaseOptions,
 ): Promise<Removal> {
-  const repository = openRepository(destination, prefix);
-  const referencesOf = new Map(snapshots.map(({ id, references }) => [id, references]));
-  const known = new Set(state.storedAt(prefix, destination.name));
-  const failed = new Map<string, string>();
-  const left: string[] = [];
-  const stays = (id: string, message: string) => {
-    failed.set(id, message);
-    for (const needed of referencesOf.get(id) ?? []) if (!failed.has(needed)) stays(needed, `${id} needs it`);
-  };
-  const ids = plan.removed.map(({ id }) => id);
-  if (ids.length > 0) report({ type: "phase", text: `removing ${ids.length} snapshots from ${destination.name}` });
-  for (const id of referrersFirst(ids, snapshots)) {
-    signal.throwIfAborted();
-    if (failed.has(id)) continue;
-    // Forgotten first: killed behind the manifest, the next prune must not miss a snapshot that was to go.
-    state.forgetStored(prefix, destination.name, id);
-    try {
-      left.push(...(await repository.remove(id, { signal })).map(({ message }) => message));
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
-      if (known.has(id)) state.addStored(prefix, destination.name, id);
-      stays(id, error.message);
-    }
-  }
-  return { failed: new Map([...failed].filter(([id]) => ids.includes(id))), left };
+  const ids = removed.map(({ id }) => id);
+  if (ids.length === 0) return NOTHING;
+  options.report({ type: "phase", text: `removing ${ids.length} snapshots from ${destination.name}` });
+  return removeSnapshots(destination, ids, snapshots, options);
 }
 
 function suspiciousListing(destination: string, id: string, count: number): OperationalError {

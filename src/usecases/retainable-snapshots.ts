@@ -2,11 +2,12 @@ import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Job } from "../job/read-job.ts";
 import { MAX_CLOCK_SKEW_MS, type RetainableSnapshot } from "../plan/plan-retention.ts";
+import { findBroken } from "../snapshot/find-broken.ts";
 import type { PlacedList } from "../snapshot/locate-snapshot.ts";
 import { serverIdOf } from "../snapshot/retention-facts.ts";
 import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
-import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
+import type { Marks, SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import { type OwnKnowledge, retainableClosed } from "./closed-snapshots.ts";
 
 export interface RetainableOptions {
@@ -38,16 +39,16 @@ export function snapshotsAt(
   list: PlacedList,
 ): readonly RetainableSnapshot[] {
   const { snapshots, damaged, locked } = list;
-  const good = snapshots
-    .filter(({ destinations }) => destinations.includes(destination))
-    .map((summary) => ({
-      ...retainableOf(summary, job, prefix),
-      isDamaged: summary.incompleteAt.includes(destination),
-    }));
+  const known = new Map(snapshots.map((summary) => [summary.id, summary]));
+  // What this destination itself has counts: under the same id another one may have another snapshot.
+  const good = (list.at.get(destination)?.snapshots ?? []).map((summary) => ({
+    ...retainableOf({ ...summary, ...marksOf(known.get(summary.id)) }, job, prefix),
+    isDamaged: summary.isIncomplete === true,
+  }));
   const spoiled = damaged
     .filter((one) => one.destination === destination)
     .map(({ id, error }): RetainableSnapshot => {
-      const elsewhere = snapshots.find((one) => one.id === id);
+      const elsewhere = known.get(id);
       // A full snapshot of this version of the format refers to nothing; of any other nobody knows.
       if (!elsewhere && (parseSnapshotId(id)?.kind !== "full" || error.code === "future-version")) {
         throw unknownReferences(id, destination.name, error);
@@ -60,7 +61,20 @@ export function snapshotsAt(
     own,
   );
   const pinned = new Set([...snapshots, ...damaged, ...locked].filter((one) => one.pinned).map(({ id }) => id));
-  return [...good, ...spoiled, ...closed].map((one) => ({ ...one, pinned: pinned.has(one.id) }));
+  const spoiledElsewhere = new Set(damaged.filter((one) => one.destination !== destination).map(({ id }) => id));
+  const broken = findBroken(list.at.get(destination) ?? { snapshots: [], locked: [] });
+  return [...good, ...spoiled, ...closed].map((one) => ({
+    ...one,
+    isDamaged: one.isDamaged === true || broken.has(one.id),
+    isDamagedElsewhere: spoiledElsewhere.has(one.id),
+    pinned: pinned.has(one.id),
+  }));
+}
+
+/** They hold at all destinations, whichever has them. */
+function marksOf(summary: SnapshotSummary | undefined): Marks {
+  const { verifiedAt, drilledAt, undoneAt } = summary ?? {};
+  return { verifiedAt, drilledAt, undoneAt };
 }
 
 function retainableOf(summary: SnapshotSummary, job: Job, prefix: string): RetainableSnapshot {

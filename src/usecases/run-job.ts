@@ -18,6 +18,7 @@ import { checkNewestKey } from "./check-newest-key.ts";
 import { openDestinations, type Patience } from "./open-job.ts";
 import { pruneAfterRun } from "./prune-after-run.ts";
 import type { PruneResult } from "./prune-database.ts";
+import { rememberSummary } from "./remember-summary.ts";
 import { removeGarbage } from "./remove-garbage.ts";
 import { removeOwnRemains } from "./remove-own-remains.ts";
 
@@ -176,9 +177,11 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       const alive = destinations.filter(({ name }) => storedAt.has(name));
       snapshots.push({ ...madeSnapshotOf(result, fates), ...(reason ? { reason } : {}) });
       warnings.push(...warningsOf(result, fates));
+      await rememberSummary({ home: options.home, prefix, destinations: alive, manifest: result.manifest, signal });
       await removeGarbage({ destinations: alive, prefix, now: now(), warn, signal });
       const prune = {
         job,
+        home: options.home,
         prefix,
         destinations,
         state,

@@ -7,7 +7,7 @@ import type { Manifest } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findMissingReference } from "../snapshot/find-missing-reference.ts";
 import { findSnapshot } from "../snapshot/find-snapshot.ts";
-import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME } from "../snapshot/manifest-text.ts";
+import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { codingOf } from "../snapshot/open-snapshot-reader.ts";
 import { retentionFactsOf } from "../snapshot/retention-facts.ts";
@@ -38,6 +38,8 @@ export interface VerifySnapshotOptions {
   /** Makes the choice of the sample the same again. */
   readonly seed?: number | undefined;
   readonly now?: (() => Date) | undefined;
+  /** Announces which snapshots are read, so that no prune of this machine removes them meanwhile. */
+  readonly announce?: ((ids: readonly string[]) => Promise<Disposable>) | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }
@@ -116,13 +118,33 @@ async function verifyAt(
   try {
     const chosen = options.id === undefined ? undefined : findSnapshot(list, { name: options.id });
     for (const { id } of [...list.snapshots, ...list.damaged, ...list.locked]) {
-      if (chosen === undefined || id === chosen) snapshots.push(await verifyOne(repository, id, options));
+      if (chosen !== undefined && id !== chosen) continue;
+      const verified = await verifyOne(repository, id, options);
+      if (verified.ok || (await isThere(repository, id, options))) snapshots.push(verified);
+      else if (chosen === undefined) warnOfRemoval(repository, id, options.report);
+      else throw removedMeanwhile(repository, id);
     }
   } catch (error) {
     const unopened = [...list.damaged, ...list.locked].find((one) => one.error === error);
     if (!unopened) throw error;
     snapshots.push(await verifyOne(repository, unopened.id, options));
   }
+}
+
+/** A prune of another machine may have been faster: what it removed is not damaged. */
+async function isThere({ destination, prefix }: Repository, id: string, { signal }: VerifySnapshotOptions) {
+  for (const name of MANIFEST_NAMES) if (await destination.stat(`${prefix}/${id}/${name}`, { signal })) return true;
+  return false;
+}
+
+function warnOfRemoval({ destination }: Repository, id: string, report: Report): void {
+  report({ type: "warning", message: `${id} at ${destination.name} was removed while it was verified` });
+}
+
+function removedMeanwhile({ destination }: Repository, id: string): OperationalError {
+  return archiveError(`cannot verify ${id} at ${destination.name}: it was removed meanwhile`, "not-found", {
+    hint: "Choose another snapshot.",
+  });
 }
 
 async function verifyOne(
@@ -142,6 +164,7 @@ async function verifyOne(
     return verdict(repository, id, sample, [], [unreadable(error)]);
   }
   const { manifest } = opened;
+  using _lease = await options.announce?.([id, ...(manifest.references ?? []).map((reference) => reference.id)]);
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
   const problems: Problem[] = [];
@@ -216,6 +239,8 @@ async function verifyClosed(
   const sample = options.sample ?? 1;
   const envelope = await readEnvelope({ destination, prefix, id, signal });
   if (!envelope) return verdict(repository, id, sample, [], [unreadable(reason)]);
+  const references = neededOf(envelope) ?? [];
+  using _lease = await options.announce?.([id, ...references.map((needed) => needed.id)]);
   const problems: Problem[] = [];
   const archived: VolumeFacts[] = [];
   let bytes = 0;
@@ -226,7 +251,6 @@ async function verifyClosed(
     else archived.push(volume);
     problems.push(...(found ?? (await verifySize({ volume, object, signal }))));
   }
-  const references = neededOf(envelope) ?? [];
   const missing = await findMissingReference({ destination, prefix, references, signal });
   if (missing !== undefined) problems.push({ volume: ENVELOPE_NAME, chunk: "", problem: missing });
   options.report({ type: "warning", message: `only the hashes of the volumes were checked: ${reason.message}` });

@@ -6,6 +6,7 @@ import type { Compression } from "../../src/archive/chunk-codec.ts";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { type LocalDestination, openLocalDestination } from "../../src/destinations/local-destination.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
+import { ReferenceBook } from "../../src/snapshot/reference-book.ts";
 import { recoverEntries, renderSchemaSql } from "../../src/snapshot/recover-sql.ts";
 import { renderRecoverText } from "../../src/snapshot/recover-text.ts";
 import { createSnapshotKey } from "../../src/snapshot/snapshot-key.ts";
@@ -43,6 +44,9 @@ export interface SampleOptions {
   readonly volumeBytes?: number;
   /** What the manifest says instead of what the sample's says. */
   readonly manifest?: Partial<Manifest>;
+  /** Makes an incremental: chunks of this snapshot, or of those that it refers to, for which `adopts` says so are not stored again. */
+  readonly base?: Manifest;
+  readonly adopts?: () => boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -80,7 +84,15 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
   const compression = options.compression ?? { codec: "zstd", level: 2 };
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ compression, lock: options.lock })));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(DEFINITIONS)));
-  const tables = [await storeTable(writer, 1, "orders", 2), await storeTable(writer, 2, 'odd "name";\n--', 1)];
+  const book = options.base && new ReferenceBook(options.base);
+  const adopted = (...[table, segment, chunk]: [number, number, number]) => {
+    const known = options.base?.tables[table - 1]?.segments[segment - 1]?.chunks[chunk - 1];
+    return known && options.adopts?.() ? book?.adopt(known) : undefined;
+  };
+  const tables = [
+    await storeTable(writer, { group: 1, name: "orders", segments: 2, adopted }),
+    await storeTable(writer, { group: 2, name: 'odd "name";\n--', segments: 1, adopted }),
+  ];
   const content = Buffer.from("server { listen 443; }\n");
   const file = await writer.addChunk("files/000001/000001", content, 0);
   const largeObject = await writer.addChunk(
@@ -90,6 +102,7 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
   );
   const rest: Omit<Manifest, "volumes"> = {
     ...HEAD,
+    ...(book && book.references.length > 0 ? { version: 2, references: book.references } : {}),
     ...options.manifest,
     id: options.id ?? ID,
     compression,
@@ -112,14 +125,22 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
   return (await writer.commit((volumes) => ({ ...rest, volumes }))).manifest;
 }
 
-async function storeTable(writer: SnapshotWriter, group: number, name: string, segments: number): Promise<StoredTable> {
+interface SampleTable {
+  readonly group: number;
+  readonly name: string;
+  readonly segments: number;
+  readonly adopted: (table: number, segment: number, chunk: number) => ChunkRef | undefined;
+}
+
+async function storeTable(writer: SnapshotWriter, sample: SampleTable): Promise<StoredTable> {
+  const { group, name, segments, adopted } = sample;
   const stored: { chunks: ChunkRef[] }[] = [];
   for (let segment = 1; segment <= segments; segment++) {
     const chunks: ChunkRef[] = [];
     for (let index = 1; index <= 2; index++) {
       const { raw, rows } = sampleRows(group, segment, index);
       const entry = { group, label: `public.${name}`, segment, index, extension: "tsv" };
-      chunks.push(await writer.addChunk(entry, raw, rows));
+      chunks.push(adopted(group, segment, index) ?? (await writer.addChunk(entry, raw, rows)));
     }
     stored.push({ chunks });
   }

@@ -39,8 +39,9 @@ beforeAll(async () => {
 
 afterAll(() => folder[Symbol.asyncDispose]());
 
-async function list() {
-  using cache = await openSummaryStore(findHome({ homeFlag: join(folder.path, "home"), env: {} }));
+async function list(options: { readonly reads?: "all" } = {}) {
+  const home = findHome({ homeFlag: join(folder.path, "home"), env: {} });
+  using cache = options.reads === "all" ? undefined : await openSummaryStore(home);
   const destinations = [folder.destination];
   return await listSnapshots({ destinations, prefix: PREFIX, cache, signal: never, report: () => undefined });
 }
@@ -58,6 +59,14 @@ describe("a year of snapshots", () => {
     expect(second.snapshots.at(-1)?.createdAt).toBe(new Date(NEWEST).toISOString());
     // Time of the processor: other work on the machine makes nobody's list slower than it is.
     expect((user + system) / 1000).toBeLessThan(500);
+  });
+
+  test("shows the same, whether it reads what a list shows or all of every manifest", async () => {
+    const shown = await list();
+
+    const read = await list({ reads: "all" });
+
+    expect(read).toEqual(shown);
   });
 
   test("is pruned in a small heap", () => {

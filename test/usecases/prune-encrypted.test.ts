@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
-import { findHome } from "../../src/job/home.ts";
+import { findHome, type Home } from "../../src/job/home.ts";
 import { type Job, readJob } from "../../src/job/read-job.ts";
 import { openStateStore, type StateStore } from "../../src/job/state-store.ts";
 import { type Envelope, renderEnvelope } from "../../src/snapshot/envelope-text.ts";
@@ -30,6 +30,7 @@ const stranger = await generateKeyPair();
 let folder: TestFolder;
 let near: Destination;
 let far: Destination;
+let home: Home;
 let state: StateStore;
 let job: Job;
 
@@ -39,7 +40,8 @@ beforeEach(async () => {
     openLocalDestination({ type: "local", name, path: join(folder.path, name) }, { signal: never });
   near = await open("near");
   far = await open("far");
-  state = await openStateStore(findHome({ homeFlag: join(folder.path, "home"), env: {} }), () => undefined);
+  home = findHome({ homeFlag: join(folder.path, "home"), env: {} });
+  state = await openStateStore(home, () => undefined);
   const path = join(folder.path, "shop.yaml");
   await writeFile(
     path,
@@ -90,6 +92,7 @@ async function forge(id: string, facts: Partial<RetentionFacts>): Promise<void> 
 const prune = (more: Partial<PruneDatabaseOptions> = {}) =>
   pruneDatabase({
     job,
+    home,
     prefix: PREFIX,
     destinations: [near],
     state,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Destination, destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
-import { findHome } from "../../src/job/home.ts";
+import { findHome, type Home } from "../../src/job/home.ts";
 import { type Job, readJob } from "../../src/job/read-job.ts";
 import { openStateStore, type StateStore } from "../../src/job/state-store.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
@@ -22,6 +22,7 @@ const NOW = new Date("2026-11-03T03:00:00Z");
 let folder: TestFolder;
 let near: Destination;
 let far: Destination;
+let home: Home;
 let state: StateStore;
 
 beforeEach(async () => {
@@ -30,7 +31,8 @@ beforeEach(async () => {
     openLocalDestination({ type: "local", name, path: join(folder.path, name) }, { signal: never });
   near = await open("near");
   far = await open("far");
-  state = await openStateStore(findHome({ homeFlag: join(folder.path, "home"), env: {} }), () => undefined);
+  home = findHome({ homeFlag: join(folder.path, "home"), env: {} });
+  state = await openStateStore(home, () => undefined);
 });
 
 afterEach(async () => {
@@ -64,6 +66,7 @@ async function jobWith(retention: string): Promise<Job> {
 async function prune(more: Partial<PruneDatabaseOptions> = {}, retention = "{ keepLast: 1 }") {
   return pruneDatabase({
     job: await jobWith(retention),
+    home,
     prefix: PREFIX,
     destinations: [near],
     state,
@@ -273,6 +276,7 @@ describe("pruning after a run", () => {
     const destinations = [{ name: "near", status: "stored" as const }];
     const removed = await pruneAfterRun({
       job: await jobWith("{ keepLast: 1 }"),
+      home,
       prefix: PREFIX,
       destinations: [near, far],
       state,

@@ -1,10 +1,11 @@
 import { OperationalError } from "../../base/errors.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { readRows } from "../../usecases/read-rows.ts";
 import type { RowTextFormat } from "../../usecases/row-text.ts";
 import type { SelectedRows } from "../../usecases/select-rows.ts";
 import type { CommandAction } from "../command.ts";
+import { homeOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { writeData } from "../write-data.ts";
@@ -24,7 +25,14 @@ export const cat: CommandAction = async (context, { args, options }) => {
   const { prefix } = onlyDatabase(opened, readText(options.database));
   const { destinations, keys } = opened;
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: String(args[1]) } });
-  await using reader = openSnapshotReader({ ...located, prefix, keys, signal });
+  await using reader = await openLeasedReader({
+    home: homeOf(context),
+    purpose: "cat",
+    ...located,
+    prefix,
+    keys,
+    signal,
+  });
   const { table, pieces } = readRows({
     reader,
     table: String(args[2]),

@@ -4,7 +4,7 @@ import { connectionOf } from "../../job/connection.ts";
 import { type Job, jobNameOfPath, listJobFiles } from "../../job/read-job.ts";
 import { chooseTable } from "../../plan/table-patterns.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type CompareSide, openLiveSide, openSnapshotSide } from "../../usecases/compare-sides.ts";
 import { type CompareResult, compareSites } from "../../usecases/compare-sites.ts";
 import type { Report } from "../../usecases/progress.ts";
@@ -178,7 +178,14 @@ async function openSnapshots(sides: Sides): Promise<Snapshots> {
     open: async (snapshot) => {
       const { destinations, keys } = opened;
       const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: snapshot } });
-      const reader = openSnapshotReader({ ...located, prefix, keys, signal });
+      const reader = await openLeasedReader({
+        home: homeOf(context),
+        purpose: "compare",
+        ...located,
+        prefix,
+        keys,
+        signal,
+      });
       return { side: openSnapshotSide(reader), database: located.manifest.database };
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),

@@ -1,8 +1,9 @@
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import type { SnapshotReader } from "../../snapshot/snapshot-reader.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { diffSnapshots } from "../../usecases/diff-snapshots.ts";
 import type { CommandAction } from "../command.ts";
+import { homeOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -24,7 +25,7 @@ export const diff: CommandAction = async (context, { args, options }) => {
   const { destinations, keys } = opened;
   const open = async (name: string): Promise<SnapshotReader> => {
     const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
-    return openSnapshotReader({ ...located, prefix, keys, signal });
+    return openLeasedReader({ home: homeOf(context), purpose: "diff", ...located, prefix, keys, signal });
   };
   await using left = await open(String(args[1]));
   await using right = await open(String(args[2]));

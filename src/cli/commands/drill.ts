@@ -7,8 +7,8 @@ import type { Job } from "../../job/read-job.ts";
 import { redactSecrets, resolveSecret } from "../../job/secrets.ts";
 import { openStateStore, type Outcome, type RunRecord } from "../../job/state-store.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import { openRepository } from "../../snapshot/repository.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type DrilledSnapshot, drillSnapshot } from "../../usecases/drill-snapshot.ts";
 import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -101,7 +101,15 @@ async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }
     const [destination] = located.destinations;
     if (!destination) throw new RangeError("a located snapshot has a destination");
     // From one place only: the proof is about what lies there.
-    await using reader = openSnapshotReader({ ...located, destinations: [destination], prefix, keys, signal });
+    await using reader = await openLeasedReader({
+      home: homeOf(context),
+      purpose: "drill",
+      ...located,
+      destinations: [destination],
+      prefix,
+      keys,
+      signal,
+    });
     const result = await drillSnapshot({ ...how, reader, now, stallTimeoutMs: STALL_TIMEOUT_MS, signal });
     const marked = result.ok ? await mark(context, { destination, prefix, id: located.id }) : {};
     const warnings = [...result.warnings, ...(marked.warning ? [marked.warning] : [])];

@@ -5,7 +5,7 @@ import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreRows } from "../../usecases/restore-rows.ts";
 import { restoreFiles } from "../../usecases/restore-files.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
@@ -42,7 +42,14 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ ...located, prefix, keys, signal });
+  await using reader = await openLeasedReader({
+    home: homeOf(context),
+    purpose: "restore",
+    ...located,
+    prefix,
+    keys,
+    signal,
+  });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
   const doubts = doubtsOf(job, manifest);
   // Before the question, not only in the result.

@@ -1,9 +1,9 @@
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
+import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
-import { readJobFor } from "../job-context.ts";
+import { homeOf, readJobFor } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
 import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -25,7 +25,15 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, keys, signal });
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: safety.id } });
   const { manifest } = located;
-  await using reader = openSnapshotReader({ ...located, destinations: safety.destinations, prefix, keys, signal });
+  await using reader = await openLeasedReader({
+    home: homeOf(context),
+    purpose: "undo",
+    ...located,
+    destinations: safety.destinations,
+    prefix,
+    keys,
+    signal,
+  });
   const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
   using progress = await openProgress(context);
   const result = await restoreSnapshot({

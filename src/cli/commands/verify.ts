@@ -1,7 +1,9 @@
 import { OperationalError } from "../../base/errors.ts";
+import { takeReadLease } from "../../job/read-lease.ts";
 import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
+import { homeOf } from "../job-context.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
 import { readShare, readText } from "../option-values.ts";
 import type { Output } from "../output.ts";
@@ -38,6 +40,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
   {
     using progress = await openProgress(context);
     const wanted = readText(options.database);
+    const home = homeOf(context);
     for (const { prefix } of wanted === undefined ? job.databases : [onlyDatabase(job, wanted)]) {
       const { destinations, keys } = job;
       const { signal, now } = context;
@@ -48,6 +51,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
         id,
         sample,
         now,
+        announce: (ids) => takeReadLease(home, { prefix, ids, purpose: "verify" }),
         signal,
         report: progress.report,
       });

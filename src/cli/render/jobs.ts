@@ -24,6 +24,7 @@ export function printJobs(output: Output, jobs: readonly JobStatus[], now: Date)
       { title: "job" },
       { title: "state" },
       { title: "last full" },
+      { title: "last incremental" },
       { title: "last good" },
       { title: "age" },
       { title: "next run" },
@@ -34,6 +35,7 @@ export function printJobs(output: Output, jobs: readonly JobStatus[], now: Date)
       painted[job.state](job.problem ? "unusable" : words[job.state]) +
         (job.failuresInARow > 1 ? ` (${job.failuresInARow}×)` : ""),
       time(job.lastFull),
+      time(job.lastIncremental),
       time(job.lastSuccess),
       job.lastSuccess ? ageOf(job.lastSuccess, now) : "-",
       time(job.nextRun),

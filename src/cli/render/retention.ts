@@ -1,4 +1,4 @@
-import { formatPlural } from "../format.ts";
+import { formatBytes, formatPlural } from "../format.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -7,6 +7,7 @@ interface KeptSnapshot {
   readonly database: string;
   readonly destination: string;
   readonly reasons: readonly string[];
+  readonly bytesForOthers?: number | undefined;
 }
 
 interface RemovedSnapshot {
@@ -50,6 +51,10 @@ export function printRetention(
   }
   const verb = result.dryRun ? "would be removed; nothing was" : "removed";
   output.line(`${formatPlural(result.removed.length, "snapshot")} ${verb}, ${result.kept.length} kept`);
+  const needed = result.kept.flatMap(({ bytesForOthers }) => bytesForOthers ?? []);
+  if (needed.length === 0) return;
+  const bytes = formatBytes(needed.reduce((sum, one) => sum + one, 0));
+  output.line(`of these ${needed.length} (${bytes}) only because later ones refer to them, and as long as those stay`);
 }
 
 /** Prints one line for each snapshot that a run removed. */

@@ -1,0 +1,45 @@
+import { codeOf } from "../base/errors.ts";
+import type { Destination, ObjectInfo } from "../destinations/destination.ts";
+import type { Manifest } from "./manifest.ts";
+import { summaryShape } from "./manifest-shape.ts";
+import { MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { collectBytes } from "./object-bytes.ts";
+import { isSealIntact } from "./sealed-json.ts";
+import { parseSnapshotId } from "./snapshot-id.ts";
+import { type SnapshotSummary, summaryOf } from "./snapshot-summary.ts";
+
+/**
+ * Reads what a list shows of a plain manifest. Its seal is checked and whatever is shown, not the rest: of thousands of
+ * manifests that is most of the work, and whoever reads or removes a snapshot reads all of it. Undefined when anything is not as
+ * it should be: open-manifest.ts says what. Fails with kind `destination`.
+ */
+export async function readSummary(
+  destination: Destination,
+  { key, size }: Pick<ObjectInfo, "key" | "size">,
+  { id, signal }: { readonly id: string; readonly signal: AbortSignal },
+): Promise<SnapshotSummary | undefined> {
+  if (size > MAX_MANIFEST_BYTES) return undefined;
+  let bytes: Buffer;
+  try {
+    bytes = await collectBytes(destination.get(key, { size, signal }), size, key);
+  } catch (error) {
+    if (codeOf(error) === "not-found" || codeOf(error) === "wrong-size") return undefined;
+    throw error;
+  }
+  return summaryIn(bytes, id);
+}
+
+function summaryIn(bytes: Buffer, id: string): SnapshotSummary | undefined {
+  if (!isSealIntact(bytes)) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(bytes.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+  if (summaryShape(value) !== undefined) return undefined;
+  const manifest = value as Manifest;
+  const isRight =
+    manifest.id === id && parseSnapshotId(id)?.kind === manifest.kind && manifest.encryption === undefined;
+  return isRight ? summaryOf(manifest) : undefined;
+}
