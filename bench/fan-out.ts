@@ -136,6 +136,7 @@ function report(
   const all = results.at(-1) ?? [];
   const alone = results.slice(0, -1);
   const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
+  const cpu = (runs: readonly Run[]) => medianOf(runs.map(({ cpuSeconds }) => cpuSeconds ?? Number.NaN)).toFixed(1);
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   return [
     `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
@@ -147,6 +148,8 @@ function report(
     ...ways.map(({ name }, index) => line(name, results[index] ?? [])),
     "",
     `All six at once against the slowest alone, round by round: ${ratios.map((ratio) => ratio.toFixed(2)).join(" ")} (median ${medianOf(ratios).toFixed(2)}).`,
+    "",
+    `Rowkeep itself took ${cpu(all)} s of processor time for all six and ${cpu(alone[0] ?? [])} s for the folder alone; the rest is the servers', on the same ${cpus().length} cores.`,
     "",
   ].join("\n");
 }
