@@ -33,6 +33,8 @@ const volumeBytes = Number(flags["volume-mib"]) * 1024 ** 2;
 interface Run extends Measurement {
   /** Most bytes that lay in the spool at one time, as far as a look every few milliseconds sees it. */
   readonly spoolBytes: number;
+  /** Time of all processors that everything on the machine took meanwhile: servers, database and neighbours too. */
+  readonly machineSeconds: number;
 }
 
 const work = mkdtempSync(join(tmpdir(), "rowkeep-bench-"));
@@ -60,7 +62,9 @@ try {
     for (const [index, way] of ways.entries()) {
       const run = await runTo(way.types, `${way.name.replace(" ", "-")}-${round}`);
       results[index]?.push(run);
-      log(`${round}/${rounds} ${way.name}: ${run.seconds.toFixed(1)} s, ${run.peakMiB?.toFixed(0)} MiB`);
+      log(
+        `${round}/${rounds} ${way.name}: ${run.seconds.toFixed(1)} s, ${run.peakMiB?.toFixed(0)} MiB, ${run.cpuSeconds?.toFixed(1)} CPU-s of ${run.machineSeconds.toFixed(1)}`,
+      );
     }
   }
   const text = report(Number(size?.[0] ?? 0), ways, results);
@@ -90,8 +94,10 @@ async function runTo(types: readonly DestinationType[], place: string): Promise<
   const watch = setInterval(() => {
     spoolBytes = Math.max(spoolBytes, ...folders.map(bytesOf));
   }, 5);
+  const busyBefore = busySeconds();
   try {
-    return { ...(await measure(process.execPath, [rowkeep, "run", file, "--home", home, "-q"])), spoolBytes };
+    const run = await measure(process.execPath, [rowkeep, "run", file, "--home", home, "-q"]);
+    return { ...run, spoolBytes, machineSeconds: busySeconds() - busyBefore };
   } finally {
     clearInterval(watch);
     for (const type of types) await clear(type, place);
@@ -106,6 +112,10 @@ async function clear(type: DestinationType, place: string): Promise<void> {
   for (const { key } of await Array.fromAsync(destination.list("", { signal }))) {
     await destination.remove(key, { signal });
   }
+}
+
+function busySeconds(): number {
+  return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000;
 }
 
 function bytesOf(folder: string): number {
@@ -126,6 +136,7 @@ function report(
   const all = results.at(-1) ?? [];
   const alone = results.slice(0, -1);
   const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
+  const cpu = (runs: readonly Run[]) => medianOf(runs.map(({ cpuSeconds }) => cpuSeconds ?? Number.NaN)).toFixed(1);
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   return [
     `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
@@ -137,6 +148,8 @@ function report(
     ...ways.map(({ name }, index) => line(name, results[index] ?? [])),
     "",
     `All six at once against the slowest alone, round by round: ${ratios.map((ratio) => ratio.toFixed(2)).join(" ")} (median ${medianOf(ratios).toFixed(2)}).`,
+    "",
+    `Rowkeep itself took ${cpu(all)} s of processor time for all six and ${cpu(alone[0] ?? [])} s for the folder alone; the rest is the servers', on the same ${cpus().length} cores.`,
     "",
   ].join("\n");
 }

@@ -7,6 +7,8 @@ export interface Measurement {
   readonly seconds: number;
   /** Highest resident memory of the process itself, in MiB; undefined where the system does not tell (not Linux). */
   readonly peakMiB: number | undefined;
+  /** Time of the processor that the process itself took; undefined where the system does not tell. */
+  readonly cpuSeconds: number | undefined;
 }
 
 /** Runs a command to its end and measures it as a whole process. Fails with its last words when it fails. */
@@ -22,8 +24,10 @@ export async function measure(
     words = (words + chunk.toString()).slice(-4000);
   });
   let peakMiB: number | undefined;
+  let cpuSeconds: number | undefined;
   const watch = setInterval(() => {
     peakMiB = peakOf(child.pid) ?? peakMiB;
+    cpuSeconds = cpuSecondsOf(child.pid) ?? cpuSeconds;
   }, 50);
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
@@ -31,7 +35,7 @@ export async function measure(
   });
   clearInterval(watch);
   if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}:\n${words}`);
-  return { seconds: (performance.now() - startedAt) / 1000, peakMiB };
+  return { seconds: (performance.now() - startedAt) / 1000, peakMiB, cpuSeconds };
 }
 
 /** The kernel's own high-water mark, so that a poll now and then misses no peak but the last moment's. */
@@ -39,6 +43,16 @@ function peakOf(pid: number | undefined): number | undefined {
   try {
     const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     return line ? Number(line[1]) / 1024 : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Both times are counted in hundredths of a second on every Linux. */
+function cpuSecondsOf(pid: number | undefined): number | undefined {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+    return (Number(fields[11]) + Number(fields[12])) / 100;
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
+import { makeFolders } from "../base/make-folders.ts";
 
 /** How many volumes the spool holds at most, the growing one included. */
 export const SPOOL_VOLUMES = 4;
@@ -17,7 +18,7 @@ export interface Spool extends AsyncDisposable {
 export async function openSpool(parent: string): Promise<Spool> {
   let folder: string;
   try {
-    await mkdir(parent, { recursive: true, mode: 0o700 });
+    await makeFolders(parent);
     folder = await mkdtemp(join(parent, "rowkeep-spool-"));
   } catch (cause) {
     throw spoolError(parent, cause);

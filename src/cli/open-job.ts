@@ -37,13 +37,13 @@ export interface OpenJobOptions {
 /** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
 export async function openJob(context: CliContext, options: OpenJobOptions): Promise<OpenedJob> {
   const { readJobFor, surroundingsOf } = await import("./job-context.ts");
-  const { openDestinations, findPrefixes } = await import("../usecases/open-job.ts");
+  const { openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
   const job = await readJobFor(context, options.job);
   const keys = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
   for (const { error } of opened.failed) context.output.warn(error.message);
-  const [failed] = opened.failed;
-  if (opened.destinations.length === 0 && failed) throw failed.error;
+  const none = noneOpened(opened.failed);
+  if (opened.destinations.length === 0 && none) throw none;
   const prefixes = await findPrefixes(job.name, opened.destinations, context);
   return {
     name: job.name,

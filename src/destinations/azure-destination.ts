@@ -20,16 +20,17 @@ interface Options {
   readonly signal: AbortSignal;
 }
 
-/** Opens a container by a connection string, or by account and shared access signature. */
+/**
+ * Opens a container by a connection string, by account and shared access signature, or by account as the machine's managed
+ * identity. Fails with `denied`, or with `failed` when there is no such container.
+ */
 export async function openAzureDestination(settings: AzureSettings, { signal }: Options): Promise<Destination> {
   const folder = folderOfPrefix(settings.prefix);
   const name = settings.name ?? `azure://${settings.container}${folder === "" ? "" : `/${folder.slice(0, -1)}`}`;
   try {
     const container = await containerOf(settings, name);
-    if (!(await container.exists({ abortSignal: signal }))) {
-      const hint = "Create the container, or correct its name.";
-      throw destinationError(`cannot open ${name}: there is no such container`, "failed", { hint });
-    }
+    // A signature for the container alone may list it, but not look at the container itself.
+    await container.listBlobsFlat({ prefix: folder, abortSignal: signal }).byPage({ maxPageSize: 1 }).next();
     return new AzureDestination(container, { name, folder, tier: settings.tier });
   } catch (error) {
     signal.throwIfAborted();
@@ -41,7 +42,7 @@ async function containerOf(settings: AzureSettings, name: string): Promise<Conta
   const { BlobServiceClient } = await import("@azure/storage-blob");
   // Attempts are counted in one place, above.
   const options = { retryOptions: { maxTries: 1 } };
-  const { account, connection, sas } = settings;
+  const { account, connection, sas, clientId } = settings;
   try {
     if (connection !== undefined) {
       return BlobServiceClient.fromConnectionString(connection, options).getContainerClient(settings.container);
@@ -52,17 +53,25 @@ async function containerOf(settings: AzureSettings, name: string): Promise<Conta
       hint: "Copy the connection string from the storage account's access keys.",
     });
   }
-  if (account === undefined || sas === undefined) {
-    throw destinationError(
-      `cannot open ${name}: there is nothing to sign in with, and managed identities are not supported`,
-      "unsupported",
-      {
-        hint: "Give connection (a connection string), or account and sas (a shared access signature).",
-      },
+  if (account === undefined) {
+    throw destinationError(`cannot open ${name}: there is nothing to sign in with`, "denied", {
+      hint: "Give connection (a connection string), account and sas (a shared access signature), or account alone for the machine's managed identity.",
+    });
+  }
+  const url = (settings.endpoint ?? `https://${account}.blob.core.windows.net`).replace(/\/+$/, "");
+  if (sas !== undefined) {
+    return new BlobServiceClient(`${url}?${sas.replace(/^\?/, "")}`, undefined, options).getContainerClient(
+      settings.container,
     );
   }
-  const url = `https://${account}.blob.core.windows.net?${sas.replace(/^\?/, "")}`;
-  return new BlobServiceClient(url, undefined, options).getContainerClient(settings.container);
+  if (!url.startsWith("https://")) {
+    throw destinationError(`cannot open ${name}: a managed identity shows its token over https alone`, "denied", {
+      hint: "Let endpoint begin with https://.",
+    });
+  }
+  const { openAzureIdentity } = await import("./azure-identity.ts");
+  const identity = openAzureIdentity({ name, clientId, env: process.env });
+  return new BlobServiceClient(url, identity, options).getContainerClient(settings.container);
 }
 
 class AzureDestination implements Destination {
@@ -220,6 +229,9 @@ function azureMeaning(error: unknown): ErrorMeaning | undefined {
   const code = codeOf(error);
   if (code === "BlobArchived" || code === "BlobBeingRehydrated") return ARCHIVED;
   if (code === "REQUEST_SEND_ERROR") return { code: "unreachable", words: "the server does not answer" };
+  if (code === "ContainerNotFound") {
+    return { code: "failed", words: "there is no such container", hint: "Create the container, or correct its name." };
+  }
   if (status === 404) return { code: "not-found", words: "it does not exist" };
   if (status === 401 || status === 403) {
     return { code: "denied", words: "access denied", hint: "Check the connection string or signature and its rights." };

@@ -32,6 +32,8 @@ export interface AzureSettings extends Common {
   readonly connection?: string | undefined;
   readonly account?: string | undefined;
   readonly sas?: string | undefined;
+  readonly clientId?: string | undefined;
+  readonly endpoint?: string | undefined;
   readonly tier?: string | undefined;
 }
 

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, lstat, mkdir, opendir, readdir, statfs } from "node:fs/promises";
+import { type FileHandle, lstat, opendir, readdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf } from "../base/errors.ts";
+import { makeFolders } from "../base/make-folders.ts";
 import { mapAhead } from "../base/map-ahead.ts";
 import { exactBytes, rangeWithin } from "./checked-bytes.ts";
 import {
@@ -15,7 +16,7 @@ import {
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { LocalSettings } from "./destination-settings.ts";
-import { localError, localFolderError } from "./local-errors.ts";
+import { localError, localFolderError, localOpenError } from "./local-errors.ts";
 import {
   appendFully,
   assertFolders,
@@ -46,12 +47,12 @@ export async function openLocalDestination(
   signal.throwIfAborted();
   const name = settings.name ?? settings.path;
   try {
-    await mkdir(settings.path, { recursive: true, mode: 0o700 });
+    await makeFolders(settings.path);
     // A dangling link or a file in its place shows itself here, not in the middle of a run.
     const folder = await opendir(settings.path);
     await folder.close();
   } catch (error) {
-    throw localError(error, `open ${name}`);
+    throw localOpenError(error, `open ${name}`);
   }
   return new LocalDestination(name, settings.path);
 }

@@ -50,6 +50,21 @@ export function localError(error: unknown, action: string): unknown {
   return destinationError(`cannot ${action}: ${meaning.words}`, meaning.code, { hint: meaning.hint, cause: error });
 }
 
+/** The same where the destination's own folder was to be made. */
+export function localOpenError(error: unknown, action: string): unknown {
+  const code = codeOf(error);
+  if (code === "EEXIST" || code === "ENOTDIR") {
+    const hint = "Choose another folder, or move away what stands there.";
+    const what = code === "EEXIST" ? "it is there and no folder" : "a part of its path is not a folder";
+    return destinationError(`cannot ${action}: ${what}`, "failed", { hint, cause: error });
+  }
+  if (code !== "ENOENT") return localError(error, action);
+  return destinationError(`cannot ${action}: no folder can be made there`, "not-found", {
+    hint: "Check whether the drive is mounted, or choose another folder.",
+    cause: error,
+  });
+}
+
 /** The same where nothing was looked for: then a missing folder means that the drive went away. */
 export function localFolderError(error: unknown, action: string): unknown {
   if (codeOf(error) !== "ENOENT") return localError(error, action);

@@ -1,7 +1,7 @@
-import { mkdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { messageOf, OperationalError } from "../base/errors.ts";
+import { makeFolders } from "../base/make-folders.ts";
 
 /** The folders in which rowkeep keeps jobs and its own state on this machine. */
 export interface Home {
@@ -56,7 +56,7 @@ function homeAt(config: string, state: string): Home {
 /** Creates a folder of the home, closed to other users. Fails with kind `usage`. */
 export async function createHomeFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeFolders(folder);
   } catch (cause) {
     throw new OperationalError(`cannot create ${folder}: ${messageOf(cause)}`, {
       kind: "usage",

@@ -86,8 +86,10 @@ export const destinationSchema = z
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
-      account: text("Storage account, with sas.").optional(),
+      account: text("Storage account, with sas or, without, for the managed identity of the machine.").optional(),
       sas: secret("Shared access signature.").optional(),
+      clientId: text("Which one of the machine's managed identities; default: AZURE_CLIENT_ID or its own.").optional(),
+      endpoint: text("Address of the account's blobs; default: https://<account>.blob.core.windows.net.").optional(),
       tier: text("Of volumes only, what else is stored stays readable at once: Hot, Cool, Cold or Archive.").optional(),
     }),
     z.strictObject({

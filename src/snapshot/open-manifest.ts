@@ -103,7 +103,9 @@ export async function openSnapshotKey(place: SnapshotPlace): Promise<OpenFile> {
       });
     }
     if (code === "wrong-key") {
-      throw archiveError(`${subject}: the key is wrong`, "wrong-key", { hint: `It takes ${wanted}.` });
+      throw archiveError(`${subject}: the key is wrong`, "wrong-key", {
+        hint: `It was encrypted for another one: give ${wanted}, by --identity <file> or in the job's encryption.`,
+      });
     }
     if (code === "damaged") throw archiveError(`${subject}: its ${KEY_NAME} is damaged`, "damaged", { cause });
     throw cause;

@@ -82,10 +82,13 @@ class Probe {
   }
 
   async list(): Promise<string> {
+    let isListed = false;
+    // To its end: a listing that is cut off behind the probe is none to rely on.
     for await (const { key, size } of this.#destination.list(this.#key, { signal: this.#signal })) {
-      if (key === this.#key && size === PROBE_BYTES) return "it is listed with its size";
+      isListed ||= key === this.#key && size === PROBE_BYTES;
     }
-    throw this.#untrue("it does not list what was stored");
+    if (!isListed) throw this.#untrue("it does not list what was stored");
+    return "it is listed with its size";
   }
 
   /** What is there must not be replaced by who creates it a second time. */

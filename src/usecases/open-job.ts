@@ -51,6 +51,22 @@ export async function openDestinations(
   return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
+/** Makes one error of why no destination could be opened, which names each of them. */
+export function noneOpened(failed: OpenedDestinations["failed"]): OperationalError | undefined {
+  const [first] = failed;
+  if (!first || failed.length === 1) return first?.error;
+  const reasons = failed.map(({ error }) => error.message).join("; ");
+  return new OperationalError(`cannot open any of the ${failed.length} destinations: ${reasons}`, {
+    kind: first.error.kind,
+    code: first.error.code,
+    hint: first.error.hint,
+    cause: new AggregateError(
+      failed.map(({ error }) => error),
+      reasons,
+    ),
+  });
+}
+
 /** Gives the name of the destination that a person means by its name or type. Fails with kind `usage`. */
 export function chooseDestination(job: Job, wanted: string): string {
   const found = job.destinations.find((written) => destinationNameOf(written) === wanted || written.type === wanted);

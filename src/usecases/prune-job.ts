@@ -6,7 +6,7 @@ import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore } from "../job/state-store.ts";
-import { findPrefixes, openDestinations } from "./open-job.ts";
+import { findPrefixes, noneOpened, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.ts";
 import { removeGarbage } from "./remove-garbage.ts";
@@ -44,7 +44,8 @@ export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
   const keys = await keyRingIfAny(job, surroundings, options.identity);
   await using places = await openDestinations(job, surroundings);
   const { destinations, failed } = places;
-  if (destinations.length === 0 && failed[0]) throw failed[0].error;
+  const none = noneOpened(failed);
+  if (destinations.length === 0 && none) throw none;
   for (const { name, error } of failed) warn(`${name} was not pruned: ${error.message}`);
   const prefixes = await findPrefixes(job.name, destinations, { signal });
   const { lastSuccess } = state.stateOf(job.name, await hashJobFile(job.path));

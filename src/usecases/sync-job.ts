@@ -7,7 +7,14 @@ import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import { hasManifest } from "../snapshot/snapshot-folders.ts";
-import { chooseDestination, findPrefixes, destinationNameOf, openDestinations, type Patience } from "./open-job.ts";
+import {
+  chooseDestination,
+  findPrefixes,
+  destinationNameOf,
+  noneOpened,
+  openDestinations,
+  type Patience,
+} from "./open-job.ts";
 import { type MissedSnapshot, planSync, type SyncPlan } from "./plan-sync.ts";
 import type { Report } from "./progress.ts";
 import { makeSpoolFolder } from "./spool-folder.ts";
@@ -65,7 +72,8 @@ export async function syncJob(options: SyncJobOptions): Promise<SyncResult> {
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn: (message) => sync.warn(message) };
   await using places = await openDestinations(job, { ...surroundings, patience: options.patience });
   for (const { name, error } of places.failed) sync.fail(name, error);
-  if (places.destinations.length === 0 && places.failed[0]) throw places.failed[0].error;
+  const none = noneOpened(places.failed);
+  if (places.destinations.length === 0 && none) throw none;
   options.report({ type: "phase", text: "comparing destinations" });
   await using spool = options.dryRun ? undefined : await openSpool(await makeSpoolFolder(job, home));
   for (const prefix of await findPrefixes(job.name, places.destinations, { signal })) {

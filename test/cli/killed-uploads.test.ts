@@ -3,10 +3,11 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Destination } from "../../src/destinations/destination.ts";
-import { openRepository } from "../../src/snapshot/repository.ts";
+import { generateKeyPair } from "../../src/archive/age-keys.ts";
+import { openRepository, type Repository } from "../../src/snapshot/repository.ts";
+import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { startCountingProxy } from "../support/counting-proxy.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 import { withPrograms } from "../support/services.ts";
@@ -18,8 +19,8 @@ import {
   TYPES,
 } from "../support/six-destinations.ts";
 
-/** How many moments of an upload are tried for each type of destination. */
-const MOMENTS = Number(process.env["ROWKEEP_KILL_MOMENTS"] ?? 4);
+/** How many moments of an upload are tried for each kind of run and each type of destination. */
+const MOMENTS = Number(process.env["ROWKEEP_KILL_MOMENTS"] ?? 2);
 const signal = new AbortController().signal;
 
 /** Counts what happens at a destination, and calls somebody at a chosen moment. */
@@ -67,78 +68,107 @@ withPrograms(PROGRAMS, () => {
     return new FolderMeter(folder);
   }
 
-  /** Everything that lies at a destination but marks, unfinished files too where its files can be seen. */
-  async function namesAt(type: DestinationType, place: string, destination: Destination): Promise<string[]> {
-    return (await allNamesAt(type, place, destination)).filter((name) => !name.endsWith("verified.json"));
-  }
-
-  async function allNamesAt(type: DestinationType, place: string, destination: Destination): Promise<string[]> {
+  /** Names of files that are not finished, where files can be seen, and what is left of them. */
+  async function unfinishedAt(type: DestinationType, place: string): Promise<string[]> {
     const folders: Partial<Record<DestinationType, string>> = {
       local: join(six.folder, place),
       ftp: join(six.ftp.folder, "data", place),
       sftp: join(six.sftp.folder, "data", place),
     };
     const folder = folders[type];
-    if (folder === undefined) return (await Array.fromAsync(destination.list("", { signal }))).map(({ key }) => key);
+    if (folder === undefined) return [];
     const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-    return entries.filter((entry) => !entry.isDirectory() || entry.name.includes(".lock")).map(({ name }) => name);
+    const names = entries.filter((entry) => !entry.isDirectory() || entry.name.includes(".lock"));
+    return names.map(({ name }) => name).filter((name) => /\.in-progress|\.lock/.test(name));
   }
 
-  test.concurrent.each(TYPES)(
-    "a run killed at any moment of its upload leaves nothing wrong at %s",
+  test.concurrent.each(TYPES.flatMap((type) => [[type, "full"] as const, [type, "encrypted incremental"] as const]))(
+    "a run killed at any moment of its upload leaves nothing wrong at %s: %s",
     { timeout: 600_000 },
-    async (type) => {
-      const place = `killed-${type}`;
+    async (type, kind) => {
+      const isFull = kind === "full";
+      const place = `killed-${type}-${isFull ? "full" : "incremental"}`;
       const prefix = `shop/${database.name}`;
       const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
       const options = { home: join(folder, "home"), cwd: folder };
       const file = join(folder, "shop.yaml");
       await using meter = await openMeter(type, place);
       await using destination = await six.open(type, place);
+      const pair = await generateKeyPair();
+      const keys = isFull ? undefined : createKeyRing({ identities: [pair.identity] });
+      const repository = openRepository(destination, prefix, { keys });
       // A local upload would be over before anybody could look.
-      const slowly = type === "local" ? { bandwidth: "5MB" } : {};
-      const destinations = [{ ...six.written(type, place, meter.port), ...slowly }];
-      const source = { url: database.url };
-      await writeFile(file, JSON.stringify({ version: 1, name: "shop", source, destinations, volumeSize: "1MB" }));
+      const slowly = type === "local" ? { bandwidth: isFull ? "5MB" : "1MB" } : {};
+      const job = {
+        version: 1,
+        name: "shop",
+        source: { url: database.url },
+        volumeSize: "1MB",
+        destinations: [{ ...six.written(type, place, meter.port), ...slowly }],
+        ...(isFull ? {} : { encryption: { recipients: [pair.recipient] } }),
+      };
+      await writeFile(file, JSON.stringify(job));
+      const args = ["run", file, "--json", ...(isFull ? [] : ["--incremental"])];
+      const change = () => database.query(`update orders set note = md5(note) where id % 10 = 0`);
       const listed = async () => {
-        const { snapshots, damaged } = await openRepository(destination, prefix).list({ signal });
-        expect(damaged).toEqual([]);
+        const { snapshots, damaged, locked } = await repository.list({ signal });
+        expect([damaged, locked]).toEqual([[], []]);
         return snapshots.map(({ id }) => id);
       };
-      const untouched = await runCli(["run", file], options);
+      if (!isFull) {
+        const base = await runCliHere(args, options);
+        expect(base.exitCode, base.stdout).toBe(0);
+        await change();
+      }
+      meter.restart();
+      // Steps that are seen from outside must be counted from outside, too.
+      const untouched = await (type === "local" ? runCli : runCliHere)(args, options);
       const total = meter.count;
-      const kept = await listed();
-      const names = await namesAt(type, place, destination);
-      expect([untouched.exitCode, kept.length], untouched.stderr).toEqual([0, 1]);
+      expect(untouched.exitCode, untouched.stdout).toBe(0);
       let killed = 0;
 
       for (let moment = 0; moment < MOMENTS; moment++) {
         // The last ones lie close together: the manifest is small.
-        const share = 1 - (1 - (moment + 0.5) / MOMENTS) ** 2;
-        const run = await runCli(["run", file], {
+        const share = 1 - (1 - (moment + (isFull ? 0.35 : 0.65)) / MOMENTS) ** 2;
+        await change();
+        const run = await runCli(args, {
           ...options,
           during: (child) => meter.stopAt(Math.max(1, Math.round(share * total)), () => child.kill("SIGKILL")),
         });
         meter.restart();
         if (run.signal === "SIGKILL") killed++;
         for (const id of await listed()) {
-          const verdict = await verifySnapshot({ destinations: [destination], prefix, id, signal, report: () => {} });
+          const where = { destinations: [destination], prefix, keys, id };
+          const verdict = await verifySnapshot({ ...where, signal, report: () => {} });
           expect(verdict.ok, `${id}, moment ${share}`).toBe(true);
         }
       }
-      const next = await runCli(["run", file, "--json"], options);
-      const left = await namesAt(type, place, destination);
+      await change();
+      const next = await runCliHere(args, options);
 
-      expect(killed).toBeGreaterThan(MOMENTS / 2);
+      expect(killed).toBeGreaterThanOrEqual(MOMENTS / 2);
       expect(next.exitCode, next.stdout).toBe(0);
-      const whole = await listed();
-      const each = names.length / kept.length;
-      expect(left.filter((name) => name.includes(".in-progress"))).toEqual([]);
-      expect(left.length, left.join("\n")).toBe(each * whole.length);
+      expect(next.last()["snapshots"]).toMatchObject([{ kind: isFull ? "full" : "incremental" }]);
+      expect(await unfinishedAt(type, place)).toEqual([]);
+      expect(await strangersAt(repository)).toEqual([]);
       await rm(folder, { recursive: true, force: true });
     },
   );
 });
+
+/** Objects that belong to no listed snapshot: what the next run should have removed. */
+async function strangersAt(repository: Repository): Promise<string[]> {
+  const { destination, prefix } = repository;
+  const known = new Set<string>();
+  for (const id of await repository.ids({ signal })) {
+    const { manifest } = await repository.open(id, { signal });
+    const besides = manifest.encryption ? ["manifest.json.age", "key.age", "envelope.json"] : ["manifest.json"];
+    const names = [...manifest.volumes.map(({ name }) => name), ...besides, "verified.json"];
+    for (const name of names) known.add(`${prefix}/${id}/${name}`);
+  }
+  const keys = await Array.fromAsync(destination.list("", { signal }), ({ key }) => key);
+  return keys.filter((key) => !known.has(key));
+}
 
 /** Counts the names that appear in a folder, one after the other: the steps of an upload that can be seen from outside. */
 class FolderMeter implements Meter {

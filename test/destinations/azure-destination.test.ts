@@ -1,4 +1,9 @@
-import { BlobServiceClient } from "@azure/storage-blob";
+import {
+  BlobServiceClient,
+  ContainerSASPermissions,
+  generateBlobSASQueryParameters,
+  StorageSharedKeyCredential,
+} from "@azure/storage-blob";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { azureThawStateOf } from "../../src/destinations/azure-destination.ts";
 import type { Destination } from "../../src/destinations/destination.ts";
@@ -33,17 +38,55 @@ describeDestination("azure", async () => {
   };
 });
 
-describe("an Azure destination", () => {
-  test.each([{}, { account: "shop" }, { sas: "sv=1" }])(
-    "says what to sign in with when there is only %j",
-    async (some) => {
-      const failure = await failureOf(openDestination({ type: "azure", container: "backups", ...some }, { signal }));
+/** It may do everything with the blobs of one container, and nothing with the container itself. */
+function containerSas(containerName: string): string {
+  const credential = new StorageSharedKeyCredential(server.account, server.key);
+  const permissions = ContainerSASPermissions.parse("rcwdl");
+  const expiresOn = new Date(Date.now() + 3_600_000);
+  return generateBlobSASQueryParameters({ containerName, permissions, expiresOn }, credential).toString();
+}
 
-      expectReason(failure, "unsupported");
-      expect(failure.message).toContain("managed identities are not supported");
-      expect(failure.hint).toMatch(/connection.*account and sas/);
-    },
-  );
+describeDestination("azure with a signature for one container", async () => {
+  const { account, endpoint } = server;
+  const settings: AzureSettings = {
+    type: "azure",
+    container: "backups",
+    prefix: "signed",
+    account,
+    endpoint,
+    sas: `?${containerSas("backups")}`,
+  };
+  const destination = await openDestination(settings, { signal });
+  return {
+    destination,
+    another: () => openDestination(settings, { signal }),
+    [Symbol.asyncDispose]: () => destination[Symbol.asyncDispose](),
+  };
+});
+
+describe("an Azure destination", () => {
+  test.each([{}, { sas: "sv=1" }])("says what to sign in with when there is only %j", async (some) => {
+    const failure = await failureOf(openDestination({ type: "azure", container: "backups", ...some }, { signal }));
+
+    expectReason(failure, "denied");
+    expect(failure.message).toContain("nothing to sign in with");
+    expect(failure.hint).toMatch(/connection.*account and sas.*managed identity/);
+  });
+
+  test("says access denied for a signature of another container, and shows none", async () => {
+    const { account, endpoint } = server;
+    const sas = containerSas("another");
+
+    const failure = await failureOf(
+      openDestination({ type: "azure", container: "backups", account, endpoint, sas }, { signal }),
+    );
+
+    expectReason(failure, "denied");
+    const secret = new URLSearchParams(sas).get("sig") ?? "none";
+    const said = `${failure.message} ${failure.hint} ${String(failure.cause)} ${JSON.stringify(failure.cause)}`;
+    expect(said).not.toContain(secret);
+    expect(said).not.toContain(encodeURIComponent(secret));
+  });
 
   test("sends what is archival to its tier, and nothing else", async () => {
     await using there = await openDestination(settingsOf({ tier: "Archive" }), { signal });

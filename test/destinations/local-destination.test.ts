@@ -209,8 +209,19 @@ describe("a local destination", () => {
 
     const failure = await failureOf(openAt(path));
 
-    expect(failure.kind).toBe("destination");
+    expectReason(failure, "failed");
+    expect(failure.message).toMatch(/^cannot open .*: it is there and no folder$/);
   });
+
+  test.runIf(process.platform === "linux")(
+    "says so where no folder can be made, and does not try for ever",
+    async () => {
+      const failure = await failureOf(openAt("/proc/rowkeep/backups"));
+
+      expectReason(failure, "not-found");
+      expect(failure.hint).toContain("mounted");
+    },
+  );
 
   test.skipIf(!isRoot)("says access denied, as an ordinary user would see it", async () => {
     const { path, there } = await openNew();

@@ -283,23 +283,38 @@ async function endDaemon(pidFile: string): Promise<void> {
 
 export interface AzureServer extends Service {
   readonly connection: string;
+  /** Address of the account's blobs. */
+  readonly endpoint: string;
+  readonly account: string;
+  readonly key: string;
+  /** PEM of the certificate, its own authority; empty without TLS. */
+  readonly ca: string;
 }
 
-/** Starts azurite, Microsoft's emulator of Azure Blob Storage. */
-export async function startAzureServer(): Promise<AzureServer> {
+/** Starts azurite, Microsoft's emulator of Azure Blob Storage. With TLS it takes tokens too, whoever signed them. */
+export async function startAzureServer({ tls = false } = {}): Promise<AzureServer> {
   const folder = await makeServiceFolder("azurite");
+  const certificate = tls ? makeCertificate(folder) : undefined;
   const port = await freePort();
   const main = fileURLToPath(new URL("../../node_modules/azurite/dist/src/blob/main.js", import.meta.url));
   const args = ["--blobPort", String(port), "--location", folder];
   const quiet = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"];
-  const service = await startServer({ path: process.execPath, env: process.env }, [main, ...args, ...quiet], {
-    port,
-    folder,
-  });
+  const secure = certificate ? ["--oauth", "basic", "--cert", certificate.path, "--key", certificate.key] : [];
+  const service = await startServer(
+    { path: process.execPath, env: process.env },
+    [main, ...args, ...quiet, ...secure],
+    {
+      port,
+      folder,
+    },
+  );
   // The account that every azurite has, published in its documentation.
   const key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-  const account = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key}`;
-  return { ...service, connection: `${account};BlobEndpoint=http://127.0.0.1:${port}/devstoreaccount1;` };
+  const account = "devstoreaccount1";
+  const endpoint = `${tls ? "https" : "http"}://127.0.0.1:${port}/${account}`;
+  const connection = `DefaultEndpointsProtocol=http;AccountName=${account};AccountKey=${key};BlobEndpoint=${endpoint};`;
+  const ca = certificate ? await readFile(certificate.path, "utf8") : "";
+  return { ...service, connection, endpoint, account, key, ca };
 }
 
 export interface FtpServer extends Service {
@@ -327,16 +342,7 @@ export async function startFtpServer(tls: FtpServer["tls"], directives: readonly
   const [uid, gid] = isRoot ? [DAEMON, DAEMON] : [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
   await writeServiceFile(join(folder, "passwd"), `${user}:${hash}:${uid}:${gid}::${join(folder, "data")}:/bin/sh\n`);
   await writeServiceFile(join(folder, "group"), `${user}:x:${gid}:${user}\n`);
-  const [key, certificate] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-  execFileSync(
-    openssl.path,
-    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"].concat(
-      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1"],
-      ["-keyout", key, "-out", certificate],
-    ),
-    { env: openssl.env, stdio: "ignore" },
-  );
-  if (isRoot) for (const path of [key, certificate]) chownSync(path, DAEMON, DAEMON);
+  const { path: certificate } = makeCertificate(folder);
   const port = await freePort();
   await writeServiceFile(
     join(folder, "proftpd.conf"),
@@ -390,6 +396,22 @@ ${directives.join("\n")}
       await service[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Writes a key and its certificate for this machine into a folder; it is its own authority. */
+function makeCertificate(folder: string): { readonly key: string; readonly path: string } {
+  const openssl = programOf("openssl");
+  const [key, path] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  execFileSync(
+    openssl.path,
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"].concat(
+      ["-subj", "/CN=rowkeep-test", "-addext", "subjectAltName=IP:127.0.0.1"],
+      ["-keyout", key, "-out", path],
+    ),
+    { env: openssl.env, stdio: "ignore" },
+  );
+  if (isRoot) for (const made of [key, path]) chownSync(made, DAEMON, DAEMON);
+  return { key, path };
 }
 
 /** Finds the processes that a process of ours has started. */

@@ -15,8 +15,9 @@ export async function untruthsOf(real: Destination, faults: FaultDestination, pr
   for (const { id } of damaged) {
     if (!faults.damaged.has(`${prefix}/${id}/manifest.json`)) untruths.push(`the manifest of ${id} is damaged`);
   }
-  for (const { id } of snapshots) {
-    const harmed = [...faults.damaged].filter((key) => key.startsWith(`${prefix}/${id}/volume`));
+  for (const { id, references = [] } of snapshots) {
+    const needed = [id, ...references];
+    const harmed = [...faults.damaged].filter((key) => needed.some((one) => key.startsWith(`${prefix}/${one}/volume`)));
     const { ok, snapshots: verdicts } = await verifySnapshot({
       destinations: [real],
       prefix,

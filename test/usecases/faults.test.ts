@@ -13,6 +13,10 @@ import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { findPrefixes } from "../../src/usecases/open-job.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
+import { drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
+import { chooseBase } from "../../src/usecases/choose-base.ts";
+import { openBaseKeeper } from "../../src/usecases/keep-base.ts";
+import type { BaseSnapshot } from "../../src/usecases/reuse-chunks.ts";
 import { showSnapshot } from "../../src/usecases/show-snapshot.ts";
 import { findSafetySnapshot, markUndone, takeSafetySnapshot } from "../../src/usecases/safety-snapshot.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
@@ -67,7 +71,15 @@ async function place(options: FaultOptions = {}, patience = PATIENCE): Promise<P
   return { folder, real, faults, there, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
 }
 
-function run({ folder }: Place, ...destinations: Destination[]): Promise<BackUpResult> {
+function run(place: Place, ...destinations: Destination[]): Promise<BackUpResult> {
+  return runOn(undefined, place, ...destinations);
+}
+
+function runOn(
+  base: BaseSnapshot | undefined,
+  { folder }: Place,
+  ...destinations: readonly Destination[]
+): Promise<BackUpResult> {
   return backUp({
     connection: connectionOfUrl(database.url),
     choose: () => "rows",
@@ -79,9 +91,36 @@ function run({ folder }: Place, ...destinations: Destination[]): Promise<BackUpR
     compression: { codec: "zstd", level: 2 },
     files: [],
     spoolFolder: join(folder, "spool"),
+    track: true,
+    base,
     signal,
     report: () => undefined,
   });
+}
+
+/** As a job does it, from the choice of what to build on. */
+async function runIncremental(place: Place, ...destinations: Destination[]): Promise<BackUpResult> {
+  const keeper = openBaseKeeper(join(place.folder, "bases"));
+  const none = { lock: undefined, keys: undefined };
+  const chosen = await chooseBase({ destinations, prefix: PREFIX, ...none, keeper, signal });
+  return await runOn(chosen.base, place, ...chosen.destinations);
+}
+
+async function drill(destinations: readonly Destination[]): Promise<void> {
+  const where = { destinations, prefix: PREFIX, signal };
+  const located = await locateSnapshot({ ...where, choice: { name: "latest" } });
+  await using reader = openSnapshotReader({ ...where, ...located });
+  const { ok, problems } = await drillSnapshot({
+    reader,
+    server: connectionOfUrl(database.url),
+    parallel: 1,
+    stallTimeoutMs: 60_000,
+    now: () => new Date(),
+    signal,
+    report: () => undefined,
+  });
+  // Whatever a destination does: what could be read is what was stored.
+  expect(ok, JSON.stringify(problems)).toBe(true);
 }
 
 async function failureOf(work: Promise<unknown>): Promise<OperationalError> {
@@ -396,6 +435,8 @@ test("whatever goes wrong wherever, every command ends well or with its error, a
       verify: () => verifySnapshot(where),
       show: () => showSnapshot({ ...where, choice: { name: "latest" } }),
       "run again": () => run(one, ...destinations),
+      incremental: () => runIncremental(one, ...destinations),
+      ...(seed % 4 === 1 ? { drill: () => drill(destinations) } : {}),
     };
 
     for (const [name, command] of Object.entries(commands)) {

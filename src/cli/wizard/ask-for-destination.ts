@@ -210,13 +210,15 @@ async function askForAzure(ask: Questions): Promise<void> {
   const way = await ask.choose("Credentials", [
     { name: "a connection string", value: "connection" },
     { name: "a shared access signature", value: "sas" },
+    { name: "the managed identity of this machine", value: "identity" },
   ]);
   if (way === "connection") {
     await ask.secret("connection", "Connection string");
     return;
   }
   await ask.text("account", "Storage account");
-  await ask.secret("sas", "Shared access signature");
+  if (way === "sas") await ask.secret("sas", "Shared access signature");
+  else await ask.optional("clientId", "Client ID of the identity (Return: the machine's own)");
 }
 
 async function askForFtp(ask: Questions): Promise<void> {
