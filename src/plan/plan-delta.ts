@@ -35,11 +35,12 @@ export function countRows(span: PageRange, segments: readonly KnownSegment[]): I
   for (const { map, removed } of segments) {
     let number = 0;
     let at = 0;
-    for (const { page, offsets } of map) {
+    for (const rows of map) {
       const before = at;
-      number += offsets.length;
+      const count = countOf(rows);
+      number += count;
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
-      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + offsets.length - (at - before);
+      counts[rows.page - span.lo] = (counts[rows.page - span.lo] ?? 0) + count - (at - before);
     }
   }
   return counts;
@@ -105,13 +106,14 @@ function eachLiveRow(
 ): void {
   let number = 0;
   let at = 0;
-  for (const { page, offsets } of map) {
+  for (const rows of map) {
+    const { page } = rows;
     if (pages && !pages.has(page)) {
-      number += offsets.length;
+      number += countOf(rows);
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
     }
-    for (const offset of offsets) {
+    for (const offset of rows.offsets) {
       number += 1;
       if (removed[at] === number) at += 1;
       else visit(page, offset, number);
@@ -211,7 +213,12 @@ export function isCell({ pages }: Pick<KnownSegment, "pages">): boolean {
 }
 
 export function rowsOf({ map }: Pick<KnownSegment, "map">): number {
-  return map.reduce((sum, { offsets }) => sum + offsets.length, 0);
+  return map.reduce((sum, rows) => sum + countOf(rows), 0);
+}
+
+/** Line pointers of a page that did not change are never looked at. */
+function countOf(rows: PageRows): number {
+  return rows.count ?? rows.offsets.length;
 }
 
 function allOf(segment: KnownSegment): number[] {
