@@ -56,59 +56,59 @@ export function planSpan(
   changed: readonly ChangedPage[],
 ): SpanPlan | string {
   const removed = segments.map((segment) => Array.from(segment.removed));
-  const live = liveRowsOf(segments, new Set(changed.map(({ page }) => page)));
-  if (typeof live === "string") return live;
+  const seen = new Map(changed.map((page) => [page.page, sightOf(page)]));
+  const isChanged = (page: number) => seen.has(page);
+  let twice: number | undefined;
+  for (const [index, segment] of segments.entries()) {
+    const gone = removed[index] ?? [];
+    eachLiveRow(
+      segment,
+      (page, offset, number) => {
+        const rows = seen.get(page);
+        if (!rows) return;
+        if (rows[offset] === SEEN) twice = page;
+        // Nothing older than the base is at this place any more.
+        if (rows[offset] !== KEPT) gone.push(number);
+        rows[offset] = SEEN;
+      },
+      isChanged,
+    );
+  }
+  if (twice !== undefined) return `the base has a row of page ${twice} twice`;
   const added: RowPlace[] = [];
   for (const { page, kept, added: fresh } of changed) {
-    const rows = live.get(page) ?? new Map<number, LiveRow>();
-    for (const offset of kept) {
-      if (!rows.delete(offset)) return `a row of page ${page} is older than the base and not in it`;
+    const rows = seen.get(page);
+    if (kept.some((offset) => rows?.[offset] !== SEEN)) {
+      return `a row of page ${page} is older than the base and not in it`;
     }
-    for (const { segment, number } of rows.values()) removed[segment]?.push(number);
     for (const offset of fresh) added.push({ page, offset });
   }
   for (const numbers of removed) numbers.sort((left, right) => left - right);
   return settle(span, segments, { removed, added });
 }
 
-interface LiveRow {
-  /** Index of the segment that holds it. */
-  readonly segment: number;
-  readonly number: number;
-}
+const KEPT = 1;
+const SEEN = 2;
+/** Line pointers of a page are below this; see page-map.ts. */
+const OFFSETS = 2049;
 
-/** Finds the rows of some pages by their line pointers. */
-function liveRowsOf(
-  segments: readonly KnownSegment[],
-  pages: ReadonlySet<number>,
-): ReadonlyMap<number, Map<number, LiveRow>> | string {
-  const live = new Map<number, Map<number, LiveRow>>();
-  let twice: number | undefined;
-  for (const [index, segment] of segments.entries()) {
-    eachLiveRow(
-      segment,
-      (page, offset, number) => {
-        const rows = live.get(page) ?? new Map<number, LiveRow>();
-        live.set(page, rows);
-        if (rows.has(offset)) twice = page;
-        rows.set(offset, { segment: index, number });
-      },
-      pages,
-    );
-  }
-  return twice === undefined ? live : `the base has a row of page ${twice} twice`;
+/** What is known of each line pointer of a page. An array of bytes: there may be a million rows on the pages that changed. */
+function sightOf({ kept }: ChangedPage): Uint8Array {
+  const rows = new Uint8Array(OFFSETS);
+  for (const offset of kept) rows[offset] = KEPT;
+  return rows;
 }
 
 function eachLiveRow(
   { map, removed }: Pick<KnownSegment, "map" | "removed">,
   visit: (page: number, offset: number, number: number) => void,
-  pages?: ReadonlySet<number>,
+  isWanted?: (page: number) => boolean,
 ): void {
   let number = 0;
   let at = 0;
   for (const rows of map) {
     const { page } = rows;
-    if (pages && !pages.has(page)) {
+    if (isWanted && !isWanted(page)) {
       number += countOf(rows);
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
