@@ -57,29 +57,15 @@ export function planSpan(
 ): SpanPlan | string {
   const removed = segments.map((segment) => Array.from(segment.removed));
   const seen = new Map(changed.map((page) => [page.page, sightOf(page)]));
-  const isChanged = (page: number) => seen.has(page);
-  let twice: number | undefined;
   for (const [index, segment] of segments.entries()) {
-    const gone = removed[index] ?? [];
-    eachLiveRow(
-      segment,
-      (page, offset, number) => {
-        const rows = seen.get(page);
-        if (!rows) return;
-        if (rows[offset] === SEEN) twice = page;
-        // Nothing older than the base is at this place any more.
-        if (rows[offset] !== KEPT) gone.push(number);
-        rows[offset] = SEEN;
-      },
-      isChanged,
-    );
+    const twice = findGone(segment, seen, removed[index] ?? []);
+    if (twice !== undefined) return `the base has a row of page ${twice} twice`;
   }
-  if (twice !== undefined) return `the base has a row of page ${twice} twice`;
   const added: RowPlace[] = [];
   for (const { page, kept, added: fresh } of changed) {
     const rows = seen.get(page);
-    if (kept.some((offset) => rows?.[offset] !== SEEN)) {
-      return `a row of page ${page} is older than the base and not in it`;
+    for (const offset of kept) {
+      if (rows?.[offset] !== SEEN) return `a row of page ${page} is older than the base and not in it`;
     }
     for (const offset of fresh) added.push({ page, offset });
   }
@@ -89,31 +75,55 @@ export function planSpan(
 
 const KEPT = 1;
 const SEEN = 2;
-/** Line pointers of a page are below this; see page-map.ts. */
-const OFFSETS = 2049;
+/** A page of 8 KiB has at most 291 line pointers. */
+const MOST_ROWS = 291;
 
 /** What is known of each line pointer of a page. An array of bytes: there may be a million rows on the pages that changed. */
 function sightOf({ kept }: ChangedPage): Uint8Array {
-  const rows = new Uint8Array(OFFSETS);
+  const rows = new Uint8Array(Math.max(MOST_ROWS, kept.at(-1) ?? 0) + 1);
   for (const offset of kept) rows[offset] = KEPT;
   return rows;
 }
 
-function eachLiveRow(
-  { map, removed }: Pick<KnownSegment, "map" | "removed">,
-  visit: (page: number, offset: number, number: number) => void,
-  isWanted?: (page: number) => boolean,
-): void {
+/** Adds the rows of a segment that are on changed pages no more to `gone`; gives a page that has a row twice. */
+function findGone(
+  { map, removed }: KnownSegment,
+  seen: ReadonlyMap<number, Uint8Array>,
+  gone: number[],
+): number | undefined {
   let number = 0;
   let at = 0;
   for (const rows of map) {
-    const { page } = rows;
-    if (isWanted && !isWanted(page)) {
+    const sight = seen.get(rows.page);
+    if (!sight) {
       number += countOf(rows);
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
     }
     for (const offset of rows.offsets) {
+      number += 1;
+      if (removed[at] === number) {
+        at += 1;
+        continue;
+      }
+      const what = sight[offset];
+      if (what === SEEN) return rows.page;
+      // Nothing older than the base is at this place any more.
+      if (what !== KEPT) gone.push(number);
+      sight[offset] = SEEN;
+    }
+  }
+  return undefined;
+}
+
+function eachLiveRow(
+  { map, removed }: Pick<KnownSegment, "map" | "removed">,
+  visit: (page: number, offset: number, number: number) => void,
+): void {
+  let number = 0;
+  let at = 0;
+  for (const { page, offsets } of map) {
+    for (const offset of offsets) {
       number += 1;
       if (removed[at] === number) at += 1;
       else visit(page, offset, number);

@@ -59,27 +59,38 @@ export function parsePageMap(line: string): readonly PageRows[] {
     reader.take(COLON);
     const start = reader.at;
     const count = reader.ranges();
-    const offsets = new LazyOffsets(line, start, reader.at);
+    const offsets = new LazyOffsets({ line, start, end: reader.at, isShared: to > from });
     for (let page = from; page <= to; page++) pages.push(new MappedPage(page, count, offsets));
     next = to + 1;
   }
   return pages;
 }
 
-/** Line pointers that several pages share. A map has millions of them, of which an incremental needs few. */
+interface OffsetsPlace {
+  readonly line: string;
+  readonly start: number;
+  readonly end: number;
+  /** By several pages. */
+  readonly isShared: boolean;
+}
+
+/** Line pointers of one page, or of several that have the same ones. A map has millions of them, of which an incremental needs few. */
 class LazyOffsets {
   readonly #line: string;
   readonly #start: number;
   readonly #end: number;
+  readonly #isShared: boolean;
   #list: readonly number[] | undefined;
 
-  constructor(line: string, start: number, end: number) {
+  constructor({ line, start, end, isShared }: OffsetsPlace) {
     this.#line = line;
     this.#start = start;
     this.#end = end;
+    this.#isShared = isShared;
   }
 
   get list(): readonly number[] {
+    if (!this.#isShared) return this.#read();
     this.#list ??= this.#read();
     return this.#list;
   }

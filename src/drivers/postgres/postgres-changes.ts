@@ -24,8 +24,14 @@ const HOLED_SHARE = 0.3;
 
 /** Pages that are looked at together while few of them change. */
 const GROUP_PAGES = 16;
-/** Beyond this share of changed pages most groups hold one, and looking at groups first costs more than it saves. */
-const SCATTERED_SHARE = 0.01;
+
+/** What a scan looks at first; then it goes down to the rows of pages that changed. */
+type View = "groups" | "pages" | "rows";
+
+/** By measurement: where many groups, or many pages, hold a change, to look at them first costs more than it saves. */
+function viewOf(changedShare: number): View {
+  return changedShare < 0.01 ? "groups" : changedShare < 0.45 ? "pages" : "rows";
+}
 
 /** Rows that one statement asks for by their places: its text grows by some ten bytes for each. */
 const PLACES_A_STATEMENT = 10_000;
@@ -86,8 +92,8 @@ export class PostgresTracker implements ChangeTracker {
   readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
   /** Tables of which the last scan found many pages with holes. */
   readonly #hasHoles = new Set<string>();
-  /** Tables of which the last scan found changes on many pages. */
-  readonly #isScattered = new Set<string>();
+  /** The part of the pages that the last scan of a table found changed. */
+  readonly #changedShare = new Map<string, number>();
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
@@ -153,14 +159,11 @@ export class PostgresTracker implements ChangeTracker {
     const xid = (BigInt(since.xmin) % (1n << 32n)).toString();
     const key = tableKey(table);
     const rows = await this.#scan(table, () => {
-      const pages = this.#isScattered.has(key) ? 1 : GROUP_PAGES;
-      return {
-        sql: changeScan(nameOf(table), pages),
-        values: [lo, hi - 1, arrayOf(counts), xid, ...groupSums(counts, pages)],
-      };
+      const view = viewOf(this.#changedShare.get(key) ?? 0);
+      const sums = view === "groups" ? [groupSums(counts)] : [];
+      return { sql: changeScan(nameOf(table), view), values: [lo, hi - 1, arrayOf(counts), xid, ...sums] };
     });
-    if (rows.length > SCATTERED_SHARE * (hi - lo)) this.#isScattered.add(key);
-    else this.#isScattered.delete(key);
+    this.#changedShare.set(key, rows.length / (hi - lo));
     return rows
       .map(([page, kept, added]) => ({ page: Number(page), kept: offsetsOf(kept), added: offsetsOf(added) }))
       .sort((left, right) => left.page - right.page);
@@ -260,42 +263,48 @@ function mapScan(name: string, hasHoles: boolean): string {
 
 /**
  * Renders the scan of pages $1 to $2 for those whose number of rows is not the one in $3, or that have a row of transaction $4 or a
- * later one. Groups of `pages` are looked at first, with their numbers of rows in $5: a page alone costs a third more.
+ * later one. Groups of pages have their numbers of rows in $5.
  */
-function changeScan(name: string, pages: number): string {
+function changeScan(name: string, view: View): string {
   // The age of $4 is computed once for the statement: for each row it would cost as much as that row's.
   const isNew = (alias: string) => `age(${alias}.xmin) <= (select age($4::xid))`;
   const counted = (alias: string, where: string) =>
     `select count(*)::int as n, count(*) filter (where ${isNew(alias)})::int as fresh from only ${name} ${alias} where ${where}`;
-  const isChanged = (scan: string, counts: string, index: string) =>
-    `(${scan}.fresh > 0 or ${scan}.n is distinct from (${counts}::int[])[(${index} + 1)::int])`;
+  const isOtherCount = (scan: string, counts: string, index: string) =>
+    `${scan}.n is distinct from (${counts}::int[])[(${index} + 1)::int]`;
   const offsets = (condition: string) =>
     `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
-  const groups = `generate_series($1::bigint, $2::bigint, ${pages}) s
-       cross join lateral (${counted("z", onPages("z", "s", `least(s + ${pages}, $2::bigint + 1)`))}) b
+  const lists = `${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added`;
+  const pages = "generate_series($1::bigint, $2::bigint) g";
+  const isOther = isOtherCount("c", "$3", "g - $1::bigint");
+  if (view === "rows") {
+    return `
+      select g, c.kept, c.added
+        from ${pages}
+       cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
+       where c.added is not null or ${isOther}`;
+  }
+  const groups = `generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s
+       cross join lateral (${counted("z", onPages("z", "s", `least(s + ${GROUP_PAGES}, $2::bigint + 1)`))}) b
        cross join lateral (
-               select g from generate_series(s, least(s + ${pages - 1}, $2::bigint)) g
-                where ${isChanged("b", "$5", `(s - $1::bigint) / ${pages}`)}) p`;
+               select g from generate_series(s, least(s + ${GROUP_PAGES - 1}, $2::bigint)) g
+                where b.fresh > 0 or ${isOtherCount("b", "$5", `(s - $1::bigint) / ${GROUP_PAGES}`)}) p`;
   // The last scan depends on the one before, so that it runs for flagged pages only.
   return `
       select g, d.kept, d.added
-        from ${pages === 1 ? "generate_series($1::bigint, $2::bigint) g" : groups}
+        from ${view === "pages" ? pages : groups}
        cross join lateral (${counted("x", onPage("x"))}) c
-        left join lateral (
-               select ${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added
-                 from only ${name} y where ${onPage("y")} and c.n > 0) d on true
-       where ${isChanged("c", "$3", "g - $1::bigint")}`;
+        left join lateral (select ${lists} from only ${name} y where ${onPage("y")} and c.n > 0) d on true
+       where c.fresh > 0 or ${isOther}`;
 }
 
-/** The numbers of rows of groups of pages, where they are asked for. */
-function groupSums(counts: Int32Array, pages: number): readonly string[] {
-  if (pages === 1) return [];
-  const sums = new Int32Array(Math.ceil(counts.length / pages));
+function groupSums(counts: Int32Array): string {
+  const sums = new Int32Array(Math.ceil(counts.length / GROUP_PAGES));
   for (const [index, count] of counts.entries()) {
-    const group = Math.floor(index / pages);
+    const group = Math.floor(index / GROUP_PAGES);
     sums[group] = (sums[group] ?? 0) + count;
   }
-  return [arrayOf(sums)];
+  return arrayOf(sums);
 }
 
 function arrayOf(numbers: Int32Array): string {
@@ -336,13 +345,24 @@ async function* placedRows(batches: AsyncIterable<{ readonly bytes: Uint8Array }
     let from = 0;
     for (let end = all.indexOf(10); end >= 0; end = all.indexOf(10, from)) {
       const tab = all.indexOf(9, from);
-      const match = /^\((\d+),(\d+)\)$/.exec(all.toString("latin1", from, tab));
-      if (!match) throw new RangeError("the server gave a row without its place");
-      yield { page: Number(match[1]), offset: Number(match[2]), bytes: all.subarray(tab + 1, end + 1) };
+      const comma = all.indexOf(44, from);
+      const [page, offset] = [digitsOf(all, from + 1, comma), digitsOf(all, comma + 1, tab - 1)];
+      if (all[from] !== 40 || all[tab - 1] !== 41) throw new RangeError("the server gave a row without its place");
+      yield { page, offset, bytes: all.subarray(tab + 1, end + 1) };
       from = end + 1;
     }
     // The batch's memory is used again for the next one.
     rest = Buffer.from(all.subarray(from));
   }
   if (rest.length > 0) throw new RangeError("the server ended inside a row");
+}
+
+function digitsOf(bytes: Buffer, from: number, to: number): number {
+  let value = 0;
+  for (let at = from; at < to; at += 1) {
+    const digit = (bytes[at] ?? 0) - 48;
+    if (!(digit >= 0 && digit <= 9)) throw new RangeError("the server gave a row without its place");
+    value = value * 10 + digit;
+  }
+  return value;
 }
