@@ -1,75 +1,180 @@
 /**
- * Measures incrementals against fulls of the same data, in turns.
+ * Measures incrementals as whole processes against fulls of the same data, in turns, and writes its section of docs/benchmarks.md.
  *
- *   node bench/increments.ts                     1 M rows, 3 rounds
- *   node bench/increments.ts --rows 5000000 --rounds 5
+ *   npm run bench:increments                     5 M narrow rows, 60,000 wide ones, 3 rounds
+ *   npm run bench:increments -- --scale 0.02 --rounds 1 --no-write
  */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import pg from "pg";
-import { type Chain, openChain } from "../test/support/increments.ts";
 import { startPostgres } from "../test/support/postgres-server.ts";
-import { medianOf } from "./measure.ts";
+import { startThrottlingProxy } from "../test/support/throttling-proxy.ts";
+import { writeSection } from "./benchmarks-page.ts";
+import { incrementsData } from "./increments-data.ts";
+import { bytesBelow, measure, medianOf } from "./measure.ts";
 
 const { values: flags } = parseArgs({
-  options: { rows: { type: "string", default: "1000000" }, rounds: { type: "string", default: "3" } },
+  options: {
+    scale: { type: "string", default: "1" },
+    rounds: { type: "string", default: "3" },
+    "no-write": { type: "boolean", default: false },
+  },
 });
-const rows = Number(flags.rows);
+const scale = Number(flags.scale);
 const rounds = Number(flags.rounds);
+const root = fileURLToPath(new URL("..", import.meta.url));
+const rowkeep = join(root, "bin/rowkeep.js");
+const LINE_BITS = 100_000_000;
 
-await using server = await startPostgres(18, [
-  "-c",
-  "shared_buffers=512MB",
-  "-c",
-  "max_wal_size=4GB",
-  "-c",
-  "autovacuum=off",
-]);
-const client = new pg.Client({ connectionString: server.url });
-await client.connect();
-await client.query(`create table narrow (aid int primary key, bid int, abalance int, filler char(84));
-  insert into narrow select i, i % 100, 0, md5(i::text) from generate_series(1, ${rows}) i`);
-// Updated and vacuumed a few times: free places are spread over all pages, the unfavourable layout.
-for (let turn = 0; turn < 3; turn++) {
-  await client.query(`update narrow set abalance = ${turn} where aid % 20 = ${turn}`);
-  await client.query("vacuum narrow");
+interface Run {
+  readonly seconds: number;
+  /** What the snapshot added to the destination. */
+  readonly bytes: number;
+  /** Chunks that lie in it. */
+  readonly chunks: number;
 }
-await client.query("create table other (i int)");
 
-const ways: Readonly<Record<string, string>> = {
-  "nothing in the whole cluster": "select 1",
-  "nothing in the table": "insert into other values (1)",
-  "0.1 % scattered": `update narrow set abalance = abalance + 1 where aid % 1000 = `,
-  "1 % scattered": `update narrow set abalance = abalance + 1 where aid % 100 = `,
-};
-const measured = new Map<string, { readonly seconds: number; readonly bytes: number }[]>();
-/** Takes the next snapshot of a chain and notes what it cost. */
-async function take(name: string, chain: Chain, track: boolean): Promise<void> {
-  const startedAt = performance.now();
-  const { volumes } = await chain.next(server.url, { track });
-  const seconds = (performance.now() - startedAt) / 1000;
-  const bytes = volumes.reduce((sum, { size }) => sum + size, 0);
-  measured.set(name, [...(measured.get(name) ?? []), { seconds, bytes }]);
+interface Way {
+  readonly name: string;
+  readonly isSlow?: boolean;
+  /** What happens to the data before it. */
+  readonly sql?: (round: number) => string;
+  readonly isFull?: boolean;
+  /** It is no part of the chain. */
+  readonly isAlone?: boolean;
 }
-for (let round = 0; round < rounds; round++) {
-  for (const track of [false, true]) {
-    await using alone = await openChain();
-    await take(track ? "full that an incremental can build on" : "full", alone, track);
+
+const update = (part: number, first: number) => (round: number) =>
+  `update narrow set abalance = abalance + 1 where aid % ${part} = ${first + round}`;
+/** Each incremental builds on the snapshot before it; the chain begins anew in each round. */
+const ways: readonly Way[] = [
+  { name: "full without schedule.incremental", isFull: true, isAlone: true },
+  { name: "full that incrementals build on", isFull: true },
+  { name: "idle cluster" },
+  { name: "nothing changed", sql: () => "insert into other values (1)" },
+  { name: "0.1 % of narrow updated, scattered", sql: update(1000, 100) },
+  { name: "1 % of narrow updated, scattered", sql: update(100, 50) },
+  { name: "full through 100 Mbit/s", isFull: true, isAlone: true, isSlow: true },
+  { name: "0.1 % updated, through 100 Mbit/s", isSlow: true, sql: update(1000, 200) },
+];
+
+const work = mkdtempSync(join(tmpdir(), "rowkeep-bench-"));
+// Room for all of the data: what is measured is not the disk of the machine.
+const server = await startPostgres(18, ["-c", "shared_buffers=2GB", "-c", "max_wal_size=8GB", "-c", "autovacuum=off"]);
+const proxy = await startThrottlingProxy(server.port, LINE_BITS);
+try {
+  log("making the data");
+  for (const sql of incrementsData(scale)) await query(sql);
+  const sizes = await query(
+    "select sum(pg_relation_size(oid)), sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
+  );
+  const results = ways.map((): Run[] => []);
+  for (let round = 1; round <= rounds; round += 1) {
+    rmSync(join(work, "chain"), { recursive: true, force: true });
+    await query("vacuum narrow");
+    for (const [index, way] of ways.entries()) {
+      const run = await take(way, round);
+      results[index]?.push(run);
+      log(`${round}/${rounds} ${way.name}: ${run.seconds.toFixed(2)} s, ${run.bytes} bytes, ${run.chunks} chunks`);
+    }
   }
-  for (const [name, sql] of Object.entries(ways)) {
-    await using chain = await openChain();
-    await chain.next(server.url);
-    await client.query(sql.endsWith("= ") ? `${sql}${round}` : sql);
-    await take(name, chain, true);
+  const text = report(sizes[0]?.map(Number) ?? [], results);
+  process.stdout.write(text);
+  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), "Incrementals", text);
+} finally {
+  await proxy[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+  rmSync(work, { recursive: true, force: true });
+}
+
+async function take(way: Way, round: number): Promise<Run> {
+  if (way.sql) await query(way.sql(round));
+  const folder = join(work, way.isAlone ? "alone" : "chain");
+  const url = way.isSlow ? server.url.replace(`:${server.port}/`, `:${proxy.port}/`) : server.url;
+  const isTracked = way.name !== ways[0]?.name;
+  const job = {
+    version: 1,
+    name: "bench",
+    source: { url },
+    destinations: [{ type: "local", path: folder }],
+    parallel: 2,
+    ...(isTracked ? { schedule: { full: "0 2 * * sun", incremental: "0 * * * *" } } : {}),
+  };
+  const file = join(work, "bench.yaml");
+  writeFileSync(file, JSON.stringify(job), { mode: 0o600 });
+  const args = ["run", file, "--home", join(work, "home"), "-q", ...(way.isFull ? [] : ["--incremental"])];
+  const { seconds } = await measure(process.execPath, [rowkeep, ...args]);
+  const snapshots = join(folder, "bench/postgres");
+  const newest = join(snapshots, readdirSync(snapshots).sort().at(-1) ?? "");
+  const { chunks, kind } = summaryOf(newest);
+  if ((kind === "full") !== (way.isFull === true)) throw new Error(`${way.name} made a ${kind}`);
+  const bytes = await bytesBelow(newest);
+  if (way.isAlone) rmSync(folder, { recursive: true, force: true });
+  return { seconds, bytes, chunks };
+}
+
+function summaryOf(snapshot: string): { readonly chunks: number; readonly kind: string } {
+  const manifest = JSON.parse(readFileSync(join(snapshot, "manifest.json"), "utf8")) as Manifest;
+  const own = manifest.tables
+    .filter(({ name }) => name !== "other")
+    .flatMap(({ segments }) => segments.flatMap(({ chunks }) => chunks))
+    .filter((chunk) => chunk.snapshot === undefined);
+  return { chunks: own.length, kind: manifest.kind };
+}
+
+interface Manifest {
+  readonly kind: string;
+  readonly tables: readonly {
+    readonly name: string;
+    readonly segments: readonly { readonly chunks: readonly { readonly snapshot?: number }[] }[];
+  }[];
+}
+
+function report([heap = 0, all = 0]: readonly number[], results: readonly (readonly Run[])[]): string {
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
+  const count = (rows: number) => Math.round(rows * scale).toLocaleString("en");
+  return [
+    `Written by \`npm run bench:increments\`: ${(all / 1e9).toFixed(2)} GB of tables, of which ${((all - heap) / 1e9).toFixed(2)} GB are TOAST: ${count(5_000_000)} narrow`,
+    `rows, updated and vacuumed so that every page has holes, and ${count(60_000)} wide ones. Whole processes (\`rowkeep run --incremental\`),`,
+    `in turns, ${rounds} rounds; each incremental builds on the snapshot before it. Server and client share the machine (${machine}), all data`,
+    `is in the server's memory; Node ${process.versions.node}. A ratio is the full's time (bytes) divided by this one's, in the same round.`,
+    "",
+    "| snapshot | median s | × as fast as a full without | × as fast as a full with tracking | stored kB | × as small |",
+    "|---|---|---|---|---|---|",
+    ...ways.map((way, index) => line(way, results[index] ?? [], results)),
+    "",
+    "Those through the line are compared with the full through it. Chunks of rows stored when nothing changed: " +
+      `${results[3]?.map(({ chunks }) => chunks).join(" ")}.`,
+    "",
+  ].join("\n");
+}
+
+function line(way: Way, runs: readonly Run[], results: readonly (readonly Run[])[]): string {
+  const slow = results[6] ?? [];
+  const [without, tracked] = way.isSlow ? [slow, slow] : [results[0] ?? [], results[1] ?? []];
+  const faster = (fulls: readonly Run[]) => ratios(fulls, runs, ({ seconds }) => seconds).toFixed(1);
+  const smaller = ratios(tracked, runs, ({ bytes }) => bytes).toFixed(0);
+  const [seconds, kilobytes] = [medianOf(runs.map((run) => run.seconds)), medianOf(runs.map((run) => run.bytes)) / 1e3];
+  return `| ${way.name} | ${seconds.toFixed(2)} | ${faster(without)} | ${faster(tracked)} | ${kilobytes.toFixed(0)} | ${smaller} |`;
+}
+
+function ratios(fulls: readonly Run[], runs: readonly Run[], pick: (run: Run) => number): number {
+  return medianOf(runs.map((run, round) => pick(fulls[round] ?? run) / pick(run)));
+}
+
+async function query(sql: string): Promise<unknown[][]> {
+  const client = new pg.Client({ connectionString: server.url });
+  await client.connect();
+  try {
+    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
+  } finally {
+    await client.end();
   }
 }
-await client.end();
-const medians = [...measured].map(([name, list]) => ({
-  name,
-  seconds: medianOf(list.map((one) => one.seconds)),
-  bytes: medianOf(list.map((one) => one.bytes)),
-}));
-const full = medians[0] ?? { seconds: 0, bytes: 0 };
-for (const { name, seconds, bytes } of medians) {
-  const [faster, smaller] = [(full.seconds / seconds).toFixed(1), (full.bytes / bytes).toFixed(0)];
-  console.log(`${name}: ${seconds.toFixed(2)} s (${faster} times as fast), ${bytes} bytes (${smaller} times as small)`);
+
+function log(text: string): void {
+  process.stderr.write(`${text}\n`);
 }

@@ -35,11 +35,12 @@ export function countRows(span: PageRange, segments: readonly KnownSegment[]): I
   for (const { map, removed } of segments) {
     let number = 0;
     let at = 0;
-    for (const { page, offsets } of map) {
+    for (const rows of map) {
       const before = at;
-      number += offsets.length;
+      const count = countOf(rows);
+      number += count;
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
-      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + offsets.length - (at - before);
+      counts[rows.page - span.lo] = (counts[rows.page - span.lo] ?? 0) + count - (at - before);
     }
   }
   return counts;
@@ -55,62 +56,73 @@ export function planSpan(
   changed: readonly ChangedPage[],
 ): SpanPlan | string {
   const removed = segments.map((segment) => Array.from(segment.removed));
-  const live = liveRowsOf(segments, new Set(changed.map(({ page }) => page)));
-  if (typeof live === "string") return live;
+  const seen = new Map(changed.map((page) => [page.page, sightOf(page)]));
+  for (const [index, segment] of segments.entries()) {
+    const twice = findGone(segment, seen, removed[index] ?? []);
+    if (twice !== undefined) return `the base has a row of page ${twice} twice`;
+  }
   const added: RowPlace[] = [];
   for (const { page, kept, added: fresh } of changed) {
-    const rows = live.get(page) ?? new Map<number, LiveRow>();
+    const rows = seen.get(page);
     for (const offset of kept) {
-      if (!rows.delete(offset)) return `a row of page ${page} is older than the base and not in it`;
+      if (rows?.[offset] !== SEEN) return `a row of page ${page} is older than the base and not in it`;
     }
-    for (const { segment, number } of rows.values()) removed[segment]?.push(number);
     for (const offset of fresh) added.push({ page, offset });
   }
   for (const numbers of removed) numbers.sort((left, right) => left - right);
   return settle(span, segments, { removed, added });
 }
 
-interface LiveRow {
-  /** Index of the segment that holds it. */
-  readonly segment: number;
-  readonly number: number;
+const KEPT = 1;
+const SEEN = 2;
+/** A page of 8 KiB has at most 291 line pointers. */
+const MOST_ROWS = 291;
+
+/** What is known of each line pointer of a page. An array of bytes: there may be a million rows on the pages that changed. */
+function sightOf({ kept }: ChangedPage): Uint8Array {
+  const rows = new Uint8Array(Math.max(MOST_ROWS, kept.at(-1) ?? 0) + 1);
+  for (const offset of kept) rows[offset] = KEPT;
+  return rows;
 }
 
-/** Finds the rows of some pages by their line pointers. */
-function liveRowsOf(
-  segments: readonly KnownSegment[],
-  pages: ReadonlySet<number>,
-): ReadonlyMap<number, Map<number, LiveRow>> | string {
-  const live = new Map<number, Map<number, LiveRow>>();
-  let twice: number | undefined;
-  for (const [index, segment] of segments.entries()) {
-    eachLiveRow(
-      segment,
-      (page, offset, number) => {
-        const rows = live.get(page) ?? new Map<number, LiveRow>();
-        live.set(page, rows);
-        if (rows.has(offset)) twice = page;
-        rows.set(offset, { segment: index, number });
-      },
-      pages,
-    );
+/** Adds the rows of a segment that are on changed pages no more to `gone`; gives a page that has a row twice. */
+function findGone(
+  { map, removed }: KnownSegment,
+  seen: ReadonlyMap<number, Uint8Array>,
+  gone: number[],
+): number | undefined {
+  let number = 0;
+  let at = 0;
+  for (const rows of map) {
+    const sight = seen.get(rows.page);
+    if (!sight) {
+      number += countOf(rows);
+      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+      continue;
+    }
+    for (const offset of rows.offsets) {
+      number += 1;
+      if (removed[at] === number) {
+        at += 1;
+        continue;
+      }
+      const what = sight[offset];
+      if (what === SEEN) return rows.page;
+      // Nothing older than the base is at this place any more.
+      if (what !== KEPT) gone.push(number);
+      sight[offset] = SEEN;
+    }
   }
-  return twice === undefined ? live : `the base has a row of page ${twice} twice`;
+  return undefined;
 }
 
 function eachLiveRow(
   { map, removed }: Pick<KnownSegment, "map" | "removed">,
   visit: (page: number, offset: number, number: number) => void,
-  pages?: ReadonlySet<number>,
 ): void {
   let number = 0;
   let at = 0;
   for (const { page, offsets } of map) {
-    if (pages && !pages.has(page)) {
-      number += offsets.length;
-      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
-      continue;
-    }
     for (const offset of offsets) {
       number += 1;
       if (removed[at] === number) at += 1;
@@ -211,7 +223,12 @@ export function isCell({ pages }: Pick<KnownSegment, "pages">): boolean {
 }
 
 export function rowsOf({ map }: Pick<KnownSegment, "map">): number {
-  return map.reduce((sum, { offsets }) => sum + offsets.length, 0);
+  return map.reduce((sum, rows) => sum + countOf(rows), 0);
+}
+
+/** Line pointers of a page that did not change are never looked at. */
+function countOf(rows: PageRows): number {
+  return rows.count ?? rows.offsets.length;
 }
 
 function allOf(segment: KnownSegment): number[] {

@@ -46,28 +46,78 @@ const MAX_OFFSET = 2048;
 /** Pages of one line: a line comes from an archive, which may claim anything. */
 const MAX_PAGES = 1 << 20;
 
-/** Reads a line. Pages that follow each other share their list of line pointers. Fails with kind `archive`. */
+/** Reads a line; line pointers are only counted until somebody asks for them. Fails with kind `archive`. */
 export function parsePageMap(line: string): readonly PageRows[] {
   const pages: PageRows[] = [];
   const reader = new LineReader(line);
   let next = 0;
   while (!reader.isAtEnd) {
     if (next > 0) reader.take(SEMICOLON);
-    const [from, to] = reader.range(next, MAX_PAGE);
+    reader.range(next, MAX_PAGE);
+    const { from, to } = reader;
     if (to - from >= MAX_PAGES || pages.length + to - from >= MAX_PAGES) throw invalid();
     reader.take(COLON);
-    const offsets: number[] = [];
-    let least = 1;
-    do {
-      if (least > 1) reader.take(COMMA);
-      const [first, last] = reader.range(least, MAX_OFFSET);
-      for (let offset = first; offset <= last; offset++) offsets.push(offset);
-      least = last + 1;
-    } while (reader.isAt(COMMA));
-    for (let page = from; page <= to; page++) pages.push({ page, offsets });
+    const start = reader.at;
+    const count = reader.ranges();
+    const offsets = new LazyOffsets({ line, start, end: reader.at, isShared: to > from });
+    for (let page = from; page <= to; page++) pages.push(new MappedPage(page, count, offsets));
     next = to + 1;
   }
   return pages;
+}
+
+interface OffsetsPlace {
+  readonly line: string;
+  readonly start: number;
+  readonly end: number;
+  /** By several pages. */
+  readonly isShared: boolean;
+}
+
+/** Line pointers of one page, or of several that have the same ones. A map has millions of them, of which an incremental needs few. */
+class LazyOffsets {
+  readonly #line: string;
+  readonly #start: number;
+  readonly #end: number;
+  readonly #isShared: boolean;
+  #list: readonly number[] | undefined;
+
+  constructor({ line, start, end, isShared }: OffsetsPlace) {
+    this.#line = line;
+    this.#start = start;
+    this.#end = end;
+    this.#isShared = isShared;
+  }
+
+  get list(): readonly number[] {
+    if (!this.#isShared) return this.#read();
+    this.#list ??= this.#read();
+    return this.#list;
+  }
+
+  #read(): readonly number[] {
+    const offsets: number[] = [];
+    new LineReader(this.#line.slice(this.#start, this.#end)).ranges((first, last) => {
+      for (let offset = first; offset <= last; offset++) offsets.push(offset);
+    });
+    return offsets;
+  }
+}
+
+class MappedPage implements PageRows {
+  readonly page: number;
+  readonly count: number;
+  readonly #offsets: LazyOffsets;
+
+  constructor(page: number, count: number, offsets: LazyOffsets) {
+    this.page = page;
+    this.count = count;
+    this.#offsets = offsets;
+  }
+
+  get offsets(): readonly number[] {
+    return this.#offsets.list;
+  }
 }
 
 const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
@@ -76,33 +126,53 @@ const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
 class LineReader {
   readonly #line: string;
   #at = 0;
+  /** The range that was read last. */
+  from = 0;
+  to = 0;
 
   constructor(line: string) {
     this.#line = line;
+  }
+
+  get at(): number {
+    return this.#at;
   }
 
   get isAtEnd(): boolean {
     return this.#at >= this.#line.length;
   }
 
-  isAt(code: number): boolean {
-    return this.#line.charCodeAt(this.#at) === code;
-  }
-
   take(code: number): void {
-    if (!this.isAt(code)) throw invalid();
+    if (!this.#isAt(code)) throw invalid();
     this.#at += 1;
   }
 
-  range(least: number, most: number): readonly [number, number] {
-    const from = this.#number();
-    let to = from;
-    if (this.isAt(HYPHEN)) {
+  /** Reads the line pointers of a page and gives their number. */
+  ranges(visit?: (from: number, to: number) => void): number {
+    let count = 0;
+    let least = 1;
+    for (;;) {
+      this.range(least, MAX_OFFSET);
+      count += this.to - this.from + 1;
+      visit?.(this.from, this.to);
+      if (!this.#isAt(COMMA)) return count;
       this.#at += 1;
-      to = this.#number();
+      least = this.to + 1;
     }
-    if (from < least || to < from || to > most) throw invalid();
-    return [from, to];
+  }
+
+  range(least: number, most: number): void {
+    this.from = this.#number();
+    this.to = this.from;
+    if (this.#isAt(HYPHEN)) {
+      this.#at += 1;
+      this.to = this.#number();
+    }
+    if (this.from < least || this.to < this.from || this.to > most) throw invalid();
+  }
+
+  #isAt(code: number): boolean {
+    return this.#line.charCodeAt(this.#at) === code;
   }
 
   #number(): number {

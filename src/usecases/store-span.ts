@@ -177,8 +177,8 @@ export async function storePageMaps(
 ): Promise<readonly MapPlace[]> {
   const span = { lo: cells[0]?.lo ?? 0, hi: cells.at(-1)?.hi ?? 0 };
   const parts = await Promise.all(pieces(span).map((range) => pageRowsOf(context, context.tracker, range)));
-  const pages = parts.flat();
-  const maps = cells.map(({ lo, hi }) => pages.filter(({ page }) => page >= lo && page < hi));
+  const maps = cells.map((): PageRows[] => []);
+  for (const rows of parts.flat()) maps[Math.floor((rows.page - span.lo) / CELL_PAGES)]?.push(rows);
   return storeMaps(context, maps, span);
 }
 

@@ -1,5 +1,5 @@
 import { OperationalError } from "../base/errors.ts";
-import type { ChangeTracker, TableMark } from "../drivers/change-tracker.ts";
+import type { ChangeTracker, PageRange, TableMark } from "../drivers/change-tracker.ts";
 import { tableKey } from "../drivers/change-tracker.ts";
 import type { RowFormat, Segment, SourceTable } from "../drivers/driver.ts";
 import { findDistrust, findRewrite, isSameInstant } from "../plan/check-trust.ts";
@@ -8,7 +8,7 @@ import type { StoredTable } from "../snapshot/manifest.ts";
 import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
 import { BaseTable, Doubt } from "./base-table.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
-import { BASE_UNREADABLE, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
+import { BASE_UNREADABLE, type MapPlace, type SpanContext, storePageMaps, storeSpan } from "./store-span.ts";
 
 /** One try to store a table; when another one begins, nothing of this one counts. */
 interface Attempt {
@@ -25,7 +25,11 @@ interface Attempt {
   isUnchanged: boolean;
 }
 
-type Work = () => Promise<void>;
+interface Work {
+  /** Estimate of what it reads. */
+  readonly bytes: number;
+  readonly run: () => Promise<void>;
+}
 
 /** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
 export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
@@ -82,6 +86,8 @@ class TableStoring {
     const storing = new TableStoring(options, tables);
     // Before any stream starts: one that finds no work ends.
     for (const state of tables) await storing.#begin(state);
+    // A cell of large values may be as large as a whole table: what takes long must not be begun last.
+    if (source.tracker) storing.#queue.sort((left, right) => right.bytes - left.bytes);
     return storing;
   }
 
@@ -96,7 +102,7 @@ class TableStoring {
   }
 
   async work(): Promise<void> {
-    for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work();
+    for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work.run();
   }
 
   async finish(): Promise<readonly StoredTable[]> {
@@ -133,20 +139,27 @@ class TableStoring {
       isUnchanged: true,
     };
     state.attempt = attempt;
-    this.#queue.push(
-      ...spans.map((span, index) => async () => {
-        if (state.attempt !== attempt) return;
-        this.#announce(state);
-        try {
-          const stored = await storeSpan({ ...this.#contextOf(state), known, span, tracker });
-          attempt.parts[index] = stored.parts;
-          attempt.isUnchanged &&= stored.isUnchanged;
-          this.#count(state, attempt);
-        } catch (error) {
-          await this.#reconsider(state, error);
-        }
-      }),
-    );
+    const bytes = table.bytes / spans.length;
+    for (const [index, span] of spans.entries()) {
+      this.#queue.push({ bytes, run: () => this.#compareSpan(state, attempt, { span, index, known, tracker }) });
+    }
+  }
+
+  async #compareSpan(
+    state: TableState,
+    attempt: Attempt,
+    { index, ...place }: Pick<SpanContext, "span" | "known" | "tracker"> & { readonly index: number },
+  ): Promise<void> {
+    if (state.attempt !== attempt) return;
+    this.#announce(state);
+    try {
+      const stored = await storeSpan({ ...this.#contextOf(state), ...place });
+      attempt.parts[index] = stored.parts;
+      attempt.isUnchanged &&= stored.isUnchanged;
+      this.#count(state, attempt);
+    } catch (error) {
+      await this.#reconsider(state, error);
+    }
   }
 
   /** What could not be compared is read in full; and when the server contradicted the base, so is all the rest. */
@@ -194,14 +207,15 @@ class TableStoring {
     if (state.attempt !== attempt) return;
     attempt.parts = segments.map(() => undefined);
     attempt.left = segments.length;
+    const bytes = state.table.bytes / segments.length;
     for (const [index, segment] of segments.entries()) {
-      this.#queue.push(() => this.#storeSegment(state, attempt, { segment, index, cell: cells[index] }));
-    }
-    if (!isMapped) return;
-    for (const span of rangesOf(cells.at(-1)?.hi ?? 0, SPAN_PAGES)) {
-      this.#queue.push(async () => {
-        if (state.attempt === attempt) await this.#mapSpan(state, attempt, span, tracker);
-      });
+      const cell = cells[index];
+      this.#queue.push({ bytes, run: () => this.#storeSegment(state, attempt, { segment, index, cell }) });
+      const isLastOfSpan = index === cells.length - 1 || (index + 1) % CELLS_A_SPAN === 0;
+      if (!isMapped || !cell || !isLastOfSpan) continue;
+      // Right behind its rows: the server still has their pages in memory.
+      const span = { lo: Math.floor(index / CELLS_A_SPAN) * SPAN_PAGES, hi: cell.hi };
+      this.#queue.push({ bytes, run: () => this.#mapSpan(state, attempt, span, tracker) });
     }
   }
 
@@ -229,18 +243,10 @@ class TableStoring {
   }
 
   /** Notes for the next incremental where the rows of a span's cells are. */
-  async #mapSpan(
-    state: TableState,
-    attempt: Attempt,
-    span: { readonly lo: number; readonly hi: number },
-    tracker: ChangeTracker,
-  ): Promise<void> {
+  async #mapSpan(state: TableState, attempt: Attempt, span: PageRange, tracker: ChangeTracker): Promise<void> {
+    if (state.attempt !== attempt) return;
     const first = span.lo / CELL_PAGES;
-    const last = Math.min(attempt.parts.length, span.hi / CELL_PAGES);
-    const cells = rangesOf((last - first) * CELL_PAGES, CELL_PAGES).map(({ lo, hi }) => ({
-      lo: span.lo + lo,
-      hi: span.lo + hi,
-    }));
+    const cells = rangesOf(span.hi - span.lo, CELL_PAGES).map(({ lo, hi }) => ({ lo: span.lo + lo, hi: span.lo + hi }));
     const maps = await storePageMaps({ ...this.#contextOf(state), tracker }, cells);
     for (const [index, map] of maps.entries()) attempt.maps.set(first + index, map);
   }
@@ -300,6 +306,7 @@ class TableStoring {
   }
 }
 
+const CELLS_A_SPAN = SPAN_PAGES / CELL_PAGES;
 const TOO_LARGE = "a value is too large for text";
 
 function whyInFull({ base, mark }: TableState): string | undefined {

@@ -113,7 +113,9 @@ test("a page map reads back as it was written, and a damaged one is refused", ()
     });
   fc.assert(
     fc.property(map, (pages) => {
-      expect(parsePageMap(renderPageMap(pages))).toEqual(pages);
+      const read = parsePageMap(renderPageMap(pages));
+      expect(read.map(({ page, offsets }) => ({ page, offsets }))).toEqual(pages);
+      expect(read.map(({ count }) => count)).toEqual(pages.map(({ offsets }) => offsets.length));
     }),
   );
   for (const line of [

@@ -19,6 +19,20 @@ import type { CatalogTable } from "./postgres-tables.ts";
 const MIN_VERSION = 140000;
 const PAGE_BYTES = "8192";
 
+/** Beyond this share of pages with holes one scan that reads all line pointers is cheaper than two. */
+const HOLED_SHARE = 0.3;
+
+/** Pages that are looked at together while few of them change. */
+const GROUP_PAGES = 16;
+
+/** What a scan looks at first; then it goes down to the rows of pages that changed. */
+type View = "groups" | "pages" | "rows";
+
+/** By measurement: where many groups, or many pages, hold a change, to look at them first costs more than it saves. */
+function viewOf(changedShare: number): View {
+  return changedShare < 0.01 ? "groups" : changedShare < 0.45 ? "pages" : "rows";
+}
+
 /** Rows that one statement asks for by their places: its text grows by some ten bytes for each. */
 const PLACES_A_STATEMENT = 10_000;
 
@@ -75,6 +89,11 @@ export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_se
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;
   readonly #parts: TrackerParts;
+  readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
+  /** Tables of which the last scan found many pages with holes. */
+  readonly #hasHoles = new Set<string>();
+  /** The part of the pages that the last scan of a table found changed. */
+  readonly #changedShare = new Map<string, number>();
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
@@ -97,53 +116,54 @@ export class PostgresTracker implements ChangeTracker {
 
   async pagesOf(table: SourceTable): Promise<number> {
     const { oid } = table as CatalogTable;
+    const known = this.#pages.get(oid) ?? this.#readPages(oid);
+    this.#pages.set(oid, known);
+    return known;
+  }
+
+  /** Once for each table: pages that come later hold no row of the snapshot, and our lock keeps those that are there. */
+  async #readPages(oid: CatalogTable["oid"]): Promise<number> {
     const sql = "select pg_relation_size($1::oid::regclass, 'main') / 8192";
     const [row] = await this.#parts.withWorker((worker) => worker.query(sql, [oid]));
     return Number(row?.[0] ?? 0);
   }
 
   async pageRows(table: SourceTable, { lo, hi }: PageRange): Promise<readonly PageRows[]> {
-    // A page without holes tells its line pointers by their number: the second scan is for the others only.
-    const sql = `
-      select g, c.n, d.offsets
-        from generate_series($1::bigint, $2::bigint) g
-       cross join lateral (
-               select count(*)::int as n, max(x.ctid) as last from only ${nameOf(table)} x where ${onPage("x")}) c
-        left join lateral (
-               select encode(string_agg(substr(tidsend(y.ctid), 5, 2), ''), 'hex') as offsets
-                 from only ${nameOf(table)} y
-                where ${onPage("y")} and c.last <> format('(%s,%s)', g, c.n)::tid) d on true
-       where c.n > 0`;
-    const rows = await this.#scan(table, sql, [lo, hi - 1]);
+    const key = tableKey(table);
+    const rows = await this.#scan(table, () => ({
+      sql: mapScan(nameOf(table), this.#hasHoles.has(key)),
+      values: [lo, hi - 1],
+    }));
     const dense = new Map<number, readonly number[]>();
-    return rows
-      .map(([page, count, offsets]) => {
-        const known = offsets === null || offsets === undefined ? denseOffsets(Number(count), dense) : undefined;
-        return { page: Number(page), offsets: known ?? offsetsOf(offsets) };
-      })
-      .sort((left, right) => left.page - right.page);
+    let holed = 0;
+    let last = -1;
+    let isSorted = true;
+    const pages = rows.map(([page, count, offsets]): PageRows => {
+      const number = Number(page);
+      isSorted &&= number > last;
+      last = number;
+      // A list as long as its last line pointer is one without holes.
+      const isDense = offsets === null || offsets === undefined || offsets.endsWith(hexOf(Number(count)));
+      if (!isDense) holed += 1;
+      return { page: number, offsets: isDense ? denseOffsets(Number(count), dense) : offsetsOf(offsets) };
+    });
+    if (holed > HOLED_SHARE * (hi - lo)) this.#hasHoles.add(key);
+    else this.#hasHoles.delete(key);
+    return isSorted ? pages : pages.sort((left, right) => left.page - right.page);
   }
 
   async changedPages(
     table: SourceTable,
     { lo, hi, counts, since }: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]> {
-    const isNew = (alias: string) => `age(${alias}.xmin) <= age($4::xid)`;
-    const offsets = (condition: string) =>
-      `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
-    // The second scan depends on the first, so that it runs for flagged pages only.
-    const sql = `
-      select g, d.kept, d.added
-        from generate_series($1::bigint, $2::bigint) g
-       cross join lateral (
-               select count(*)::int as n, count(*) filter (where ${isNew("x")})::int as fresh
-                 from only ${nameOf(table)} x where ${onPage("x")}) c
-        left join lateral (
-               select ${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added
-                 from only ${nameOf(table)} y where ${onPage("y")} and c.n > 0) d on true
-       where c.fresh > 0 or c.n is distinct from ($3::int[])[(g - $1::bigint + 1)::int]`;
     const xid = (BigInt(since.xmin) % (1n << 32n)).toString();
-    const rows = await this.#scan(table, sql, [lo, hi - 1, `{${counts.join(",")}}`, xid]);
+    const key = tableKey(table);
+    const rows = await this.#scan(table, () => {
+      const view = viewOf(this.#changedShare.get(key) ?? 0);
+      const sums = view === "groups" ? [groupSums(counts)] : [];
+      return { sql: changeScan(nameOf(table), view), values: [lo, hi - 1, arrayOf(counts), xid, ...sums] };
+    });
+    this.#changedShare.set(key, rows.length / (hi - lo));
     return rows
       .map(([page, kept, added]) => ({ page: Number(page), kept: offsetsOf(kept), added: offsetsOf(added) }))
       .sort((left, right) => left.page - right.page);
@@ -177,9 +197,11 @@ export class PostgresTracker implements ChangeTracker {
     return false;
   }
 
-  async #scan(table: SourceTable, sql: string, values: readonly unknown[]) {
+  /** The statement is chosen when its turn has come: earlier ones tell what suits the table. */
+  async #scan(table: SourceTable, choose: () => { readonly sql: string; readonly values: readonly unknown[] }) {
     return this.#parts.withWorker(async (worker) => {
       await prepareScan(worker, table);
+      const { sql, values } = choose();
       return worker.query(sql, values);
     });
   }
@@ -207,7 +229,86 @@ function nameOf(table: SourceTable): string {
 }
 
 function onPage(alias: string): string {
-  return `${alias}.ctid >= format('(%s,0)', g)::tid and ${alias}.ctid < format('(%s,0)', g + 1)::tid`;
+  return onPages(alias, "g", "g + 1");
+}
+
+function onPages(alias: string, lo: string, hi: string): string {
+  return `${alias}.ctid >= format('(%s,0)', ${lo})::tid and ${alias}.ctid < format('(%s,0)', ${hi})::tid`;
+}
+
+/**
+ * Renders the scan of pages $1 to $2 for the places of their rows. A page without holes tells its line pointers by their number, so
+ * that they are read by a second scan of the other pages; where most pages have holes, one scan that reads all is cheaper.
+ */
+function mapScan(name: string, hasHoles: boolean): string {
+  const offsets = (alias: string) => `encode(string_agg(substr(tidsend(${alias}.ctid), 5, 2), ''), 'hex') as offsets`;
+  if (hasHoles) {
+    return `
+      select g, c.n, c.offsets
+        from generate_series($1::bigint, $2::bigint) g
+       cross join lateral (
+               select count(*)::int as n, ${offsets("x")} from only ${name} x where ${onPage("x")}) c
+       where c.n > 0`;
+  }
+  return `
+      select g, c.n, d.offsets
+        from generate_series($1::bigint, $2::bigint) g
+       cross join lateral (
+               select count(*)::int as n, max(x.ctid) as last from only ${name} x where ${onPage("x")}) c
+        left join lateral (
+               select ${offsets("y")} from only ${name} y
+                where ${onPage("y")} and c.last <> format('(%s,%s)', g, c.n)::tid) d on true
+       where c.n > 0`;
+}
+
+/**
+ * Renders the scan of pages $1 to $2 for those whose number of rows is not the one in $3, or that have a row of transaction $4 or a
+ * later one. Groups of pages have their numbers of rows in $5.
+ */
+function changeScan(name: string, view: View): string {
+  // The age of $4 is computed once for the statement: for each row it would cost as much as that row's.
+  const isNew = (alias: string) => `age(${alias}.xmin) <= (select age($4::xid))`;
+  const counted = (alias: string, where: string) =>
+    `select count(*)::int as n, count(*) filter (where ${isNew(alias)})::int as fresh from only ${name} ${alias} where ${where}`;
+  const isOtherCount = (scan: string, counts: string, index: string) =>
+    `${scan}.n is distinct from (${counts}::int[])[(${index} + 1)::int]`;
+  const offsets = (condition: string) =>
+    `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
+  const lists = `${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added`;
+  const pages = "generate_series($1::bigint, $2::bigint) g";
+  const isOther = isOtherCount("c", "$3", "g - $1::bigint");
+  if (view === "rows") {
+    return `
+      select g, c.kept, c.added
+        from ${pages}
+       cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
+       where c.added is not null or ${isOther}`;
+  }
+  const groups = `generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s
+       cross join lateral (${counted("z", onPages("z", "s", `least(s + ${GROUP_PAGES}, $2::bigint + 1)`))}) b
+       cross join lateral (
+               select g from generate_series(s, least(s + ${GROUP_PAGES - 1}, $2::bigint)) g
+                where b.fresh > 0 or ${isOtherCount("b", "$5", `(s - $1::bigint) / ${GROUP_PAGES}`)}) p`;
+  // The last scan depends on the one before, so that it runs for flagged pages only.
+  return `
+      select g, d.kept, d.added
+        from ${view === "pages" ? pages : groups}
+       cross join lateral (${counted("x", onPage("x"))}) c
+        left join lateral (select ${lists} from only ${name} y where ${onPage("y")} and c.n > 0) d on true
+       where c.fresh > 0 or ${isOther}`;
+}
+
+function groupSums(counts: Int32Array): string {
+  const sums = new Int32Array(Math.ceil(counts.length / GROUP_PAGES));
+  for (const [index, count] of counts.entries()) {
+    const group = Math.floor(index / GROUP_PAGES);
+    sums[group] = (sums[group] ?? 0) + count;
+  }
+  return arrayOf(sums);
+}
+
+function arrayOf(numbers: Int32Array): string {
+  return `{${numbers.join(",")}}`;
 }
 
 function denseOffsets(count: number, known: Map<number, readonly number[]>): readonly number[] {
@@ -216,11 +317,23 @@ function denseOffsets(count: number, known: Map<number, readonly number[]>): rea
   return offsets;
 }
 
-/** Line pointers, two bytes each, in hex; ascending. */
+/** Line pointers, two bytes each, in hex; ascending. By a loop: a full has one for each row. */
 function offsetsOf(hex: string | null | undefined): number[] {
   const bytes = Buffer.from(hex ?? "", "hex");
-  const offsets = Array.from({ length: bytes.length / 2 }, (_, index) => bytes.readUInt16BE(index * 2));
-  return offsets.sort((left, right) => left - right);
+  const offsets: number[] = [];
+  let last = 0;
+  let isSorted = true;
+  for (let at = 0; at < bytes.length; at += 2) {
+    const offset = ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+    offsets.push(offset);
+    isSorted &&= offset > last;
+    last = offset;
+  }
+  return isSorted ? offsets : offsets.sort((left, right) => left - right);
+}
+
+function hexOf(offset: number): string {
+  return offset.toString(16).padStart(4, "0");
 }
 
 /** Cuts `(page,offset) <tab> row` into its parts. A row may span batches. */
@@ -232,13 +345,24 @@ async function* placedRows(batches: AsyncIterable<{ readonly bytes: Uint8Array }
     let from = 0;
     for (let end = all.indexOf(10); end >= 0; end = all.indexOf(10, from)) {
       const tab = all.indexOf(9, from);
-      const match = /^\((\d+),(\d+)\)$/.exec(all.toString("latin1", from, tab));
-      if (!match) throw new RangeError("the server gave a row without its place");
-      yield { page: Number(match[1]), offset: Number(match[2]), bytes: all.subarray(tab + 1, end + 1) };
+      const comma = all.indexOf(44, from);
+      const [page, offset] = [digitsOf(all, from + 1, comma), digitsOf(all, comma + 1, tab - 1)];
+      if (all[from] !== 40 || all[tab - 1] !== 41) throw new RangeError("the server gave a row without its place");
+      yield { page, offset, bytes: all.subarray(tab + 1, end + 1) };
       from = end + 1;
     }
     // The batch's memory is used again for the next one.
     rest = Buffer.from(all.subarray(from));
   }
   if (rest.length > 0) throw new RangeError("the server ended inside a row");
+}
+
+function digitsOf(bytes: Buffer, from: number, to: number): number {
+  let value = 0;
+  for (let at = from; at < to; at += 1) {
+    const digit = (bytes[at] ?? 0) - 48;
+    if (!(digit >= 0 && digit <= 9)) throw new RangeError("the server gave a row without its place");
+    value = value * 10 + digit;
+  }
+  return value;
 }
