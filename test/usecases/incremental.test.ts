@@ -56,6 +56,13 @@ const traps: readonly Trap[] = [
     method: "full",
     reason: /definition/,
   },
+  {
+    name: "a change of a table whose columns have the names that the questions use",
+    setup:
+      "alter table t add g int default 0; alter table t add n int default 7; alter table t add page int default 0; alter table t add c text; alter table t add d text; alter table t add x int; alter table t add y int; alter table t add last tid; alter table t add age xid; alter table t add t text",
+    act: "update t set v = 'x' where id = 1900; delete from t where id = 3",
+    method: "delta",
+  },
   { name: "a change of most rows", act: "update t set v = 'all'", method: "full", reason: /changed/ },
   { name: "a dropped column", act: "alter table t drop v", method: "full", reason: /definition/ },
   {

@@ -105,14 +105,14 @@ export class PostgresTracker implements ChangeTracker {
   async pageRows(table: SourceTable, { lo, hi }: PageRange): Promise<readonly PageRows[]> {
     // A page without holes tells its line pointers by their number: the second scan is for the others only.
     const sql = `
-      select g, c.n, d.offsets
-        from generate_series($1::bigint, $2::bigint) g
+      select g.page, c.n, d.offsets
+        from generate_series($1::bigint, $2::bigint) g(page)
        cross join lateral (
                select count(*)::int as n, max(x.ctid) as last from only ${nameOf(table)} x where ${onPage("x")}) c
         left join lateral (
                select encode(string_agg(substr(tidsend(y.ctid), 5, 2), ''), 'hex') as offsets
                  from only ${nameOf(table)} y
-                where ${onPage("y")} and c.last <> format('(%s,%s)', g, c.n)::tid) d on true
+                where ${onPage("y")} and c.last <> format('(%s,%s)', g.page, c.n)::tid) d on true
        where c.n > 0`;
     const rows = await this.#scan(table, sql, [lo, hi - 1]);
     const dense = new Map<number, readonly number[]>();
@@ -133,15 +133,15 @@ export class PostgresTracker implements ChangeTracker {
       `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
     // The second scan depends on the first, so that it runs for flagged pages only.
     const sql = `
-      select g, d.kept, d.added
-        from generate_series($1::bigint, $2::bigint) g
+      select g.page, d.kept, d.added
+        from generate_series($1::bigint, $2::bigint) g(page)
        cross join lateral (
                select count(*)::int as n, count(*) filter (where ${isNew("x")})::int as fresh
                  from only ${nameOf(table)} x where ${onPage("x")}) c
         left join lateral (
                select ${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added
                  from only ${nameOf(table)} y where ${onPage("y")} and c.n > 0) d on true
-       where c.fresh > 0 or c.n is distinct from ($3::int[])[(g - $1::bigint + 1)::int]`;
+       where c.fresh > 0 or c.n is distinct from ($3::int[])[(g.page - $1::bigint + 1)::int]`;
     const xid = (BigInt(since.xmin) % (1n << 32n)).toString();
     const rows = await this.#scan(table, sql, [lo, hi - 1, `{${counts.join(",")}}`, xid]);
     return rows
@@ -206,8 +206,9 @@ function nameOf(table: SourceTable): string {
   return quoteName(table.schema, table.name);
 }
 
+/** With its alias: a column `page` of the table comes before a name from outside. */
 function onPage(alias: string): string {
-  return `${alias}.ctid >= format('(%s,0)', g)::tid and ${alias}.ctid < format('(%s,0)', g + 1)::tid`;
+  return `${alias}.ctid >= format('(%s,0)', g.page)::tid and ${alias}.ctid < format('(%s,0)', g.page + 1)::tid`;
 }
 
 function denseOffsets(count: number, known: Map<number, readonly number[]>): readonly number[] {
