@@ -154,6 +154,7 @@ const trust = record({
   snapshot: phrase,
   xmin: text(20, DIGITS),
   lsn: text(20, DIGITS),
+  witness: optional(text(1000, /^\d+[cr](?: \d+[cr])*$/)),
 } satisfies Fields<TrustToken>);
 
 /** The form of a manifest of versions 1 and 2, without what its parts say about each other. */

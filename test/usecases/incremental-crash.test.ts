@@ -1,5 +1,6 @@
 import pg from "pg";
 import { expect, test } from "vitest";
+import { crash } from "../support/crash-server.ts";
 import { contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 
@@ -13,28 +14,6 @@ async function query(url: string, sql: string): Promise<(string | null)[][]> {
   } finally {
     await client.end();
   }
-}
-
-/** Kills a process of the server, so that all sessions end and the log is replayed, and waits until that is done. */
-async function crash(url: string): Promise<void> {
-  const witness = new pg.Client({ connectionString: url });
-  const ended = new Promise<void>((resolve) => {
-    witness.on("error", () => undefined);
-    witness.on("end", () => resolve());
-  });
-  await witness.connect();
-  const { rows } = await witness.query("select pid from pg_stat_activity where backend_type = 'background writer'");
-  process.kill(Number((rows[0] as { pid: string } | undefined)?.pid), "SIGKILL");
-  await ended;
-  for (let attempt = 0; attempt < 100; attempt++) {
-    try {
-      await query(url, "select 1");
-      return;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-  throw new Error("the server did not come back");
 }
 
 test("an incremental after a crash of the server, whose last transactions are lost, is right", {

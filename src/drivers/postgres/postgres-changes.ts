@@ -54,6 +54,7 @@ export async function readTrustToken(leader: PostgresClient): Promise<TrustToken
 export interface TrackerParts {
   readonly leader: PostgresClient;
   readonly token: TrustToken | string;
+  readonly isSetBack: boolean;
   /** Lends a connection that shares the snapshot. */
   readonly withWorker: <T>(use: (worker: PostgresClient) => Promise<T>) => Promise<T>;
   /** Commits an empty transaction with a number of its own, in another session: it writes nothing but the end of the log. */
@@ -74,10 +75,12 @@ export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_se
 
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;
+  readonly isSetBack: boolean;
   readonly #parts: TrackerParts;
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
+    this.isSetBack = parts.isSetBack;
     this.#parts = parts;
   }
 
