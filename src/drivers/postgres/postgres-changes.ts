@@ -86,6 +86,9 @@ export class PostgresTracker implements ChangeTracker {
 
   async marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>> {
     const known = tables as readonly CatalogTable[];
+    const { token } = this;
+    // A server that is not believed may be one that is not asked in this way: version 13 has no multiranges.
+    if (typeof token === "string") return new Map(known.map((table) => [tableKey(table), token]));
     const marks = new Map<string, TableMark | string>();
     const read = await readTableMarks(
       this.#parts.leader,
