@@ -138,7 +138,8 @@ test("cat gives the rows of the snapshot, of a partitioned table too", async () 
   );
   const some = await cli("cat", file, id, "t", "--where", "id in (8, 500, 1010, 1999, 30007)", "--columns", "id");
 
-  expect(counts).toEqual(["t", "keyless", "parted"].map((table) => (truths[3]?.[table] as unknown[]).length));
+  const truth = truths[3] as Record<string, unknown[]>;
+  expect(counts).toEqual(["t", "keyless", "parted"].map((table) => truth[table]?.length));
   expect(some.stdout.trim().split("\n")).toEqual(["1999", "30007"]);
 });
 
