@@ -14,8 +14,7 @@ export async function crash(url: string): Promise<void> {
     witness.on("end", () => resolve());
   });
   await witness.connect();
-  const { rows } = await witness.query("select pid from pg_stat_activity where backend_type = 'background writer'");
-  process.kill(Number((rows[0] as { pid: string } | undefined)?.pid), "SIGKILL");
+  process.kill(await findVictim(witness), "SIGKILL");
   // A server that hangs fails the test with words, instead of using up its time.
   const late = new AbortController();
   await Promise.race([ended, sleep(30_000, undefined, late).then(() => fail("its sessions did not end"))]);
@@ -33,6 +32,17 @@ export async function crash(url: string): Promise<void> {
     }
   }
   fail("it did not come back");
+}
+
+/** Soon after a crash there may be none yet. */
+async function findVictim(witness: pg.Client): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const { rows } = await witness.query("select pid from pg_stat_activity where backend_type = 'background writer'");
+    const pid = Number((rows[0] as { pid: number } | undefined)?.pid);
+    if (pid > 1) return pid;
+    await sleep(50);
+  }
+  return fail("it has no process to kill");
 }
 
 function fail(reason: string): never {

@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import pg from "pg";
 import { expect, test } from "vitest";
 import { crash } from "../support/crash-server.ts";
@@ -41,4 +43,14 @@ test("an incremental after a crash of the server, whose last transactions are lo
     expect(manifest.tables[0]?.reason ?? "").toMatch(/^$|^most of it changed/);
     expect(await contentOf(chain.readerOf(manifest)), `round ${round}`).toEqual(await truthOf(server.url));
   }
+});
+
+test("a server that hangs does not hang those who started it", async () => {
+  const server = await startPostgres(18, [], 200);
+  const [pid] = (await readFile(join(server.folder, "postmaster.pid"), "utf8")).split("\n");
+  process.kill(Number(pid), "SIGSTOP");
+
+  await server[Symbol.asyncDispose]();
+
+  expect(() => process.kill(Number(pid), 0)).toThrow("ESRCH");
 });

@@ -8,7 +8,7 @@ import { DEEDS, RandomHistory, randomFrom } from "../support/random-history.ts";
 import { openTruth } from "../support/truth-reader.ts";
 
 /** Rounds of all histories together; 500 in CI, more of them by `ROUNDS=10000 npm run soak`. */
-const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? 56) / 4);
+const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? (process.env["CI"] ? 500 : 56)) / 4);
 const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
 
 /** A crash loses what nobody waited for, and the numbers of its transactions are used again. */
