@@ -17,6 +17,8 @@ export interface TrustToken {
   readonly xmin: string;
   /** Where the log ended, in bytes; it was on the server's disk before the snapshot was finished. */
   readonly lsn: string;
+  /** Transactions that were left behind before the snapshot, each with how it ended: `741c 742r`. */
+  readonly witness?: string | undefined;
 }
 
 /** What must be the same in two snapshots of a table so that its rows can be compared by their headers. */
@@ -65,6 +67,8 @@ export interface PlacedRow extends RowPlace {
 export interface ChangeTracker {
   /** The server's word; a text says why there is none to be trusted. */
   readonly token: TrustToken | string;
+  /** The server does not know the transactions that a backup left behind at the snapshot `since`: it was set back. */
+  readonly isSetBack: boolean;
   /** Marks the tables by their names; a text says why headers of a table tell nothing. */
   marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>>;
   /** Pages of the table, at least as many as hold rows of the snapshot. */

@@ -4,7 +4,7 @@
  * `\N` for NULL, newline after every row; https://www.postgresql.org/docs/current/sql-copy.html), whatever the engine.
  */
 
-import type { ChangeTracker } from "./change-tracker.ts";
+import type { ChangeTracker, TrustToken } from "./change-tracker.ts";
 import type { Fingerprints } from "./fingerprints.ts";
 
 export type Engine = "postgres";
@@ -197,6 +197,8 @@ export interface OpenSourceOptions {
   readonly stallTimeoutMs: number;
   /** Open a tracker too. */
   readonly track?: boolean | undefined;
+  /** What the server said at the snapshot that an incremental builds on. */
+  readonly since?: TrustToken | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -154,6 +154,7 @@ const trust = record({
   snapshot: phrase,
   xmin: text(20, DIGITS),
   lsn: text(20, DIGITS),
+  witness: optional(text(1000, /^\d+[cr](?: \d+[cr])*$/)),
 } satisfies Fields<TrustToken>);
 
 const safetyOf = optional(record({ restoredSnapshot: name, target: identity }));

@@ -73,7 +73,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const key = options.lock && (await createSnapshotKey(options.lock));
   report({ type: "phase", text: `connecting to ${options.connection.database}` });
   const track = options.track || base !== undefined;
-  await using source = await openSource(options.connection, { ...options, track });
+  await using source = await openSource(options.connection, { ...options, track, since: base?.reader.manifest.trust });
   report({ type: "phase", text: "reading definitions" });
   const description = await source.describe({ signal });
   const plan = planBackup(description.tables, source.concurrency);

@@ -6,6 +6,7 @@ import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
 import { openRepository } from "../snapshot/repository.ts";
+import { chunksOf } from "../snapshot/parse-manifest.ts";
 import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
@@ -107,7 +108,7 @@ async function openBase(
   const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
   const { manifest } = opened;
   if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
-  if (!manifest.trust) return `${id} does not tell what an incremental needs`;
+  if (!manifest.trust && !isHashed(manifest)) return `${id} does not tell what an incremental needs`;
   if ((manifest.encryption !== undefined) !== (lock !== undefined)) return `${id} is not encrypted as the job is now`;
   for (const place of places) {
     const problem =
@@ -115,6 +116,12 @@ async function openBase(
     if (problem) return `${id} cannot be used: ${problem}`;
   }
   return baseOf(kept ?? openSnapshotReader({ destinations, prefix, ...opened, keys, signal }));
+}
+
+/** Then what is read again and equal is not stored again, even where row headers prove nothing. */
+function isHashed(manifest: Manifest): boolean {
+  for (const { rawSha256 } of chunksOf(manifest)) return rawSha256 !== undefined;
+  return true;
 }
 
 async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<OpenedManifest> {

@@ -97,7 +97,7 @@ class TableStoring {
     const { base, source } = options;
     const trust = base?.reader.manifest.trust;
     const token = source.tracker?.token ?? "changes are not tracked";
-    this.#distrust = base && findDistrust(trust, token);
+    this.#distrust = base && (source.tracker?.isSetBack ? SET_BACK : findDistrust(trust, token));
     this.#isSameInstant = trust !== undefined && typeof token !== "string" && isSameInstant(trust, token);
   }
 
@@ -307,6 +307,7 @@ class TableStoring {
 }
 
 const CELLS_A_SPAN = SPAN_PAGES / CELL_PAGES;
+const SET_BACK = "the server was set back to an earlier state";
 const TOO_LARGE = "a value is too large for text";
 
 function whyInFull({ base, mark }: TableState): string | undefined {

@@ -233,3 +233,28 @@ test("an incremental is recovered by the commands of its RECOVER.md alone", asyn
 
   expect(await rowsOf(other)).toEqual(await rowsOf(database));
 });
+
+test("where row headers prove nothing every table is read, and only what changed is stored", async () => {
+  await using database = await shop();
+  await database.query(
+    `create role reader_${database.name} login password 'pw'; grant select on all tables in schema public to reader_${database.name};
+     revoke execute on function pg_control_system() from public`,
+  );
+  const file = await writeJob(database.urlFor(`reader_${database.name}`, "pw"));
+  const first = await madeBy(cli("run", file, "--incremental", "--json"));
+  await database.query("update still set i = 2");
+
+  const second = await madeBy(cli("run", file, "--incremental", "--json"));
+
+  const show = await cli("show", file, "latest", "--json");
+  expect(second.snapshot).toMatchObject({ kind: "incremental", rows: 20_001 });
+  expect(Number(second.snapshot["storedBytes"]) * 10).toBeLessThan(Number(first.snapshot["storedBytes"]));
+  const reason = "this login may not read pg_control_system()";
+  expect(show.last()["tables"]).toMatchObject([
+    { name: "t", method: "full", reason },
+    { name: "still", method: "full", reason },
+  ]);
+  await using other = await createDatabase(18);
+  await cli("restore", file, "--to", other.url, "--create", "--yes");
+  expect(await rowsOf(other)).toEqual(await rowsOf(database));
+});

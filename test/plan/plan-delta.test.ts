@@ -63,6 +63,14 @@ test("gathers the single rows of many segments into one", () => {
   ]);
 });
 
+test("counts the rows that a page has by all segments, without those that are gone", () => {
+  const delta = { pages: SPAN, map: [{ page: 1, offsets: [11, 12] }], removed: [2] };
+
+  const counts = countRows(SPAN, [{ ...cell(3, 10), removed: [10, 11, 30] }, delta]);
+
+  expect([...counts.subarray(0, 4)]).toEqual([9, 10, 9, 0]);
+});
+
 test("doubts a row that is older than the base and not in it, and one that the base has twice", () => {
   expect(planSpan(SPAN, [cell(2, 3)], [{ page: 1, kept: [1, 2, 3, 4], added: [] }])).toContain("not in it");
   expect(planSpan(SPAN, [cell(2, 3), cell(2, 3)], [{ page: 1, kept: [1], added: [] }])).toContain("twice");

@@ -1,5 +1,8 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import pg from "pg";
 import { expect, test } from "vitest";
+import { crash } from "../support/crash-server.ts";
 import { contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 
@@ -13,28 +16,6 @@ async function query(url: string, sql: string): Promise<(string | null)[][]> {
   } finally {
     await client.end();
   }
-}
-
-/** Kills a process of the server, so that all sessions end and the log is replayed, and waits until that is done. */
-async function crash(url: string): Promise<void> {
-  const witness = new pg.Client({ connectionString: url });
-  const ended = new Promise<void>((resolve) => {
-    witness.on("error", () => undefined);
-    witness.on("end", () => resolve());
-  });
-  await witness.connect();
-  const { rows } = await witness.query("select pid from pg_stat_activity where backend_type = 'background writer'");
-  process.kill(Number((rows[0] as { pid: string } | undefined)?.pid), "SIGKILL");
-  await ended;
-  for (let attempt = 0; attempt < 100; attempt++) {
-    try {
-      await query(url, "select 1");
-      return;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-  throw new Error("the server did not come back");
 }
 
 test("an incremental after a crash of the server, whose last transactions are lost, is right", {
@@ -62,4 +43,14 @@ test("an incremental after a crash of the server, whose last transactions are lo
     expect(manifest.tables[0]?.reason ?? "").toMatch(/^$|^most of it changed/);
     expect(await contentOf(chain.readerOf(manifest)), `round ${round}`).toEqual(await truthOf(server.url));
   }
+});
+
+test("a server that hangs does not hang those who started it", async () => {
+  const server = await startPostgres(18, [], 200);
+  const [pid] = (await readFile(join(server.folder, "postmaster.pid"), "utf8")).split("\n");
+  process.kill(Number(pid), "SIGSTOP");
+
+  await server[Symbol.asyncDispose]();
+
+  expect(() => process.kill(Number(pid), 0)).toThrow("ESRCH");
 });

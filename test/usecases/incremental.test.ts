@@ -1,5 +1,6 @@
 import pg from "pg";
 import { describe, expect, test } from "vitest";
+import { CELL_PAGES, SPAN_PAGES } from "../../src/plan/plan-delta.ts";
 import { contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 
@@ -55,6 +56,13 @@ const traps: readonly Trap[] = [
     act: "alter table t add c int default 7",
     method: "full",
     reason: /definition/,
+  },
+  {
+    name: "a change of a table whose columns have the names that the questions use",
+    setup:
+      "alter table t add g int default 0; alter table t add n int default 7; alter table t add page int default 0; alter table t add c text; alter table t add d text; alter table t add x int; alter table t add y int; alter table t add last tid; alter table t add age xid; alter table t add t text",
+    act: "update t set v = 'x' where id = 1900; delete from t where id = 3",
+    method: "delta",
   },
   { name: "a change of most rows", act: "update t set v = 'all'", method: "full", reason: /changed/ },
   { name: "a dropped column", act: "alter table t drop v", method: "full", reason: /definition/ },
@@ -157,4 +165,24 @@ describe.each(postgresMajors)("an incremental of PostgreSQL %i sees", (major) =>
       expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
     }
   });
+});
+
+test("an incremental of a table with more than one span sees changes on both sides of every border", async () => {
+  await using database = await createDatabase(
+    18,
+    // One row on each page: 17 cells, of which the last one is the first of the second span.
+    `create table t (id int, v text) with (fillfactor = 10);
+     insert into t select i, repeat('x', 700) from generate_series(0, ${SPAN_PAGES + 500}) i`,
+  );
+  await using chain = await openChain();
+  await chain.next(database.url);
+  const borders = [0, CELL_PAGES - 1, CELL_PAGES, SPAN_PAGES - 1, SPAN_PAGES, SPAN_PAGES + 500];
+  for (const act of ["update t set v = 'new'", "delete from t"]) {
+    await database.query(`${act} where id in (${borders.join(", ")})`);
+
+    const manifest = await chain.next(database.url);
+
+    expect(methodsOf(manifest)).toEqual({ t: "delta" });
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  }
 });

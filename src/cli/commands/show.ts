@@ -42,6 +42,7 @@ function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [strin
     ["job", snapshot.job],
     ["database", `${snapshot.database} (${source.engine} ${source.version})`],
     ["kind", snapshot.kind],
+    ...(snapshot.references ? [["builds on", snapshot.references.join(", ")] as const] : []),
     ["time", formatTime(snapshot.createdAt)],
     ["finished", formatTime(snapshot.finishedAt)],
     ["consistency", snapshot.consistency],

@@ -68,6 +68,7 @@ export async function readTrustToken(leader: PostgresClient): Promise<TrustToken
 export interface TrackerParts {
   readonly leader: PostgresClient;
   readonly token: TrustToken | string;
+  readonly isSetBack: boolean;
   /** Lends a connection that shares the snapshot. */
   readonly withWorker: <T>(use: (worker: PostgresClient) => Promise<T>) => Promise<T>;
   /** Commits an empty transaction with a number of its own, in another session: it writes nothing but the end of the log. */
@@ -88,6 +89,7 @@ export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_se
 
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;
+  readonly isSetBack: boolean;
   readonly #parts: TrackerParts;
   readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
   /** Tables of which the last scan found many pages with holes. */
@@ -97,11 +99,15 @@ export class PostgresTracker implements ChangeTracker {
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
+    this.isSetBack = parts.isSetBack;
     this.#parts = parts;
   }
 
   async marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>> {
     const known = tables as readonly CatalogTable[];
+    const { token } = this;
+    // A server that is not believed may be one that is not asked in this way: version 13 has no multiranges.
+    if (typeof token === "string") return new Map(known.map((table) => [tableKey(table), token]));
     const marks = new Map<string, TableMark | string>();
     const read = await readTableMarks(
       this.#parts.leader,
@@ -228,8 +234,9 @@ function nameOf(table: SourceTable): string {
   return quoteName(table.schema, table.name);
 }
 
+/** With its alias: a column `page` of the table comes before a name from outside. */
 function onPage(alias: string): string {
-  return onPages(alias, "g", "g + 1");
+  return onPages(alias, "g.page", "g.page + 1");
 }
 
 function onPages(alias: string, lo: string, hi: string): string {
@@ -244,20 +251,20 @@ function mapScan(name: string, hasHoles: boolean): string {
   const offsets = (alias: string) => `encode(string_agg(substr(tidsend(${alias}.ctid), 5, 2), ''), 'hex') as offsets`;
   if (hasHoles) {
     return `
-      select g, c.n, c.offsets
-        from generate_series($1::bigint, $2::bigint) g
+      select g.page, c.n, c.offsets
+        from generate_series($1::bigint, $2::bigint) g(page)
        cross join lateral (
                select count(*)::int as n, ${offsets("x")} from only ${name} x where ${onPage("x")}) c
        where c.n > 0`;
   }
   return `
-      select g, c.n, d.offsets
-        from generate_series($1::bigint, $2::bigint) g
+      select g.page, c.n, d.offsets
+        from generate_series($1::bigint, $2::bigint) g(page)
        cross join lateral (
                select count(*)::int as n, max(x.ctid) as last from only ${name} x where ${onPage("x")}) c
         left join lateral (
                select ${offsets("y")} from only ${name} y
-                where ${onPage("y")} and c.last <> format('(%s,%s)', g, c.n)::tid) d on true
+                where ${onPage("y")} and c.last <> format('(%s,%s)', g.page, c.n)::tid) d on true
        where c.n > 0`;
 }
 
@@ -275,23 +282,23 @@ function changeScan(name: string, view: View): string {
   const offsets = (condition: string) =>
     `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
   const lists = `${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added`;
-  const pages = "generate_series($1::bigint, $2::bigint) g";
-  const isOther = isOtherCount("c", "$3", "g - $1::bigint");
+  const pages = "generate_series($1::bigint, $2::bigint) g(page)";
+  const isOther = isOtherCount("c", "$3", "g.page - $1::bigint");
   if (view === "rows") {
     return `
-      select g, c.kept, c.added
+      select g.page, c.kept, c.added
         from ${pages}
        cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
        where c.added is not null or ${isOther}`;
   }
-  const groups = `generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s
-       cross join lateral (${counted("z", onPages("z", "s", `least(s + ${GROUP_PAGES}, $2::bigint + 1)`))}) b
+  const groups = `generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s(page)
+       cross join lateral (${counted("z", onPages("z", "s.page", `least(s.page + ${GROUP_PAGES}, $2::bigint + 1)`))}) b
        cross join lateral (
-               select g from generate_series(s, least(s + ${GROUP_PAGES - 1}, $2::bigint)) g
-                where b.fresh > 0 or ${isOtherCount("b", "$5", `(s - $1::bigint) / ${GROUP_PAGES}`)}) p`;
+               select q.page from generate_series(s.page, least(s.page + ${GROUP_PAGES - 1}, $2::bigint)) q(page)
+                where b.fresh > 0 or ${isOtherCount("b", "$5", `(s.page - $1::bigint) / ${GROUP_PAGES}`)}) g`;
   // The last scan depends on the one before, so that it runs for flagged pages only.
   return `
-      select g, d.kept, d.added
+      select g.page, d.kept, d.added
         from ${view === "pages" ? pages : groups}
        cross join lateral (${counted("x", onPage("x"))}) c
         left join lateral (select ${lists} from only ${name} y where ${onPage("y")} and c.n > 0) d on true

@@ -23,6 +23,7 @@ import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
+import { renewWitness, type Witness } from "./postgres-witness.ts";
 
 const HEARTBEAT_MS = 30_000;
 const LOCK_ATTEMPTS = 4;
@@ -35,13 +36,18 @@ const LOCK_ATTEMPTS = 4;
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
   const leader = stack.use(await openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" }));
+  // Before the snapshot: what is left behind must be part of it.
+  const { witness, isSetBack } = options.track ? await renewWitness(leader, options.since) : NO_WITNESS;
   const locked = await lockTables(leader, options);
-  const token = options.track ? await readTrustToken(leader) : undefined;
+  const told = options.track ? await readTrustToken(leader) : undefined;
+  const token = typeof told === "object" && witness !== undefined ? { ...told, witness } : told;
   const identity = await readIdentity(leader);
-  const source = new PostgresSource({ leader, options, ...locked, identity, token });
+  const source = new PostgresSource({ leader, options, ...locked, identity, token, isSetBack });
   stack.move();
   return source;
 }
+
+const NO_WITNESS: Witness = { isSetBack: false };
 
 interface Locked {
   readonly tables: readonly CatalogTable[];
@@ -102,6 +108,7 @@ interface SourceParts extends Locked {
   readonly options: OpenSourceOptions;
   readonly identity: ServerIdentity;
   readonly token: TrustToken | string | undefined;
+  readonly isSetBack: boolean;
 }
 
 class PostgresSource implements Source {
@@ -130,16 +137,17 @@ class PostgresSource implements Source {
     this.#options = parts.options;
     this.#tables = parts.tables;
     this.#snapshot = parts.snapshot;
-    this.tracker = parts.token === undefined ? undefined : this.#makeTracker(parts.leader, parts.token);
+    this.tracker = parts.token === undefined ? undefined : this.#makeTracker(parts, parts.token);
     // Routers forget a connection that is silent for long; without the leader no further one can share the snapshot.
     this.#heartbeat = setInterval(() => void this.#leader.query("select 1").catch(() => undefined), HEARTBEAT_MS);
     this.#heartbeat.unref();
   }
 
-  #makeTracker(leader: PostgresClient, token: TrustToken | string): ChangeTracker {
+  #makeTracker({ leader, isSetBack }: SourceParts, token: TrustToken | string): ChangeTracker {
     return new PostgresTracker({
       leader,
       token,
+      isSetBack,
       withWorker: (use) => this.#withWorker(use),
       commitNothing: async () => {
         const { connection } = leader;

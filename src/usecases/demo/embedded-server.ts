@@ -29,6 +29,8 @@ export interface EmbeddedServerOptions {
   readonly label: string;
   /** More settings: `["-c", "wal_level=logical"]`. */
   readonly flags?: readonly string[];
+  /** A server that does not stop for so long is told to stop at once, and after as long again it is ended. */
+  readonly stopLimitMs?: number | undefined;
 }
 
 /**
@@ -65,7 +67,7 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
   process.on("exit", killAtExit);
   const stop = async () => {
     process.off("exit", killAtExit);
-    if (isRunning(server)) await server.stop();
+    if (isRunning(server)) await stopWithin(server, options.stopLimitMs ?? STOP_LIMIT_MS);
     await rm(parent, { recursive: true, force: true });
   };
   try {
@@ -81,6 +83,22 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     url: `postgres://${options.user}:${options.password}@127.0.0.1:${port}/postgres`,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+const STOP_LIMIT_MS = 10_000;
+
+/** The package waits for the end of the server without a limit, and a server may hang: its data is thrown away anyway. */
+async function stopWithin(server: EmbeddedInstance, limitMs: number): Promise<void> {
+  const child = childOf(server);
+  const timers = [
+    setTimeout(() => child?.kill("SIGQUIT"), limitMs),
+    setTimeout(() => child?.kill("SIGKILL"), 2 * limitMs),
+  ];
+  try {
+    await server.stop();
+  } finally {
+    for (const timer of timers) clearTimeout(timer);
+  }
 }
 
 /**
