@@ -118,9 +118,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     kinds: ["destination", "refused", "archive"],
     mayRemove: [FIRST],
     async run(place) {
-      using state = await openStateStore(findHome({ homeFlag: join(place.folder, "home"), env: {} }), () => undefined);
+      const home = findHome({ homeFlag: join(place.folder, "home"), env: {} });
+      using state = await openStateStore(home, () => undefined);
       await acknowledge({ ...place, there: place.real });
-      const common = { job: place.job, prefix: PREFIX, destinations: [place.there], now: NOW, dryRun: false };
+      const common = { home, job: place.job, prefix: PREFIX, destinations: [place.there], now: NOW, dryRun: false };
       const options = { ...common, state, acceptMissing: false, signal, report: () => undefined };
       const { removed, warnings } = await pruneDatabase(options);
       return async () => {
