@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 // One chain of incrementals with everything that one can have; every test restores its third snapshot by another path.
 
@@ -64,6 +65,7 @@ beforeAll(async () => {
   await jobWith(LOCAL);
   for (const change of ["select 1", ...CHANGES]) {
     for (const statement of change.split("; ")) await database.query(statement);
+    await untilAlone(database);
     const made = await cli("run", file, "--incremental", "--json");
     const [snapshot] = made.last()["snapshots"] as { id: string }[];
     ids.push(snapshot?.id ?? "");

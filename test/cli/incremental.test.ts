@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import { runCli } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 let folder: string;
 let home: string;
@@ -27,11 +28,13 @@ async function writeJob(url: string, more = "", paths: readonly string[] = ["./b
 }
 
 async function shop(): Promise<TestDatabase> {
-  return createDatabase(
+  const database = await createDatabase(
     18,
     `create table t (id int primary key, v text); insert into t select i, repeat(md5(i::text), 9) from generate_series(1, 20000) i;
      create table still (i int); insert into still values (1)`,
   );
+  await untilAlone(database);
+  return database;
 }
 
 const change = (database: TestDatabase) =>

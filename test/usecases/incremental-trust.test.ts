@@ -4,6 +4,7 @@ import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { baseOf } from "../../src/usecases/reuse-chunks.ts";
 import { contentOf, openChain, truthOf } from "../support/increments.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 const TABLE = "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 500) i";
 
@@ -19,6 +20,7 @@ const flipped = (witness = "") => witness.replace(/[cr]/, (end) => (end === "c" 
 test.each(postgresMajors)("a server that was set back with its memory is found out (PostgreSQL %i)", async (major) => {
   await using database = await createDatabase(major, TABLE);
   await using chain = await openChain();
+  await untilAlone(database);
   const full = await chain.next(database.url);
   await database.query("update t set v = 'new' where id = 5");
   const base = (witness: string | undefined) => baseOf(chain.readerOf(withTrust(full, { witness })));
@@ -43,6 +45,7 @@ test.each(postgresMajors)("a server that was set back with its memory is found o
 test("a base of a server that was restarted is compared by its bytes", async () => {
   await using database = await createDatabase(18, TABLE);
   await using chain = await openChain();
+  await untilAlone(database);
   const full = await chain.next(database.url);
   await database.query("delete from t where id = 5");
   const base = baseOf(chain.readerOf(withTrust(full, { startedAt: "1.5" })));
@@ -56,6 +59,7 @@ test("a base of a server that was restarted is compared by its bytes", async () 
 test("a base without witnesses, of an earlier rowkeep, is believed", async () => {
   await using database = await createDatabase(18, TABLE);
   await using chain = await openChain();
+  await untilAlone(database);
   const full = await chain.next(database.url);
   await database.query("delete from t where id = 5");
 
@@ -71,6 +75,7 @@ test("a login that may not use PL/pgSQL makes incrementals all the same", async 
   await using database = await createDatabase(18, TABLE);
   await database.query("drop extension plpgsql");
   await using chain = await openChain();
+  await untilAlone(database);
   await chain.next(database.url);
   await database.query("delete from t where id = 5");
 

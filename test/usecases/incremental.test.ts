@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { CELL_PAGES, SPAN_PAGES } from "../../src/plan/plan-delta.ts";
 import { contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 describe.each(postgresMajors)("an incremental of PostgreSQL %i", (major) => {
   test("stores scattered changes as single rows and refers to the base for the rest", async () => {
@@ -14,6 +15,7 @@ describe.each(postgresMajors)("an incremental of PostgreSQL %i", (major) => {
        create table empty (i int)`,
     );
     await using chain = await openChain();
+    await untilAlone(database);
     const full = await chain.next(database.url);
     await database.query("update t set v = 'new' where id % 1000 = 0; delete from t where id % 999 = 0");
 
@@ -117,6 +119,7 @@ describe.each(postgresMajors)("an incremental of PostgreSQL %i sees", (major) =>
       );
       await actIn(client, `s${index}`, setup);
     }
+    await untilAlone(database);
     await chain.next(database.url);
     for (const [index, { act }] of traps.entries()) await actIn(client, `s${index}`, act);
 
@@ -175,6 +178,7 @@ test("an incremental of a table with more than one span sees changes on both sid
      insert into t select i, repeat('x', 700) from generate_series(0, ${SPAN_PAGES + 500}) i`,
   );
   await using chain = await openChain();
+  await untilAlone(database);
   await chain.next(database.url);
   const borders = [0, CELL_PAGES - 1, CELL_PAGES, SPAN_PAGES - 1, SPAN_PAGES, SPAN_PAGES + 500];
   for (const act of ["update t set v = 'new'", "delete from t"]) {
