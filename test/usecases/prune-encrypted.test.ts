@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { cp, readFile, writeFile } from "node:fs/promises";
+import { cp, rm, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
@@ -237,6 +237,20 @@ describe("an envelope that somebody else wrote", () => {
     expect([before.ok, after.ok]).toEqual([true, false]);
     expect(after.snapshots[0]?.problems).toMatchObject([{ volume: "envelope.json" }]);
   });
+});
+
+test("an incremental whose envelope is missing keeps everything that is older, whatever full lies between", async () => {
+  const increment = "20261102T030000Z-incremental";
+  await store(FIRST);
+  await store(SECOND);
+  await store(increment, { own: false, manifest: referringTo(FIRST) });
+  await store(THIRD);
+  await rm(pathOf(increment, "envelope.json"));
+
+  const result = await prune();
+
+  expect(result.removed).toEqual([]);
+  expect(result.kept[0]).toMatchObject({ id: FIRST, reasons: [`${increment} needs it`] });
 });
 
 describe("a closed snapshot counts for nothing", () => {

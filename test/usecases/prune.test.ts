@@ -47,10 +47,18 @@ async function store(
   id: string,
   manifest: Partial<Manifest> = {},
   destinations: readonly Destination[] = [near],
+  base?: Manifest,
 ): Promise<Manifest> {
   const createdAt = parseSnapshotId(id)?.takenAt.toISOString() ?? "";
   const kind = parseSnapshotId(id)?.kind ?? "full";
-  return writeSample({ destinations, spoolFolder: folder.spool, id, manifest: { createdAt, kind, ...manifest } });
+  const increment = base ? { base, adopts: () => true } : {};
+  return writeSample({
+    destinations,
+    spoolFolder: folder.spool,
+    id,
+    manifest: { createdAt, kind, ...manifest },
+    ...increment,
+  });
 }
 
 async function jobWith(retention: string): Promise<Job> {
@@ -145,6 +153,66 @@ describe("pruning a database", () => {
 
     expect(idsOf(result.removed)).toEqual([SECOND]);
     expect(result.kept[0]).toMatchObject({ id: FIRST, reasons: ["20261102T030000Z-incremental needs it"] });
+  });
+
+  test("lets no incremental whose full is gone push out a snapshot that is whole", async () => {
+    const increment = "20261103T030000Z-incremental";
+    await store(FIRST);
+    const base = await store(SECOND);
+    await store(increment, {}, [near], base);
+    await rm(pathOf(near, SECOND), { recursive: true });
+
+    const result = await prune();
+
+    expect(result.removed).toEqual([]);
+    expect(result.kept.map(({ id, reasons }) => [id, reasons[0]])).toEqual([
+      [FIRST, "last good"],
+      [increment, "damaged: counts for nothing"],
+    ]);
+    expect(result.warnings).toEqual([expect.stringContaining(`it needs ${SECOND}, which is not there`)]);
+  });
+
+  test("keeps at each destination what the snapshot there refers to, though another has another one of that id", async () => {
+    const increment = "20261103T030000Z-incremental";
+    const first = await store(FIRST, {}, [near, far]);
+    const second = await store(SECOND, {}, [near, far]);
+    await store(increment, {}, [near], first);
+    await store(increment, {}, [far], second);
+
+    const result = await prune({ destinations: [near, far] });
+
+    expect(result.removed.map(({ id, destination }) => [id, destination])).toEqual([
+      [SECOND, "near"],
+      [FIRST, "far"],
+    ]);
+  });
+
+  test("keeps the only copy that tells what one that is damaged elsewhere needs", async () => {
+    const increment = "20261102T030000Z-incremental";
+    const base = await store(FIRST, {}, [near, far]);
+    await store(increment, {}, [near, far], base);
+    await store(THIRD, {}, [near, far]);
+    await rm(pathOf(far, increment, "manifest.json"));
+    await writeFile(pathOf(far, increment, "manifest.json"), "{}");
+
+    const results = [await prune({ destinations: [near, far] }), await prune({ destinations: [near, far] })];
+
+    expect(results.map(({ removed }) => removed)).toEqual([[], []]);
+    expect(results[1]?.kept.find(({ id }) => id === increment)?.reasons).toEqual(["damaged at another destination"]);
+  });
+
+  test("tells what stays only because a later snapshot refers to it, also when it overwrites", async () => {
+    const increment = "20261103T030000Z-incremental";
+    const base = await store(FIRST);
+    await store(increment, {}, [near], base);
+    const job = { ...(await jobWith("{ keepDaily: 9 }")), naming: "overwrite" } as const;
+
+    const result = await prune({ job, now: new Date("2026-11-03T04:00:00Z") });
+
+    expect(result.removed).toEqual([]);
+    expect(result.kept[0]).toMatchObject({ id: FIRST, reasons: [`${increment} needs it`] });
+    expect(result.kept[0]?.bytesForOthers).toBe(base.volumes[0]?.size);
+    expect(result.kept[1]).not.toHaveProperty("bytesForOthers");
   });
 
   test("goes on at the destinations that answer, and names the one that does not", async () => {
