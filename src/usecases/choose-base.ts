@@ -45,21 +45,21 @@ const MAX_CANDIDATES = 10;
 export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase> {
   const { places, unread } = await listPlaces(options);
   const destinations = places.map(({ destination }) => destination);
-  let reason = "there is no earlier snapshot that every destination has";
+  // Of the newest one: that one should have been it.
+  let reason: string | undefined;
   for (const id of candidatesOf(places).slice(0, MAX_CANDIDATES)) {
     try {
       const base = await openBase(id, places, options);
       if (typeof base !== "string") return { base, destinations, unread };
-      reason = base;
+      reason ??= base;
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError) || isAbort(error)) throw error;
-      reason = `${id} cannot be used: ${error.message}`;
-      // An older one would be closed, too.
-      if (error.code === "key-needed") break;
+      // One that is closed hides none: a run that was killed behind its manifest left the one before in this machine's memory.
+      reason ??= `${id} cannot be used: ${error.message}`;
     }
   }
-  return { reason, destinations, unread };
+  return { reason: reason ?? "there is no earlier snapshot that every destination has", destinations, unread };
 }
 
 interface Place {
