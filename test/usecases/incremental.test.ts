@@ -77,6 +77,13 @@ const traps: readonly Trap[] = [
     reason: /one of its types/,
   },
   {
+    name: "a renamed value of an enum in rows that were written with it",
+    setup: "create type mood as enum ('sad'); alter table t add m mood; update t set m = 'sad'; vacuum full t",
+    act: "alter type mood rename value 'sad' to 'glum'",
+    method: "full",
+    reason: /one of its types/,
+  },
+  {
     name: "a table that took its name",
     act: "drop table t; create table t (id int, v text); insert into t values (1, 'other')",
     method: "full",
