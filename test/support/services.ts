@@ -1,11 +1,12 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chownSync, existsSync } from "node:fs";
 import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createConnection, createServer } from "node:net";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "vitest";
+import { freePort } from "../../src/usecases/demo/free-port.ts";
 
 const UNPACKED = fileURLToPath(new URL("../../.services/root", import.meta.url));
 // User and group "daemon" of Debian. OpenSSH takes "nobody" for a locked account.
@@ -84,15 +85,6 @@ export async function writeServiceFile(path: string, text: string): Promise<void
 /** Name of the user as whom the servers run. */
 export function serviceUser(): string {
   return isRoot ? "daemon" : execFileSync("id", ["-un"], { encoding: "utf8" }).trim();
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== "object" || address === null) throw new Error("no free port");
-  return address.port;
 }
 
 /** Starts a server in the foreground as an ordinary user and waits until its port answers. */

