@@ -1,4 +1,5 @@
 import type { RowOptions, SourceTable, TableName } from "./driver.ts";
+import type { PlaceHashes } from "./place-hashes.ts";
 
 /**
  * What a server said of its own history at the instant of a snapshot. While a later one shows the same history going on,
@@ -63,6 +64,8 @@ export interface PlacedRow extends RowPlace {
 export interface ChangeTracker {
   /** The server's word; a text says why there is none to be trusted. */
   readonly token: TrustToken | string;
+  /** For tables whose row headers prove nothing. */
+  readonly hashes: PlaceHashes;
   /** Marks the tables by their names; a text says why headers of a table tell nothing. */
   marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>>;
   /** Pages of the table, at least as many as hold rows of the snapshot. */

@@ -8,7 +8,8 @@ import type { StoredTable } from "../snapshot/manifest.ts";
 import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
 import { BaseTable, Doubt } from "./base-table.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
-import { BASE_UNREADABLE, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
+import { openServerHash, type ServerHash } from "./server-hash.ts";
+import { BASE_UNREADABLE, type FindChanges, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
 
 /** One try to store a table; when another one begins, nothing of this one counts. */
 interface Attempt {
@@ -26,6 +27,11 @@ interface Attempt {
 }
 
 type Work = () => Promise<void>;
+
+interface Hashed {
+  readonly findChanges: FindChanges;
+  readonly reason: string;
+}
 
 /** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
 export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
@@ -61,6 +67,7 @@ class TableStoring {
   /** Why nothing that row headers tell is believed. */
   #distrust: string | undefined;
   readonly #isSameInstant: boolean;
+  #serverHash: ServerHash | undefined;
 
   static async open(options: StoreTablesOptions): Promise<TableStoring> {
     const { source, plan, base, signal } = options;
@@ -80,6 +87,7 @@ class TableStoring {
       };
     });
     const storing = new TableStoring(options, tables);
+    storing.#serverHash = await storing.#openServerHash();
     // Before any stream starts: one that finds no work ends.
     for (const state of tables) await storing.#begin(state);
     return storing;
@@ -110,15 +118,22 @@ class TableStoring {
     const { base } = this.#options;
     if (!base) return this.#readInFull(state, { format: "text" });
     const reason = this.#distrust ?? whyInFull(state);
-    if (reason !== undefined) return this.#readInFull(state, { format: "text", reason });
-    return this.#compare(state);
+    if (reason === undefined) return this.#compare(state);
+    const findChanges = this.#serverHash?.finderOf(state);
+    if (findChanges) return this.#compare(state, { findChanges, reason: `${reason}; the server hashed it` });
+    return this.#readInFull(state, { format: "text", reason });
   }
 
-  async #compare(state: TableState): Promise<void> {
+  async #openServerHash(): Promise<ServerHash | undefined> {
+    const tables = this.#tables.filter((state) => (this.#distrust ?? whyInFull(state)) !== undefined);
+    return openServerHash(this.#options, tables);
+  }
+
+  async #compare(state: TableState, hashed?: Hashed): Promise<void> {
     const { base: known, table } = state;
     const { tracker } = this.#options.source;
     if (!known || !tracker) throw new RangeError("a table is compared with its base");
-    if (this.#isSameInstant) {
+    if (this.#isSameInstant && !hashed) {
       state.attempt = { format: "text", isDelta: true, parts: [], maps: new Map(), left: 0, isUnchanged: true };
       return;
     }
@@ -126,6 +141,7 @@ class TableStoring {
     const spans = rangesOf(end, SPAN_PAGES);
     const attempt: Attempt = {
       format: "text",
+      reason: hashed?.reason,
       isDelta: true,
       parts: spans.map(() => undefined),
       maps: new Map(),
@@ -138,7 +154,7 @@ class TableStoring {
         if (state.attempt !== attempt) return;
         this.#announce(state);
         try {
-          const stored = await storeSpan({ ...this.#contextOf(state), known, span, tracker });
+          const stored = await storeSpan({ ...this.#contextOf(state), known, span, tracker, ...hashed });
           attempt.parts[index] = stored.parts;
           attempt.isUnchanged &&= stored.isUnchanged;
           this.#count(state, attempt);
@@ -153,7 +169,8 @@ class TableStoring {
   async #reconsider(state: TableState, error: unknown): Promise<void> {
     if (isTooLargeForText(error)) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
     if (error instanceof OperationalError && error.code === BASE_UNREADABLE) {
-      return this.#readInFull(state, { format: "text", reason: error.message });
+      const reason = [state.attempt?.reason, error.message].filter(Boolean).join("; ");
+      return this.#readInFull(state, { format: "text", reason });
     }
     if (!(error instanceof Doubt)) throw error;
     this.#options.report({ type: "warning", message: `${state.name}: ${error.message}; every table is read in full` });

@@ -10,8 +10,10 @@ import {
   tableKey,
 } from "../change-tracker.ts";
 import type { RowOptions, SourceTable } from "../driver.ts";
+import type { PlaceHashes } from "../place-hashes.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
+import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
@@ -54,6 +56,8 @@ export async function readTrustToken(leader: PostgresClient): Promise<TrustToken
 export interface TrackerParts {
   readonly leader: PostgresClient;
   readonly token: TrustToken | string;
+  /** In which the server holds text. */
+  readonly encoding: string;
   /** Lends a connection that shares the snapshot. */
   readonly withWorker: <T>(use: (worker: PostgresClient) => Promise<T>) => Promise<T>;
   /** Commits an empty transaction with a number of its own, in another session: it writes nothing but the end of the log. */
@@ -74,10 +78,12 @@ export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_se
 
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;
+  readonly hashes: PlaceHashes;
   readonly #parts: TrackerParts;
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
+    this.hashes = new PostgresPlaceHashes(parts.withWorker, parts.encoding);
     this.#parts = parts;
   }
 

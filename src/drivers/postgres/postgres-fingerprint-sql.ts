@@ -138,6 +138,11 @@ function digestOf(form: RowForm): string {
   return digest(form.hash, `${lineOf(form)} collate pg_catalog."C"`);
 }
 
+/** The line of a row of `t` behind its place, or its SHA-256: see place-hashes.ts. */
+export function placedDigestOf(form: RowForm): string {
+  return digest(form.hash, `pg_catalog.concat(t.ctid, '|', ${lineOf(form)}) collate pg_catalog."C"`);
+}
+
 function lineOf(form: RowForm): string {
   const joined = (parts: readonly string[]) =>
     `pg_catalog.concat_ws(${[quoteLiteral(form.separator), ...parts].join(", ")})`;
@@ -171,7 +176,7 @@ function digest(hash: RowHash, line: string): string {
 }
 
 /** Two signed 64-bit hashes of what `digest` gives. */
-function hashesOf(hash: RowHash, line: string): { readonly first: string; readonly second: string } {
+export function hashesOf(hash: RowHash, line: string): { readonly first: string; readonly second: string } {
   if (hash.method === "lookup3") {
     const [first, second] = hash.seeds.map((seed) => `pg_catalog.hashtextextended(${line}, '${seed}'::bigint)`);
     return { first: first ?? "", second: second ?? "" };

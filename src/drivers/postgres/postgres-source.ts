@@ -140,6 +140,7 @@ class PostgresSource implements Source {
     return new PostgresTracker({
       leader,
       token,
+      encoding: this.identity.encoding,
       withWorker: (use) => this.#withWorker(use),
       commitNothing: async () => {
         const { connection } = leader;

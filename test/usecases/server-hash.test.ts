@@ -1,0 +1,155 @@
+import pg from "pg";
+import { describe, expect, test } from "vitest";
+import type { Manifest } from "../../src/snapshot/manifest.ts";
+import { asBeforeRestart, type Chain, contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { startPostgres } from "../support/postgres-server.ts";
+
+/** The next incremental of a chain, by the hashes of a server that would have been restarted. */
+const nextByHash = (chain: Chain, url: string): Promise<Manifest> =>
+  chain.next(url, { base: asBeforeRestart(chain), serverHash: "always" });
+
+/** Bytes of rows that a snapshot has of its own. */
+const ownBytes = ({ tables }: Manifest): number =>
+  tables
+    .flatMap(({ segments }) => segments.flatMap(({ chunks }) => chunks))
+    .reduce((sum, { snapshot, rawSize }) => sum + (snapshot === undefined ? rawSize : 0), 0);
+
+interface Change {
+  readonly name: string;
+  readonly act: string;
+  readonly method: "full" | "delta" | "unchanged";
+}
+
+const TABLE = `create type mood as enum ('sad', 'ok');
+  create table t (id int primary key, a int, b int, v text, n numeric, f float8, m mood default 'sad', i interval, j jsonb,
+                  h text, c char(5), ts timestamptz);
+  alter table t alter h set storage external;
+  insert into t select g, g, g + 1, 'v|' || g, 1.0, 0.0, 'sad', '1 day', '{"n": 1.0}', case when g < 20 then repeat(md5(g::text), 90) end, 'x', '2026-01-01'
+    from generate_series(1, 1200) g;
+  insert into t (id, v) values (3001, null), (3002, 'null'), (3003, E'tab\\tline\\nback\\\\slash'), (3004, '\\N')`;
+
+const changes: readonly Change[] = [
+  { name: "nothing", act: "select 1", method: "unchanged" },
+  { name: "one row", act: "update t set v = 'new' where id = 77", method: "delta" },
+  { name: "a deleted row", act: "delete from t where id = 77", method: "delta" },
+  { name: "an added row", act: "insert into t (id) values (4000)", method: "delta" },
+  { name: "two columns that exchange their values", act: "update t set a = b, b = a where id = 5", method: "delta" },
+  {
+    name: "two rows that exchange a value",
+    act: "update t x set v = y.v from t y where x.id + y.id = 5 and x.id in (2, 3)",
+    method: "delta",
+  },
+  {
+    name: "text that moves over the border of two columns",
+    act: "update t set a = 11, b = 1 where id = 1",
+    method: "delta",
+  },
+  { name: "another scale of a numeric", act: "update t set n = 1.00 where id = 9", method: "delta" },
+  { name: "another zero", act: "update t set f = '-0' where id = 9", method: "delta" },
+  { name: "another text of an equal interval", act: "update t set i = '24:00:00' where id = 9", method: "delta" },
+  { name: "another text of an equal document", act: `update t set j = '{"n": 1.00}' where id = 9`, method: "delta" },
+  { name: "NULL that becomes text", act: "update t set v = '\\N' where id = 3001", method: "delta" },
+  { name: "a large value that is kept apart", act: "update t set h = h || 'x' where id = 12", method: "delta" },
+  { name: "a change that was rolled back", act: "begin; update t set v = 'x'; rollback", method: "unchanged" },
+  { name: "frozen rows", act: "vacuum (freeze) t", method: "unchanged" },
+  { name: "half of the rows", act: "update t set a = 0 where id % 2 = 0", method: "full" },
+  { name: "no row that is left", act: "delete from t", method: "full" },
+];
+
+describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) => {
+  test("every change, each in the chain of its table", { timeout: 120_000 }, async () => {
+    await using database = await createDatabase(major, TABLE);
+    await using chain = await openChain();
+    await using stack = new AsyncDisposableStack();
+    const client = new pg.Client({ connectionString: database.url });
+    stack.defer(() => client.end());
+    await client.connect();
+    await chain.next(database.url);
+    for (const { name, act, method } of changes) {
+      for (const statement of act.split("; ")) await client.query(statement);
+
+      const manifest = await nextByHash(chain, database.url);
+
+      expect([name, methodsOf(manifest)["t"]]).toEqual([name, method]);
+      expect(await contentOf(chain.readerOf(manifest)), name).toEqual(await truthOf(database.url));
+    }
+  });
+
+  test("rows of equal content that change places, though no value changed", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (v text); insert into t values ('a'), ('b'), ('b'), ('a')",
+    );
+    await using chain = await openChain();
+    await chain.next(database.url);
+    await database.query("delete from t where ctid in ('(0,1)', '(0,2)')");
+    await database.query("vacuum t");
+    await database.query("insert into t values ('b'), ('a')");
+
+    const hashed = await nextByHash(chain, database.url);
+    await database.query("delete from t where ctid = '(0,1)'");
+    const byHeaders = await chain.next(database.url);
+
+    expect(methodsOf(hashed)).not.toEqual({ t: "unchanged" });
+    expect(await contentOf(chain.readerOf(byHeaders))).toEqual(await truthOf(database.url));
+  });
+
+  test("text that changed though no byte of a row did", async () => {
+    await using database = await createDatabase(
+      major,
+      `create type mood as enum ('sad', 'ok'); create table t (i int, m mood);
+       insert into t select i, case when i = 700 then 'ok' else 'sad' end::mood from generate_series(1, 2000) i`,
+    );
+    await using chain = await openChain();
+    await chain.next(database.url);
+    await database.query("alter type mood rename value 'ok' to 'fine'");
+
+    const manifest = await nextByHash(chain, database.url);
+
+    expect(methodsOf(manifest)).toEqual({ t: "delta" });
+    expect(ownBytes(manifest)).toBeLessThan(20);
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  });
+
+  test("a column that was NULL from one that is NOT NULL by now", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int, v text); insert into t values (1, null), (2, 'b')",
+    );
+    await using chain = await openChain();
+    await chain.next(database.url);
+    await database.query("update t set v = 'N' where i = 1");
+    await database.query("alter table t alter v set not null");
+
+    const manifest = await nextByHash(chain, database.url);
+
+    expect(await contentOf(chain.readerOf(manifest))).toEqual({ "public.t": ["1\tN", "2\tb"] });
+  });
+});
+
+test("after a restart of the server only what changed is transferred, and the next one goes by headers again", {
+  timeout: 120_000,
+}, async () => {
+  await using server = await startPostgres(18);
+  await using chain = await openChain();
+  const query = async (sql: string) => {
+    const client = new pg.Client({ connectionString: server.url });
+    await client.connect();
+    await client.query(sql).finally(() => client.end());
+  };
+  await query(
+    "create table t (id int primary key, v text); insert into t select i, md5(i::text) from generate_series(1, 90000) i",
+  );
+  await chain.next(server.url);
+  await query("update t set v = 'changed' where id % 1000 = 0; delete from t where id % 999 = 0");
+  await chain.next(server.url);
+  await query("update t set v = 'changed again' where id % 3000 = 0; delete from t where id % 777 = 0");
+
+  const hashed = await chain.next(server.url, { base: asBeforeRestart(chain), serverHash: "always" });
+
+  expect(methodsOf(hashed)).toEqual({ t: "delta" });
+  expect(hashed.tables[0]?.reason).toBe("the server was restarted; the server hashed it");
+  expect(ownBytes(hashed)).toBeLessThan(600);
+  expect(await contentOf(chain.readerOf(hashed))).toEqual(await truthOf(server.url));
+});
