@@ -31,7 +31,7 @@ const LEAST_BYTES = 4 * CELL_PAGES * 8192;
 /** How much longer than hashing a cell the transfer of its rows must take. */
 const SLOW_FACTOR = 2;
 /** What the answer of a busy server or a far network takes longer now and then. */
-const SLACK_MS = 50;
+const SLACK_MS = 200;
 
 /** Prepares comparing these tables; undefined where that cannot be, or takes longer than reading them. */
 export async function openServerHash(

@@ -17,6 +17,8 @@ interface Attempt {
   readonly reason?: string | undefined;
   /** Rows are compared with those of the base. */
   readonly isDelta: boolean;
+  /** Compared by hashes, not by headers. */
+  readonly isHashed?: boolean | undefined;
   /** In their order; each is filled when its work is done. */
   parts: (readonly SegmentPart[] | undefined)[];
   /** Where the rows of cells are, by the place of the cell's part. */
@@ -30,6 +32,7 @@ type Work = () => Promise<void>;
 
 interface Hashed {
   readonly findChanges: FindChanges;
+  /** Why row headers prove nothing. */
   readonly reason: string;
 }
 
@@ -120,7 +123,7 @@ class TableStoring {
     const reason = this.#distrust ?? whyInFull(state);
     if (reason === undefined) return this.#compare(state);
     const findChanges = this.#serverHash?.finderOf(state);
-    if (findChanges) return this.#compare(state, { findChanges, reason: `${reason}; the server hashed it` });
+    if (findChanges) return this.#compare(state, { findChanges, reason });
     return this.#readInFull(state, { format: "text", reason });
   }
 
@@ -142,6 +145,7 @@ class TableStoring {
     const attempt: Attempt = {
       format: "text",
       reason: hashed?.reason,
+      isHashed: hashed !== undefined,
       isDelta: true,
       parts: spans.map(() => undefined),
       maps: new Map(),
@@ -288,7 +292,8 @@ class TableStoring {
     const content = await this.#contentOf(state, attempt);
     const { isMapped, ...stored } = content;
     const method = methodOf(attempt, content);
-    const reason = attempt.reason ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
+    const told = attempt.isHashed ? `${attempt.reason}; its rows were compared by hashes` : attempt.reason;
+    const reason = told ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
     return {
       schema: table.schema,
       name: table.name,

@@ -1,9 +1,11 @@
 import pg from "pg";
 import { describe, expect, test } from "vitest";
+import { OperationalError } from "../../src/base/errors.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { asBeforeRestart, type Chain, contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { startPostgres } from "../support/postgres-server.ts";
+import { startThrottlingProxy } from "../support/throttling-proxy.ts";
 
 /** The next incremental of a chain, by the hashes of a server that would have been restarted. */
 const nextByHash = (chain: Chain, url: string): Promise<Manifest> =>
@@ -128,28 +130,95 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
   });
 });
 
-test("after a restart of the server only what changed is transferred, and the next one goes by headers again", {
+/** 40 MB of rows. */
+const WIDE = `create table t (id int primary key, v text);
+  alter table t alter v set storage external;
+  insert into t select i, repeat(md5(i::text), 20) from generate_series(1, 56000) i;
+  create table toasted (id int, v text); alter table toasted alter v set storage external;
+  insert into toasted select i, repeat(md5(i::text), 600) from generate_series(1, 100) i`;
+
+async function runIn(url: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
+
+test("after a restart of a far server only what changed is transferred, then headers are believed again", {
   timeout: 120_000,
 }, async () => {
   await using server = await startPostgres(18);
+  await using proxy = await startThrottlingProxy(server.port, 8_000_000);
   await using chain = await openChain();
-  const query = async (sql: string) => {
-    const client = new pg.Client({ connectionString: server.url });
-    await client.connect();
-    await client.query(sql).finally(() => client.end());
-  };
-  await query(
-    "create table t (id int primary key, v text); insert into t select i, md5(i::text) from generate_series(1, 90000) i",
-  );
+  const far = server.url.replace(`:${server.port}/`, `:${proxy.port}/`);
+  await runIn(server.url, WIDE);
   await chain.next(server.url);
-  await query("update t set v = 'changed' where id % 1000 = 0; delete from t where id % 999 = 0");
+  await runIn(server.url, "update t set v = 'new' where id % 7000 = 0; delete from t where id % 5999 = 0");
   await chain.next(server.url);
-  await query("update t set v = 'changed again' where id % 3000 = 0; delete from t where id % 777 = 0");
+  await server.restart();
+  await runIn(server.url, "update t set v = 'newer' where id % 9000 = 0; update toasted set v = v || 'x' where id = 5");
+  proxy.reset();
 
-  const hashed = await chain.next(server.url, { base: asBeforeRestart(chain), serverHash: "always" });
+  const hashed = await chain.next(far, { serverHash: "on-slow-links" });
+  const bytes = proxy.received;
+  const byHeaders = await chain.next(far, { serverHash: "on-slow-links" });
 
-  expect(methodsOf(hashed)).toEqual({ t: "delta" });
-  expect(hashed.tables[0]?.reason).toBe("the server was restarted; the server hashed it");
-  expect(ownBytes(hashed)).toBeLessThan(600);
+  expect(hashed.tables.map(({ name, method, reason }) => [name, method, reason])).toEqual([
+    ["t", "delta", "the server was restarted; its rows were compared by hashes"],
+    ["toasted", "delta", "the server was restarted; its rows were compared by hashes"],
+  ]);
+  expect(ownBytes(hashed)).toBeLessThan(25_000);
+  // The measurement reads a part of one cell.
+  expect(bytes).toBeLessThan(4_000_000);
+  expect(methodsOf(byHeaders)).toEqual({ t: "unchanged", toasted: "unchanged" });
   expect(await contentOf(chain.readerOf(hashed))).toEqual(await truthOf(server.url));
+});
+
+test("a near server sends its rows, which takes less time than hashing them", { timeout: 60_000 }, async () => {
+  await using database = await createDatabase(18, WIDE);
+  await using chain = await openChain();
+  await chain.next(database.url);
+
+  const manifest = await chain.next(database.url, { base: asBeforeRestart(chain), serverHash: "on-slow-links" });
+
+  expect(manifest.tables.map(({ reason }) => reason)).toEqual(["the server was restarted", "the server was restarted"]);
+  expect(ownBytes(manifest)).toBe(0);
+});
+
+test("a table that was rewritten, or a base that cannot be read, makes the table be read", {
+  timeout: 60_000,
+}, async () => {
+  await using database = await createDatabase(
+    18,
+    "create table moved (i int); insert into moved values (1), (2); create table t (i int); insert into t values (1)",
+  );
+  await using chain = await openChain();
+  const full = await chain.next(database.url);
+  await database.query("vacuum full moved");
+  const base = asBeforeRestart(chain);
+  const [chunk] = full.tables.find(({ name }) => name === "t")?.segments[0]?.chunks ?? [];
+
+  const manifest = await chain.next(database.url, {
+    base: {
+      book: base.book,
+      reader: {
+        ...base.reader,
+        chunks: (refs, options) => {
+          if (refs.some(({ offset }) => offset === chunk?.offset)) {
+            throw new OperationalError("cannot read it", { kind: "archive", code: "hash-mismatch" });
+          }
+          return base.reader.chunks(refs, options);
+        },
+      },
+    },
+    serverHash: "always",
+  });
+
+  const reasons = Object.fromEntries(manifest.tables.map(({ name, reason }) => [name, reason]));
+  expect(reasons["moved"]).toBe("the server was restarted");
+  expect(reasons["t"]).toBe("the server was restarted; the base cannot be read: cannot read it");
+  expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
 });
