@@ -27,12 +27,10 @@ export function isSameDatabase(base: TrustToken | undefined, now: TrustToken | s
 }
 
 /** The form in which both the server and rowkeep write the rows down. */
-export function hashFormOf(
-  { stored, table }: Pick<HashableTable, "stored" | "table">,
-  { hash, majors }: { readonly hash: RowHash; readonly majors: readonly [number, number] },
-): RowForm {
-  // Both: a column may hold NULLs in the base and be NOT NULL by now.
-  return makeRowForm([stored, table], { hash, rows: 0, majors, isLive: false });
+export function hashFormOf({ stored, table }: Pick<HashableTable, "stored" | "table">, hash: RowHash): RowForm {
+  const form = makeRowForm([stored, table], { hash, rows: 0, majors: [0, 0], isLive: false });
+  // NOT NULL may be younger than the base, and a damaged table may contradict it.
+  return { ...form, columns: form.columns.map((column) => ({ ...column, mayBeNull: true })) };
 }
 
 function columnsOf(table: FormTable): string {

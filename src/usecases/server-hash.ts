@@ -47,8 +47,7 @@ export async function openServerHash(
   const bytes = hashable.reduce((sum, { table }) => sum + table.bytes, 0);
   if (hashable.length === 0 || (use === "on-slow-links" && bytes < LEAST_BYTES)) return undefined;
   const hash = await chooseHash(tracker);
-  const majors = [majorOf(base.reader.manifest.source.version), majorOf(source.identity.version)] as const;
-  const formOf = ({ stored }: BaseTable, table: SourceTable) => hashFormOf({ stored, table }, { hash, majors });
+  const formOf = ({ stored }: BaseTable, table: SourceTable) => hashFormOf({ stored, table }, hash);
   const [largest] = hashable.toSorted((left, right) => right.table.bytes - left.table.bytes);
   if (use === "on-slow-links" && largest?.base) {
     const form = formOf(largest.base, largest.table);
@@ -73,10 +72,6 @@ async function chooseHash(tracker: ChangeTracker): Promise<RowHash> {
     salt: random.subarray(16).toString("hex").slice(0, 24),
   };
   return (await tracker.hashes.agreesOn(hash)) ? hash : { ...hash, method: "sha256" };
-}
-
-function majorOf(version: string): number {
-  return Number.parseInt(version, 10);
 }
 
 interface Measured {
