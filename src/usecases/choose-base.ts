@@ -4,6 +4,7 @@ import type { Destination } from "../destinations/destination.ts";
 import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
+import { chunksOf } from "../snapshot/parse-manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
@@ -106,7 +107,7 @@ async function openBase(
   const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
   const { manifest } = opened;
   if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
-  if (!manifest.trust) return `${id} does not tell what an incremental needs`;
+  if (!manifest.trust && !hasRawHashes(manifest)) return `${id} does not tell what an incremental needs`;
   if ((manifest.encryption !== undefined) !== (lock !== undefined)) return `${id} is not encrypted as the job is now`;
   for (const place of places) {
     const problem =
@@ -114,6 +115,11 @@ async function openBase(
     if (problem) return `${id} cannot be used: ${problem}`;
   }
   return baseOf(kept ?? openSnapshotReader({ destinations, prefix, ...opened, keys, signal }));
+}
+
+/** Without them no stored chunk can be told to be the same as what is read. */
+function hasRawHashes(manifest: Manifest): boolean {
+  return Array.from(chunksOf(manifest)).some(({ rawSha256 }) => rawSha256 !== undefined);
 }
 
 async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<OpenedManifest> {

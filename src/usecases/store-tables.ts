@@ -7,6 +7,7 @@ import { CELL_PAGES, SPAN_PAGES } from "../plan/plan-delta.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
 import { BaseTable, Doubt } from "./base-table.ts";
+import { storeScan } from "./store-scan.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
 import { openServerHash, type ServerHash } from "./server-hash.ts";
 import { BASE_UNREADABLE, type FindChanges, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
@@ -14,6 +15,8 @@ import { BASE_UNREADABLE, type FindChanges, type MapPlace, storePageMaps, storeS
 /** One try to store a table; when another one begins, nothing of this one counts. */
 interface Attempt {
   readonly format: RowFormat;
+  /** How all of it is read. */
+  readonly way?: "ranges" | "scan" | undefined;
   readonly reason?: string | undefined;
   /** Rows are compared with those of the base. */
   readonly isDelta: boolean;
@@ -190,8 +193,10 @@ class TableStoring {
   ): Promise<void> {
     const { source } = this.#options;
     const { tracker } = source;
+    const way = format === "text" ? tracker?.waysTo(state.table) : undefined;
     const attempt: Attempt = {
       format,
+      way,
       reason,
       isDelta: false,
       parts: [],
@@ -200,30 +205,31 @@ class TableStoring {
       isUnchanged: false,
     };
     state.attempt = attempt;
-    const canBeMapped = format === "text" && tracker !== undefined && typeof tracker.token !== "string";
-    const isMapped = canBeMapped && typeof state.mark === "object";
-    const cells = isMapped ? rangesOf(await tracker.pagesOf(state.table), CELL_PAGES) : [];
-    const segments: readonly Segment[] = isMapped
-      ? cells.map((pages, index) => ({
-          // The last one is open, so that nothing is lost whatever the server says of its size.
-          pages: index === cells.length - 1 ? { lo: pages.lo } : pages,
-          estimatedBytes: 0,
-        }))
-      : format === "binary"
-        ? [{ estimatedBytes: 0 }]
-        : source.segments(state.table, state.pieces);
+    const isMapped = tracker !== undefined && typeof tracker.token !== "string" && typeof state.mark === "object";
+    // Always cut at the same pages, so that a change moves no more rows than those of its cell into other chunks.
+    const cells = way === "ranges" ? rangesOf((await tracker?.pagesOf(state.table)) ?? 0, CELL_PAGES) : [];
+    const segments = cells.length > 0 ? cells.map(segmentOf) : this.#segmentsOf(state, format, way);
     if (state.attempt !== attempt) return;
     attempt.parts = segments.map(() => undefined);
     attempt.left = segments.length;
     for (const [index, segment] of segments.entries()) {
       this.#queue.push(() => this.#storeSegment(state, attempt, { segment, index, cell: cells[index] }));
     }
-    if (!isMapped) return;
+    if (!isMapped || cells.length === 0) return;
     for (const span of rangesOf(cells.at(-1)?.hi ?? 0, SPAN_PAGES)) {
       this.#queue.push(async () => {
         if (state.attempt === attempt) await this.#mapSpan(state, attempt, span, tracker);
       });
     }
+  }
+
+  #segmentsOf(
+    { table, pieces }: TableState,
+    format: RowFormat,
+    way: "ranges" | "scan" | undefined,
+  ): readonly Segment[] {
+    if (format === "binary" || way === "scan") return [{ estimatedBytes: 0 }];
+    return this.#options.source.segments(table, pieces);
   }
 
   async #storeSegment(
@@ -235,10 +241,15 @@ class TableStoring {
     if (state.attempt !== attempt) return;
     this.#announce(state);
     try {
-      const { format } = attempt;
-      const chunks = await storeRows({ ...this.#contextOf(state), segment, format, segmentNumber: index + 1 });
-      const pages = cell ?? segment.pages;
-      attempt.parts[index] = [{ ...(pages ? { pages } : {}), chunks }];
+      const { format, way } = attempt;
+      const context = this.#contextOf(state);
+      if (way === "scan") {
+        attempt.parts[index] = await storeScan(context);
+      } else {
+        const chunks = await storeRows({ ...context, segment, format, segmentNumber: index + 1 });
+        const pages = cell ?? segment.pages;
+        attempt.parts[index] = [{ ...(pages ? { pages } : {}), chunks }];
+      }
       this.#count(state, attempt);
     } catch (error) {
       if (!isTooLargeForText(error) || attempt.format === "binary") throw error;
@@ -292,8 +303,9 @@ class TableStoring {
     const content = await this.#contentOf(state, attempt);
     const { isMapped, ...stored } = content;
     const method = methodOf(attempt, content);
-    const told = attempt.isHashed ? `${attempt.reason}; its rows were compared by hashes` : attempt.reason;
-    const reason = told ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
+    const reason =
+      reasonOf(attempt, content, state.base) ??
+      (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
     return {
       schema: table.schema,
       name: table.name,
@@ -320,6 +332,25 @@ class TableStoring {
     });
     return assembleTable(parts, { sink, group: state.number, label: state.name });
   }
+}
+
+/** The last one is open, so that nothing is lost whatever the server says of its size. */
+function segmentOf(
+  pages: { readonly lo: number; readonly hi: number },
+  index: number,
+  cells: readonly unknown[],
+): Segment {
+  return { pages: index === cells.length - 1 ? { lo: pages.lo } : pages, estimatedBytes: 0 };
+}
+
+/** Why a table was not compared by its headers, and what came of it. */
+function reasonOf({ reason, isHashed, isDelta }: Attempt, { segments }: TableContent, base: BaseTable | undefined) {
+  if (reason === undefined) return undefined;
+  if (isHashed) return `${reason}; its rows were compared by hashes`;
+  const chunks = segments.flatMap((segment) => segment.chunks);
+  if (isDelta || !base || chunks.length === 0) return reason;
+  const changed = chunks.filter(({ snapshot }) => snapshot === undefined).length;
+  return `${reason}; it was read again, and ${changed} of its ${chunks.length} chunks changed`;
 }
 
 const TOO_LARGE = "a value is too large for text";

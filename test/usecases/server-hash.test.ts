@@ -222,7 +222,8 @@ test("a near server sends its rows, which takes less time than hashing them", { 
 
   const manifest = await chain.next(database.url, { base: asBeforeRestart(chain), serverHash: "on-slow-links" });
 
-  expect(manifest.tables.map(({ reason }) => reason)).toEqual(["the server was restarted", "the server was restarted"]);
+  for (const { reason } of manifest.tables)
+    expect(reason).toMatch(/^the server was restarted; it was read again, and 0 of/);
   expect(ownBytes(manifest)).toBe(0);
 });
 
@@ -256,7 +257,7 @@ test("a table that was rewritten, or a base that cannot be read, makes the table
   });
 
   const reasons = Object.fromEntries(manifest.tables.map(({ name, reason }) => [name, reason]));
-  expect(reasons["moved"]).toBe("the server was restarted");
-  expect(reasons["t"]).toBe("the server was restarted; the base cannot be read: cannot read it");
+  expect(reasons["moved"]).toMatch(/^the server was restarted; it was read again/);
+  expect(reasons["t"]).toMatch(/^the server was restarted; the base cannot be read: cannot read it; it was read again/);
   expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
 });

@@ -3,6 +3,7 @@ import {
   type ChangeTracker,
   type PageRange,
   type PageRows,
+  type PlacedBytes,
   type PlacedRow,
   type RowPlace,
   type TableMark,
@@ -15,6 +16,7 @@ import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { placedBytes, placedCopy } from "./postgres-placed-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
 
@@ -85,6 +87,11 @@ export class PostgresTracker implements ChangeTracker {
     this.token = parts.token;
     this.hashes = new PostgresPlaceHashes(parts.withWorker, parts.encoding);
     this.#parts = parts;
+  }
+
+  waysTo(table: SourceTable): "ranges" | "scan" | undefined {
+    if (!(table as CatalogTable).isHeap || storedColumns(table).length === 0) return undefined;
+    return this.#parts.leader.serverVersion < MIN_VERSION ? "scan" : "ranges";
   }
 
   async marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>> {
@@ -166,6 +173,14 @@ export class PostgresTracker implements ChangeTracker {
       });
       yield* placedRows(batches);
     }
+  }
+
+  async *scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes> {
+    const batches = this.#parts.copy(options, async (worker) => {
+      await prepareScan(worker, table);
+      return placedCopy(table);
+    });
+    yield* placedBytes(batches);
   }
 
   async isDurable(): Promise<boolean> {
