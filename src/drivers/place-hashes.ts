@@ -21,8 +21,8 @@ export interface HashedPage {
 
 /**
  * Computes on the server what tells the rows of a range of pages from those that an earlier snapshot has of it: two hashes of each
- * row as `row-form.ts` writes it down, behind its place: `(12,3)|` and the line. So a row that changed or moved, or two that exchanged
- * anything, change both sums but for a chance of 2^-128. All of it belongs to the instant of the source.
+ * row as `row-form.ts` writes it down, behind its place and a separator: `(12,3)|.|` and so on, for a form in which every value may be
+ * NULL. So a row that changed or moved, or two that exchanged anything, change both sums but for a chance of 2^-128. All of it belongs to the instant of the source.
  */
 export interface PlaceHashes {
   /** Whether the server computes this hash exactly as `row-hash.ts` does. */
@@ -43,6 +43,6 @@ export interface PlaceHashes {
 export const HASHES_BYTES = 16;
 
 /** What stands before the line of a row. */
-export function placeText(page: number, offset: number): string {
-  return `(${page},${offset})|`;
+export function placeText(page: number, offset: number, { separator }: Pick<RowForm, "separator">): string {
+  return `(${page},${offset})${separator}`;
 }

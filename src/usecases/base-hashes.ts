@@ -96,7 +96,7 @@ export async function hashBase(segments: readonly BaseSegment[], options: HashBa
         return;
       }
       const { page, offset } = place.value;
-      hashes.add(segment, { number, page }, line.hash(bytes, { start, end, prefix: placeText(page, offset) }));
+      hashes.add(segment, { number, page }, line.hash(bytes, { start, end, prefix: placeText(page, offset, form) }));
     });
     for await (const bytes of reader.chunks(segment.stored.chunks, { signal })) rows.push(bytes);
     rows.finish();

@@ -7,8 +7,9 @@ import { type BaseHashes, hashBase } from "./base-hashes.ts";
 import { type BaseSegment, Doubt } from "./base-table.ts";
 import { BASE_UNREADABLE, type SpanContext } from "./store-span.ts";
 
-/** Cells that one statement looks at: a row of theirs is written down and hashed in about the time that COPY takes. */
+/** Cells that one statement looks at, fewer where much of a table is kept apart: a statement is silent until it ends. */
 const CELLS_A_STATEMENT = 4;
+const BYTES_A_STATEMENT = 64 * 1024 * 1024;
 /** Pages whose rows one statement lists. */
 const PAGES_A_STATEMENT = 256;
 
@@ -67,11 +68,13 @@ interface Search {
 }
 
 /** Gives the pages whose sums differ, ascending. */
-async function findPages({ table, tracker, span }: SpanContext, { base, form, end }: Search): Promise<number[]> {
+async function findPages({ table, tracker, known, span }: SpanContext, { base, form, end }: Search): Promise<number[]> {
   const first = span.lo / CELL_PAGES;
   const cells = numbersOf(first, Math.ceil(end / CELL_PAGES));
-  const groups = numbersOf(0, Math.ceil(cells.length / CELLS_A_STATEMENT)).map((group) =>
-    cells.slice(group * CELLS_A_STATEMENT, (group + 1) * CELLS_A_STATEMENT),
+  const bytesACell = table.bytes / Math.max(1, known.end / CELL_PAGES);
+  const size = Math.max(1, Math.min(CELLS_A_STATEMENT, Math.floor(BYTES_A_STATEMENT / bytesACell)));
+  const groups = numbersOf(0, Math.ceil(cells.length / size)).map((group) =>
+    cells.slice(group * size, (group + 1) * size),
   );
   // At once: the source has as many of them done at a time as it has connections.
   const sums = await Promise.all(groups.map((units) => tracker.hashes.sums(table, { form, units, pages: CELL_PAGES })));

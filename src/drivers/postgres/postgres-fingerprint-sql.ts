@@ -138,12 +138,12 @@ function digestOf(form: RowForm): string {
   return digest(form.hash, `${lineOf(form)} collate pg_catalog."C"`);
 }
 
-/** The line of a row of `t` behind its place, or its SHA-256: see place-hashes.ts. */
+/** The line of a row of `t` behind its place, or the SHA-256 of both: see place-hashes.ts. */
 export function placedDigestOf(form: RowForm): string {
-  return digest(form.hash, `pg_catalog.concat(t.ctid, '|', ${lineOf(form)}) collate pg_catalog."C"`);
+  return digest(form.hash, `${lineOf(form, ["t.ctid"])} collate pg_catalog."C"`);
 }
 
-function lineOf(form: RowForm): string {
+function lineOf(form: RowForm, before: readonly string[] = []): string {
   const joined = (parts: readonly string[]) =>
     `pg_catalog.concat_ws(${[quoteLiteral(form.separator), ...parts].join(", ")})`;
   const values = groupsOf(
@@ -153,7 +153,7 @@ function lineOf(form: RowForm): string {
     }),
     GROUP_COLUMNS,
   );
-  const head = headOf(form, joined);
+  const head = [...before, ...headOf(form, joined)];
   if (values.length === 0) return `''::text`;
   return joined(values.length === 1 ? [...head, ...(values[0] ?? [])] : [...head, ...values.map(joined)]);
 }
