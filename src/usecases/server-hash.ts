@@ -26,6 +26,9 @@ export interface ServerHash {
   finderOf(table: HashedTable): FindChanges | undefined;
 }
 
+/** The server could not hash a table. */
+export const HASH_FAILED = "hash-failed";
+
 /** Smaller tables are read before it is known how fast the link is. */
 const LEAST_BYTES = 4 * CELL_PAGES * 8192;
 /** How much longer than hashing a cell the transfer of its rows must take. */
@@ -46,7 +49,14 @@ export async function openServerHash(
   );
   const bytes = hashable.reduce((sum, { table }) => sum + table.bytes, 0);
   if (hashable.length === 0 || (use === "on-slow-links" && bytes < LEAST_BYTES)) return undefined;
-  const hash = await chooseHash(tracker);
+  const isRefusal = (error: unknown): error is OperationalError =>
+    error instanceof OperationalError && error.kind === "database" && !options.signal.aborted;
+  const hash = await chooseHash(tracker).catch((error: unknown) => {
+    // A login may lack the right to use a function: then the rows are read.
+    if (isRefusal(error)) return undefined;
+    throw error;
+  });
+  if (!hash) return undefined;
   const formOf = ({ stored }: BaseTable, table: SourceTable) => hashFormOf({ stored, table }, hash);
   const [largest] = hashable.toSorted((left, right) => right.table.bytes - left.table.bytes);
   if (use === "on-slow-links" && largest?.base) {
@@ -58,7 +68,18 @@ export async function openServerHash(
     finderOf({ table, base: known }) {
       if (!known || !chosen.has(table)) return undefined;
       const form = formOf(known, table);
-      return (context, segments) => findChangesByHash(context, segments, form);
+      return async (context, segments) => {
+        try {
+          return await findChangesByHash(context, segments, form);
+        } catch (cause) {
+          if (!isRefusal(cause) || cause.code === "value-too-large") throw cause;
+          throw new OperationalError(`the server could not hash it: ${cause.message}`, {
+            kind: "database",
+            code: HASH_FAILED,
+            cause,
+          });
+        }
+      };
     },
   };
 }

@@ -9,7 +9,7 @@ import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableConten
 import { BaseTable, Doubt } from "./base-table.ts";
 import { storeScan } from "./store-scan.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
-import { openServerHash, type ServerHash } from "./server-hash.ts";
+import { HASH_FAILED, openServerHash, type ServerHash } from "./server-hash.ts";
 import { BASE_UNREADABLE, type FindChanges, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
 
 /** One try to store a table; when another one begins, nothing of this one counts. */
@@ -166,16 +166,20 @@ class TableStoring {
           attempt.isUnchanged &&= stored.isUnchanged;
           this.#count(state, attempt);
         } catch (error) {
-          await this.#reconsider(state, error);
+          await this.#reconsider(state, attempt, error);
         }
       }),
     );
   }
 
   /** What could not be compared is read in full; and when the server contradicted the base, so is all the rest. */
-  async #reconsider(state: TableState, error: unknown): Promise<void> {
-    if (isTooLargeForText(error)) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
-    if (error instanceof OperationalError && error.code === BASE_UNREADABLE) {
+  async #reconsider(state: TableState, attempt: Attempt, error: unknown): Promise<void> {
+    const isTooLarge = isTooLargeForText(error);
+    const cannotBeCompared = error instanceof OperationalError && [BASE_UNREADABLE, HASH_FAILED].includes(error.code);
+    // Another span of the table came to the same end before.
+    if ((isTooLarge || cannotBeCompared) && state.attempt !== attempt) return;
+    if (isTooLarge) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
+    if (cannotBeCompared) {
       const reason = [state.attempt?.reason, error.message].filter(Boolean).join("; ");
       return this.#readInFull(state, { format: "text", reason });
     }

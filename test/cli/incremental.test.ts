@@ -233,3 +233,17 @@ test("an incremental is recovered by the commands of its RECOVER.md alone", asyn
 
   expect(await rowsOf(other)).toEqual(await rowsOf(database));
 });
+
+test("--server-hash is for incrementals only", async () => {
+  await using database = await shop();
+  const file = await writeJob(database.url);
+  await cli("run", file, "--incremental");
+  await change(database);
+
+  const made = await madeBy(cli("run", file, "--incremental", "--server-hash", "--json"));
+  const refused = await cli("run", file, "--server-hash", "--json");
+
+  expect(made).toMatchObject({ exitCode: 0, snapshot: { kind: "incremental" } });
+  expect(refused.exitCode).toBe(2);
+  expect(refused.last()).toMatchObject({ type: "error", code: "no-incremental" });
+});

@@ -227,6 +227,35 @@ test.each([
   expect(ownBytes(changed)).toBeLessThan(20);
 });
 
+test("a login that may not hash reads the rows", { timeout: 60_000 }, async () => {
+  const role = `hashless_${process.pid}`;
+  await using database = await createDatabase(
+    15,
+    "create table t (i int, n numeric); insert into t values (1, 1.5), (2, null)",
+  );
+  await database.query(`create role ${role} login password 'p' in role pg_read_all_data`);
+  try {
+    await using chain = await openChain();
+    const url = database.urlFor(role, "p");
+    await chain.next(url);
+    await database.query("revoke execute on function sha256(bytea), hashtextextended(text, bigint) from public");
+    const unasked = await chain.next(url, { base: asBeforeRestart(chain), serverHash: "always" });
+    await database.query("grant execute on function hashtextextended(text, bigint) to public");
+    await database.query("revoke execute on function int8send(bigint) from public");
+    await database.query("update t set i = 5 where i = 1");
+
+    const manifest = await chain.next(url, { base: asBeforeRestart(chain), serverHash: "always" });
+
+    expect(unasked.tables[0]?.reason).toMatch(/^the server was restarted; it was read again/);
+    expect(manifest.tables[0]?.reason).toMatch(
+      /^the server was restarted; the server could not hash it: .*denied.*; it was read/,
+    );
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  } finally {
+    await database.query(`drop owned by ${role}; drop role ${role}`);
+  }
+});
+
 test("a near server sends its rows, which takes less time than hashing them", { timeout: 60_000 }, async () => {
   await using database = await createDatabase(18, WIDE);
   await using chain = await openChain();
