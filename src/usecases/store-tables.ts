@@ -10,24 +10,19 @@ import { BaseTable, Doubt } from "./base-table.ts";
 import { storeScan } from "./store-scan.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
 import { HASH_FAILED, openServerHash, type ServerHash } from "./server-hash.ts";
+import { tellMethod, type Way } from "./tell-method.ts";
 import { BASE_UNREADABLE, type FindChanges, type MapPlace, storePageMaps, storeSpan } from "./store-span.ts";
 
 /** One try to store a table; when another one begins, nothing of this one counts. */
-interface Attempt {
+interface Attempt extends Way {
   readonly format: RowFormat;
   /** How all of it is read. */
   readonly way?: "ranges" | "scan" | undefined;
-  readonly reason?: string | undefined;
-  /** Rows are compared with those of the base. */
-  readonly isDelta: boolean;
-  /** Compared by hashes, not by headers. */
-  readonly isHashed?: boolean | undefined;
   /** In their order; each is filled when its work is done. */
   parts: (readonly SegmentPart[] | undefined)[];
   /** Where the rows of cells are, by the place of the cell's part. */
   readonly maps: Map<number, MapPlace>;
   left: number;
-  /** Nothing differs from the base so far. */
   isUnchanged: boolean;
 }
 
@@ -306,10 +301,7 @@ class TableStoring {
     if (!attempt) throw new RangeError("a table was not stored");
     const content = await this.#contentOf(state, attempt);
     const { isMapped, ...stored } = content;
-    const method = methodOf(attempt, content);
-    const reason =
-      reasonOf(attempt, content, state.base) ??
-      (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
+    const { method, reason } = tellMethod(attempt, content, state.base?.stored);
     return {
       schema: table.schema,
       name: table.name,
@@ -347,29 +339,12 @@ function segmentOf(
   return { pages: index === cells.length - 1 ? { lo: pages.lo } : pages, estimatedBytes: 0 };
 }
 
-/** Why a table was not compared by its headers, and what came of it. */
-function reasonOf({ reason, isHashed, isDelta }: Attempt, { segments }: TableContent, base: BaseTable | undefined) {
-  if (reason === undefined) return undefined;
-  if (isHashed) return `${reason}; its rows were compared by hashes`;
-  const chunks = segments.flatMap((segment) => segment.chunks);
-  if (isDelta || !base || chunks.length === 0) return reason;
-  const changed = chunks.filter(({ snapshot }) => snapshot === undefined).length;
-  return `${reason}; it was read again, and ${changed} of its ${chunks.length} chunks changed`;
-}
-
 const TOO_LARGE = "a value is too large for text";
 
 function whyInFull({ base, mark }: TableState): string | undefined {
   if (!base) return "it is not in the base";
   if (base.stored.format !== "text") return "it is stored in binary";
   return findRewrite(base.stored.mark, mark);
-}
-
-function methodOf(attempt: Attempt, content: TableContent): StoredTable["method"] {
-  if (!attempt.isDelta) return "full";
-  if (attempt.isUnchanged) return "unchanged";
-  const isAdopted = content.segments.some(({ chunks }) => chunks.some(({ snapshot }) => snapshot !== undefined));
-  return isAdopted ? "delta" : "full";
 }
 
 function isTooLargeForText(error: unknown): boolean {
