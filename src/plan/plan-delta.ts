@@ -70,14 +70,14 @@ export function planSpan(
   return settle(span, segments, { removed, added });
 }
 
-export interface LiveRow {
+interface LiveRow {
   /** Index of the segment that holds it. */
   readonly segment: number;
   readonly number: number;
 }
 
 /** Finds the rows of some pages by their line pointers. */
-export function liveRowsOf(
+function liveRowsOf(
   segments: readonly KnownSegment[],
   pages: ReadonlySet<number>,
 ): ReadonlyMap<number, Map<number, LiveRow>> | string {

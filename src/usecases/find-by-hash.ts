@@ -2,7 +2,7 @@ import { messageOf, OperationalError } from "../base/errors.ts";
 import type { ChangedPage, PageRange } from "../drivers/change-tracker.ts";
 import { HASHES_BYTES, type HashedPage, type PlaceSum } from "../drivers/place-hashes.ts";
 import type { RowForm } from "../drivers/row-form.ts";
-import { CELL_PAGES, type LiveRow, liveRowsOf } from "../plan/plan-delta.ts";
+import { CELL_PAGES } from "../plan/plan-delta.ts";
 import { type BaseHashes, hashBase } from "./base-hashes.ts";
 import { type BaseSegment, Doubt } from "./base-table.ts";
 import { BASE_UNREADABLE, type SpanContext } from "./store-span.ts";
@@ -31,11 +31,10 @@ export async function findChangesByHash(
   for (let at = 0; at < pages.length; at += PAGES_A_STATEMENT) {
     const some = pages.slice(at, at + PAGES_A_STATEMENT);
     const live = liveRowsOf(segments, new Set(some));
-    if (typeof live === "string") throw new Doubt(live);
     const hashed = new Map((await tracker.hashes.rows(table, { form, pages: some })).map((one) => [one.page, one]));
     for (const page of some) {
       const now = hashed.get(page);
-      changed.push(now ? compareRows(now, { base, segments, live: live.get(page) }) : { page, kept: [], added: [] });
+      changed.push(now ? compareRows(now, { base, live: live.get(page) }) : { page, kept: [], added: [] });
     }
   }
   return changed;
@@ -101,20 +100,44 @@ function differing(
   });
 }
 
+interface LiveRow {
+  readonly segment: BaseSegment;
+  /** Among the rows of its segment, from 1. */
+  readonly number: number;
+}
+
+/** Finds the rows that the base has on some pages, by their line pointers. */
+function liveRowsOf(segments: readonly BaseSegment[], pages: ReadonlySet<number>) {
+  const live = new Map<number, Map<number, LiveRow>>();
+  for (const segment of segments) {
+    let number = 0;
+    let at = 0;
+    for (const { page, offsets } of segment.map) {
+      const rows = pages.has(page) ? (live.get(page) ?? new Map<number, LiveRow>()) : undefined;
+      if (rows) live.set(page, rows);
+      for (const offset of offsets) {
+        number += 1;
+        if (segment.removed[at] === number) at += 1;
+        else if (rows?.has(offset)) throw new Doubt(`the base has a row of page ${page} twice`);
+        else rows?.set(offset, { segment, number });
+      }
+    }
+  }
+  return live;
+}
+
 interface KnownRows {
   readonly base: BaseHashes;
-  readonly segments: readonly BaseSegment[];
   /** The rows that the base has on the page, by their line pointers. */
   readonly live: ReadonlyMap<number, LiveRow> | undefined;
 }
 
-function compareRows({ page, offsets, hashes }: HashedPage, { base, segments, live }: KnownRows): ChangedPage {
+function compareRows({ page, offsets, hashes }: HashedPage, { base, live }: KnownRows): ChangedPage {
   const kept: number[] = [];
   const added: number[] = [];
   for (const [index, offset] of offsets.entries()) {
     const row = live?.get(offset);
-    const segment = row && segments[row.segment];
-    const isSame = segment && base.has(segment, row.number, { hashes, start: index * HASHES_BYTES });
+    const isSame = row && base.has(row.segment, row.number, { hashes, start: index * HASHES_BYTES });
     (isSame ? kept : added).push(offset);
   }
   return { page, kept, added };

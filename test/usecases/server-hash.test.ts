@@ -5,7 +5,7 @@ import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { asBeforeRestart, type Chain, contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { startPostgres } from "../support/postgres-server.ts";
-import { startThrottlingProxy } from "../support/throttling-proxy.ts";
+import { startSlowLineProxy } from "../support/slow-line-proxy.ts";
 
 /** The next incremental of a chain, by the hashes of a server that would have been restarted. */
 const nextByHash = (chain: Chain, url: string): Promise<Manifest> =>
@@ -180,7 +180,7 @@ test("after a restart of a far server only what changed is transferred, then hea
   timeout: 120_000,
 }, async () => {
   await using server = await startPostgres(18);
-  await using proxy = await startThrottlingProxy(server.port, 2_000_000);
+  await using proxy = await startSlowLineProxy(server.port, 2_000_000);
   await using chain = await openChain();
   const far = server.url.replace(`:${server.port}/`, `:${proxy.port}/`);
   await runIn(server.url, WIDE);

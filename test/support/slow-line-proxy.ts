@@ -1,6 +1,6 @@
 import { connect, createServer, type Socket } from "node:net";
 
-export interface ThrottlingProxy extends AsyncDisposable {
+export interface SlowLineProxy extends AsyncDisposable {
   readonly port: number;
   /** Bytes that the server sent since the last reset. */
   readonly received: number;
@@ -10,7 +10,7 @@ export interface ThrottlingProxy extends AsyncDisposable {
 const TICK_MS = 10;
 
 /** Forwards a local port to another one; what the server sends arrives at so many bytes a second, all connections together. */
-export async function startThrottlingProxy(targetPort: number, bytesPerSecond: number): Promise<ThrottlingProxy> {
+export async function startSlowLineProxy(targetPort: number, bytesPerSecond: number): Promise<SlowLineProxy> {
   const sockets = new Set<Socket>();
   let received = 0;
   /** When the line will have carried what was given to it. */
