@@ -118,6 +118,29 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
     expect(await contentOf(chain.readerOf(byHeaders))).toEqual(await truthOf(database.url));
   });
 
+  test("rows that took the places of removed ones, on pages behind one that did not change", async () => {
+    // Four rows fill a page.
+    await using database = await createDatabase(
+      major,
+      `create table t (i int, v text); alter table t alter v set storage plain;
+       insert into t select i, repeat('v', 1900) from generate_series(1, 40) i`,
+    );
+    await using chain = await openChain();
+    await chain.next(database.url);
+    await database.query("delete from t where ctid in ('(0,2)', '(1,2)')");
+    await database.query("vacuum t");
+    await database.query("insert into t select i, repeat('n', 1900) from generate_series(51, 52) i");
+    const byHeaders = await chain.next(database.url);
+    await database.query("delete from t where ctid = '(1,3)'");
+
+    const manifest = await nextByHash(chain, database.url);
+
+    expect([methodsOf(byHeaders), ownBytes(byHeaders)]).toEqual([{ t: "delta" }, 2 * 1904]);
+    expect(manifest.tables[0]?.reason).toBe("the server was restarted; its rows were compared by hashes");
+    expect([methodsOf(manifest), ownBytes(manifest)]).toEqual([{ t: "delta" }, 0]);
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  });
+
   test("text that changed though no byte of a row did", async () => {
     await using database = await createDatabase(
       major,
