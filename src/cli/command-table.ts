@@ -34,6 +34,10 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--full", description: "make a full snapshot" },
       { flags: "--incremental", description: "store only what changed since the last snapshot" },
+      {
+        flags: "--server-hash",
+        description: "with --incremental: let the server hash what must else be read again, as after its restart",
+      },
       { flags: "--due", description: "only what a schedule says is due (not available yet)" },
     ],
     examples: ["rowkeep run shop", "rowkeep run ./jobs/shop.yaml ./jobs/crm.yaml --json"],

@@ -1,4 +1,5 @@
 import type { RowOptions, SourceTable, TableName } from "./driver.ts";
+import type { PlaceHashes } from "./place-hashes.ts";
 
 /**
  * What a server said of its own history at the instant of a snapshot. While a later one shows the same history going on,
@@ -63,12 +64,27 @@ export interface PlacedRow extends RowPlace {
   readonly bytes: Uint8Array;
 }
 
+/** Bytes of one row in COPY text; a long row comes in several. `bytes` is only valid until the next one is pulled. */
+export interface PlacedBytes {
+  readonly page: number;
+  readonly bytes: Uint8Array;
+  /** The newline is among them. */
+  readonly isEnd: boolean;
+}
+
 /** Reads what row headers tell, all of it in the source's snapshot. */
 export interface ChangeTracker {
   /** The server's word; a text says why there is none to be trusted. */
   readonly token: TrustToken | string;
   /** The server does not know the transactions that a backup left behind at the snapshot `since`: it was set back. */
   readonly isSetBack: boolean;
+  /** For tables whose row headers prove nothing. */
+  readonly hashes: PlaceHashes;
+  /**
+   * How the rows of chosen pages can be read: `ranges`: one range by itself; `scan`: the whole table in the order of its pages;
+   * undefined: only as a whole, in any order.
+   */
+  waysTo(table: SourceTable): "ranges" | "scan" | undefined;
   /** Marks the tables by their names; a text says why headers of a table tell nothing. */
   marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>>;
   /** Pages of the table, at least as many as hold rows of the snapshot. */
@@ -85,6 +101,8 @@ export interface ChangeTracker {
   ): Promise<readonly ChangedPage[]>;
   /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
   rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedRow>;
+  /** Reads all rows in the order of their pages. Fails as `rowsAt` does. */
+  scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes>;
   /** Waits until the log up to the token is on the server's disk; false when that takes too long. */
   isDurable(): Promise<boolean>;
 }

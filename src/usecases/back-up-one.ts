@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { parseByteSize } from "../base/byte-size.ts";
 import { messageOf, OperationalError } from "../base/errors.ts";
+import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
@@ -22,6 +23,8 @@ export interface OneBackUpOptions {
   readonly job: Job;
   /** Default: full. An incremental without a snapshot to build on becomes a full. */
   readonly kind?: "full" | "incremental" | undefined;
+  /** Has the server hash what must else be read again; left out: where that is faster. */
+  readonly serverHash?: boolean | undefined;
   readonly home: Home;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
@@ -90,12 +93,18 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     track,
     base,
+    serverHash: options.serverHash ? "always" : hasNearBase(job, destinations) ? "on-slow-links" : undefined,
     keeper: mustRemember ? keeper : undefined,
     signal,
     report,
   });
   if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
   return { result, reason, unread };
+}
+
+/** To compare hashes the base is read: from a far destination that takes as long as reading the database. */
+function hasNearBase(job: Job, { length }: readonly Destination[]): boolean {
+  return job.destinations[0]?.type === "local" && length === job.destinations.length;
 }
 
 const NO_BASE = { base: undefined, reason: undefined, unread: [] };

@@ -15,6 +15,7 @@ import { storeFiles } from "./back-up-files.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import { type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
+import type { ServerHashUse } from "./server-hash.ts";
 import { BATCH_BYTES } from "./store-rows.ts";
 import { storeTables } from "./store-tables.ts";
 
@@ -43,6 +44,8 @@ export interface BackUpOptions {
   readonly keeper?: BaseKeeper | undefined;
   /** Makes an incremental on this snapshot. */
   readonly base?: BaseSnapshot | undefined;
+  /** Whether the server hashes tables whose row headers prove nothing; left out: it never does. */
+  readonly serverHash?: ServerHashUse | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
   /** Called with the id before anything is stored. */
   readonly onBegin?: ((id: string) => void) | undefined;
@@ -87,7 +90,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   announce(plan, report);
   const reusing = source.tracker ? reuseChunks(writer, base) : writer;
   const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
-  const tables = await storeTables({ source, sink, plan, base, signal, report });
+  const tables = await storeTables({ source, sink, plan, base, serverHash: options.serverHash, signal, report });
   const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
   const largeObjects = await storeLargeObjects(source, sink, largeObjectCount, options);
   const { files, warnings } = await storeFiles(sink, options);

@@ -3,6 +3,7 @@ import type { PlannedTable } from "../plan/plan-backup.ts";
 import type { ChunkRef } from "../snapshot/manifest.ts";
 import type { Report } from "./progress.ts";
 import type { BaseSnapshot, ChunkSink } from "./reuse-chunks.ts";
+import type { ServerHashUse } from "./server-hash.ts";
 
 /** Raw bytes of a chunk: small enough to be read alone, large enough to compress well. */
 export const BATCH_BYTES = 4 * 1024 * 1024;
@@ -13,6 +14,8 @@ export interface StoreTablesOptions {
   readonly plan: readonly PlannedTable[];
   /** What an incremental builds on. */
   readonly base?: BaseSnapshot | undefined;
+  /** Whether the server hashes tables whose row headers prove nothing; left out: it never does. */
+  readonly serverHash?: ServerHashUse | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
 }

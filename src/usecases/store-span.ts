@@ -24,7 +24,11 @@ export interface SpanContext extends TableContext {
   readonly known: BaseTable;
   readonly span: PageRange;
   readonly tracker: ChangeTracker;
+  /** Finds the changed pages where row headers prove nothing. */
+  readonly findChanges?: FindChanges | undefined;
 }
+
+export type FindChanges = (context: SpanContext, segments: readonly BaseSegment[]) => Promise<readonly ChangedPage[]>;
 
 export interface StoredSpan {
   readonly parts: readonly SegmentPart[];
@@ -39,7 +43,7 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   const { span, base } = context;
   if (!base) throw new RangeError("a span is compared with a base");
   const segments = await readBase(context);
-  const changed = await findChanges(context, segments);
+  const changed = await (context.findChanges ?? findByHeaders)(context, segments);
   const plan: SpanPlan | string =
     changed.length === 0
       ? { kept: segments.map(({ removed }) => Array.from(removed)), reread: [], added: [] }
@@ -78,7 +82,7 @@ async function readBase({ known, span }: SpanContext): Promise<readonly BaseSegm
   }
 }
 
-async function findChanges(
+async function findByHeaders(
   { table, tracker, known, span, base }: SpanContext,
   segments: readonly BaseSegment[],
 ): Promise<readonly ChangedPage[]> {

@@ -7,21 +7,29 @@ import { CELL_PAGES, SPAN_PAGES } from "../plan/plan-delta.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
 import { BaseTable, Doubt } from "./base-table.ts";
+import { storeScan } from "./store-scan.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
-import { BASE_UNREADABLE, type MapPlace, type SpanContext, storePageMaps, storeSpan } from "./store-span.ts";
+import { HASH_FAILED, openServerHash, type ServerHash } from "./server-hash.ts";
+import {
+  BASE_UNREADABLE,
+  type FindChanges,
+  type MapPlace,
+  type SpanContext,
+  storePageMaps,
+  storeSpan,
+} from "./store-span.ts";
+import { tellMethod, type Way } from "./tell-method.ts";
 
 /** One try to store a table; when another one begins, nothing of this one counts. */
-interface Attempt {
+interface Attempt extends Way {
   readonly format: RowFormat;
-  readonly reason?: string | undefined;
-  /** Rows are compared with those of the base. */
-  readonly isDelta: boolean;
+  /** How all of it is read. */
+  readonly way?: "ranges" | "scan" | undefined;
   /** In their order; each is filled when its work is done. */
   parts: (readonly SegmentPart[] | undefined)[];
   /** Where the rows of cells are, by the place of the cell's part. */
   readonly maps: Map<number, MapPlace>;
   left: number;
-  /** Nothing differs from the base so far. */
   isUnchanged: boolean;
 }
 
@@ -29,6 +37,12 @@ interface Work {
   /** Estimate of what it reads. */
   readonly bytes: number;
   readonly run: () => Promise<void>;
+}
+
+interface Hashed {
+  readonly findChanges: FindChanges;
+  /** Why row headers prove nothing. */
+  readonly reason: string;
 }
 
 /** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
@@ -65,6 +79,7 @@ class TableStoring {
   /** Why nothing that row headers tell is believed. */
   #distrust: string | undefined;
   readonly #isSameInstant: boolean;
+  #serverHash: ServerHash | undefined;
 
   static async open(options: StoreTablesOptions): Promise<TableStoring> {
     const { source, plan, base, signal } = options;
@@ -84,6 +99,7 @@ class TableStoring {
       };
     });
     const storing = new TableStoring(options, tables);
+    storing.#serverHash = await storing.#openServerHash();
     // Before any stream starts: one that finds no work ends.
     for (const state of tables) await storing.#begin(state);
     // A cell of large values may be as large as a whole table: what takes long must not be begun last.
@@ -116,15 +132,22 @@ class TableStoring {
     const { base } = this.#options;
     if (!base) return this.#readInFull(state, { format: "text" });
     const reason = this.#distrust ?? whyInFull(state);
-    if (reason !== undefined) return this.#readInFull(state, { format: "text", reason });
-    return this.#compare(state);
+    if (reason === undefined) return this.#compare(state);
+    const findChanges = this.#serverHash?.finderOf(state);
+    if (findChanges) return this.#compare(state, { findChanges, reason });
+    return this.#readInFull(state, { format: "text", reason });
   }
 
-  async #compare(state: TableState): Promise<void> {
+  async #openServerHash(): Promise<ServerHash | undefined> {
+    const tables = this.#tables.filter((state) => (this.#distrust ?? whyInFull(state)) !== undefined);
+    return openServerHash(this.#options, tables);
+  }
+
+  async #compare(state: TableState, hashed?: Hashed): Promise<void> {
     const { base: known, table } = state;
     const { tracker } = this.#options.source;
     if (!known || !tracker) throw new RangeError("a table is compared with its base");
-    if (this.#isSameInstant) {
+    if (this.#isSameInstant && !hashed) {
       state.attempt = { format: "text", isDelta: true, parts: [], maps: new Map(), left: 0, isUnchanged: true };
       return;
     }
@@ -132,6 +155,8 @@ class TableStoring {
     const spans = rangesOf(end, SPAN_PAGES);
     const attempt: Attempt = {
       format: "text",
+      reason: hashed?.reason,
+      isHashed: hashed !== undefined,
       isDelta: true,
       parts: spans.map(() => undefined),
       maps: new Map(),
@@ -140,15 +165,16 @@ class TableStoring {
     };
     state.attempt = attempt;
     const bytes = table.bytes / spans.length;
+    const place = { known, tracker, findChanges: hashed?.findChanges };
     for (const [index, span] of spans.entries()) {
-      this.#queue.push({ bytes, run: () => this.#compareSpan(state, attempt, { span, index, known, tracker }) });
+      this.#queue.push({ bytes, run: () => this.#compareSpan(state, attempt, { ...place, span, index }) });
     }
   }
 
   async #compareSpan(
     state: TableState,
     attempt: Attempt,
-    { index, ...place }: Pick<SpanContext, "span" | "known" | "tracker"> & { readonly index: number },
+    { index, ...place }: Pick<SpanContext, "span" | "known" | "tracker" | "findChanges"> & { readonly index: number },
   ): Promise<void> {
     if (state.attempt !== attempt) return;
     this.#announce(state);
@@ -158,15 +184,20 @@ class TableStoring {
       attempt.isUnchanged &&= stored.isUnchanged;
       this.#count(state, attempt);
     } catch (error) {
-      await this.#reconsider(state, error);
+      await this.#reconsider(state, attempt, error);
     }
   }
 
   /** What could not be compared is read in full; and when the server contradicted the base, so is all the rest. */
-  async #reconsider(state: TableState, error: unknown): Promise<void> {
-    if (isTooLargeForText(error)) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
-    if (error instanceof OperationalError && error.code === BASE_UNREADABLE) {
-      return this.#readInFull(state, { format: "text", reason: error.message });
+  async #reconsider(state: TableState, attempt: Attempt, error: unknown): Promise<void> {
+    const isTooLarge = isTooLargeForText(error);
+    const cannotBeCompared = error instanceof OperationalError && [BASE_UNREADABLE, HASH_FAILED].includes(error.code);
+    // Another span of the table came to the same end before.
+    if ((isTooLarge || cannotBeCompared) && state.attempt !== attempt) return;
+    if (isTooLarge) return this.#readInFull(state, { format: "binary", reason: TOO_LARGE });
+    if (cannotBeCompared) {
+      const reason = [state.attempt?.reason, error.message].filter(Boolean).join("; ");
+      return this.#readInFull(state, { format: "text", reason });
     }
     if (!(error instanceof Doubt)) throw error;
     this.#options.report({ type: "warning", message: `${state.name}: ${error.message}; every table is read in full` });
@@ -182,8 +213,10 @@ class TableStoring {
   ): Promise<void> {
     const { source } = this.#options;
     const { tracker } = source;
+    const way = format === "text" ? tracker?.waysTo(state.table) : undefined;
     const attempt: Attempt = {
       format,
+      way,
       reason,
       isDelta: false,
       parts: [],
@@ -192,18 +225,10 @@ class TableStoring {
       isUnchanged: false,
     };
     state.attempt = attempt;
-    const canBeMapped = format === "text" && tracker !== undefined && typeof tracker.token !== "string";
-    const isMapped = canBeMapped && typeof state.mark === "object";
-    const cells = isMapped ? rangesOf(await tracker.pagesOf(state.table), CELL_PAGES) : [];
-    const segments: readonly Segment[] = isMapped
-      ? cells.map((pages, index) => ({
-          // The last one is open, so that nothing is lost whatever the server says of its size.
-          pages: index === cells.length - 1 ? { lo: pages.lo } : pages,
-          estimatedBytes: 0,
-        }))
-      : format === "binary"
-        ? [{ estimatedBytes: 0 }]
-        : source.segments(state.table, state.pieces);
+    const isMapped = tracker !== undefined && typeof tracker.token !== "string" && typeof state.mark === "object";
+    // Always cut at the same pages, so that a change moves no more rows than those of its cell into other chunks.
+    const cells = way === "ranges" ? rangesOf((await tracker?.pagesOf(state.table)) ?? 0, CELL_PAGES) : [];
+    const segments = cells.length > 0 ? cells.map(segmentOf) : this.#segmentsOf(state, format, way);
     if (state.attempt !== attempt) return;
     attempt.parts = segments.map(() => undefined);
     attempt.left = segments.length;
@@ -219,6 +244,15 @@ class TableStoring {
     }
   }
 
+  #segmentsOf(
+    { table, pieces }: TableState,
+    format: RowFormat,
+    way: "ranges" | "scan" | undefined,
+  ): readonly Segment[] {
+    if (format === "binary" || way === "scan") return [{ estimatedBytes: 0 }];
+    return this.#options.source.segments(table, pieces);
+  }
+
   async #storeSegment(
     state: TableState,
     attempt: Attempt,
@@ -228,10 +262,15 @@ class TableStoring {
     if (state.attempt !== attempt) return;
     this.#announce(state);
     try {
-      const { format } = attempt;
-      const chunks = await storeRows({ ...this.#contextOf(state), segment, format, segmentNumber: index + 1 });
-      const pages = cell ?? segment.pages;
-      attempt.parts[index] = [{ ...(pages ? { pages } : {}), chunks }];
+      const { format, way } = attempt;
+      const context = this.#contextOf(state);
+      if (way === "scan") {
+        attempt.parts[index] = await storeScan(context);
+      } else {
+        const chunks = await storeRows({ ...context, segment, format, segmentNumber: index + 1 });
+        const pages = cell ?? segment.pages;
+        attempt.parts[index] = [{ ...(pages ? { pages } : {}), chunks }];
+      }
       this.#count(state, attempt);
     } catch (error) {
       if (!isTooLargeForText(error) || attempt.format === "binary") throw error;
@@ -276,8 +315,7 @@ class TableStoring {
     if (!attempt) throw new RangeError("a table was not stored");
     const content = await this.#contentOf(state, attempt);
     const { isMapped, ...stored } = content;
-    const method = methodOf(attempt, content);
-    const reason = attempt.reason ?? (attempt.isDelta && method === "full" ? "most of it changed" : undefined);
+    const { method, reason } = tellMethod(attempt, content, state.base?.stored);
     return {
       schema: table.schema,
       name: table.name,
@@ -310,17 +348,15 @@ const CELLS_A_SPAN = SPAN_PAGES / CELL_PAGES;
 const SET_BACK = "the server was set back to an earlier state";
 const TOO_LARGE = "a value is too large for text";
 
+/** The last one is open, so that nothing is lost whatever the server says of its size. */
+function segmentOf(pages: PageRange, index: number, cells: readonly unknown[]): Segment {
+  return { pages: index === cells.length - 1 ? { lo: pages.lo } : pages, estimatedBytes: 0 };
+}
+
 function whyInFull({ base, mark }: TableState): string | undefined {
   if (!base) return "it is not in the base";
   if (base.stored.format !== "text") return "it is stored in binary";
   return findRewrite(base.stored.mark, mark);
-}
-
-function methodOf(attempt: Attempt, content: TableContent): StoredTable["method"] {
-  if (!attempt.isDelta) return "full";
-  if (attempt.isUnchanged) return "unchanged";
-  const isAdopted = content.segments.some(({ chunks }) => chunks.some(({ snapshot }) => snapshot !== undefined));
-  return isAdopted ? "delta" : "full";
 }
 
 function isTooLargeForText(error: unknown): boolean {

@@ -252,12 +252,26 @@ test("where row headers prove nothing every table is read, and only what changed
   const show = await cli("show", file, "latest", "--json");
   expect(second.snapshot).toMatchObject({ kind: "incremental", rows: 20_001 });
   expect(Number(second.snapshot["storedBytes"]) * 10).toBeLessThan(Number(first.snapshot["storedBytes"]));
-  const reason = "this login may not read pg_control_system()";
+  const why = "this login may not read pg_control_system(); it was read again, and";
   expect(show.last()["tables"]).toMatchObject([
-    { name: "t", method: "full", reason },
-    { name: "still", method: "full", reason },
+    { name: "t", method: "full", reason: expect.stringContaining(`${why} 0 of its`) as string },
+    { name: "still", method: "full", reason: `${why} 1 of its 1 chunks changed` },
   ]);
   await using other = await createDatabase(18);
   await cli("restore", file, "--to", other.url, "--create", "--yes");
   expect(await rowsOf(other)).toEqual(await rowsOf(database));
+});
+
+test("--server-hash is for incrementals only", async () => {
+  await using database = await shop();
+  const file = await writeJob(database.url);
+  await cli("run", file, "--incremental");
+  await change(database);
+
+  const made = await madeBy(cli("run", file, "--incremental", "--server-hash", "--json"));
+  const refused = await cli("run", file, "--server-hash", "--json");
+
+  expect(made).toMatchObject({ exitCode: 0, snapshot: { kind: "incremental" } });
+  expect(refused.exitCode).toBe(2);
+  expect(refused.last()).toMatchObject({ type: "error", code: "no-incremental" });
 });

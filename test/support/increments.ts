@@ -9,7 +9,7 @@ import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { readTableRows } from "../../src/snapshot/table-rows.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
-import { baseOf } from "../../src/usecases/reuse-chunks.ts";
+import { type BaseSnapshot, baseOf } from "../../src/usecases/reuse-chunks.ts";
 import { connectionOfUrl } from "./connection.ts";
 
 const signal = new AbortController().signal;
@@ -62,6 +62,19 @@ export async function openChain(): Promise<Chain> {
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
   };
+}
+
+/** The last snapshot of a chain as it would look if the server had been restarted since. */
+export function asBeforeRestart(chain: Chain): BaseSnapshot {
+  if (!chain.latest?.trust) throw new Error("the chain has no snapshot with a token");
+  const { latest } = chain;
+  const reader = chain.readerOf(latest);
+  return baseOf({
+    manifest: { ...latest, trust: { ...chain.latest.trust, startedAt: "0" } },
+    chunks: (refs, options) => reader.chunks(refs, options),
+    readStates: (refs, options) => reader.readStates(refs, options),
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  });
 }
 
 /** Restores the rows of a snapshot without a database. */

@@ -27,17 +27,22 @@ test.each(postgresMajors)("a server that was set back with its memory is found o
 
   const other = await chain.next(database.url, { base: base(flipped(full.trust?.witness)) });
   const future = await chain.next(database.url, { base: base("4000000000c") });
+  const hashed = await chain.next(database.url, { base: base("4000000000c"), serverHash: "always" });
   const same = await chain.next(database.url, { base: base(full.trust?.witness) });
 
   expect(full.trust?.witness).toMatch(/^\d+[cr]( \d+[cr]){23}$/);
   for (const { tables } of [other, future]) {
-    expect(tables).toMatchObject([{ method: "full", reason: "the server was set back to an earlier state" }]);
+    const reason = "the server was set back to an earlier state; it was read again, and 1 of its 1 chunks changed";
+    expect(tables).toMatchObject([{ method: "full", reason }]);
   }
+  expect(hashed.tables).toMatchObject([
+    { method: "delta", reason: "the server was set back to an earlier state; its rows were compared by hashes" },
+  ]);
   expect(same.tables).toMatchObject([{ method: "delta" }]);
   // The next one can be compared again.
   const next = await chain.next(database.url, { base: baseOf(chain.readerOf(other)) });
   expect(next.tables).toMatchObject([{ method: expect.stringMatching(/^(unchanged|delta)$/) }]);
-  for (const one of [other, future, same, next]) {
+  for (const one of [other, future, hashed, same, next]) {
     expect(await contentOf(chain.readerOf(one))).toEqual(await truthOf(database.url));
   }
 });
@@ -52,7 +57,9 @@ test("a base of a server that was restarted is compared by its bytes", async () 
 
   const manifest = await chain.next(database.url, { base });
 
-  expect(manifest.tables).toMatchObject([{ method: "full", reason: "the server was restarted" }]);
+  expect(manifest.tables).toMatchObject([
+    { method: "full", reason: "the server was restarted; it was read again, and 1 of its 1 chunks changed" },
+  ]);
   expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
 });
 

@@ -15,6 +15,8 @@ export const run: CommandAction = async (context, { args, options }) => {
   refuseUnavailable(options, { due: "--due" });
   if (options.full && options.incremental) throw bothKinds();
   const kind = options.incremental ? "incremental" : "full";
+  const serverHash = options["serverHash"] === true;
+  if (serverHash && kind === "full") throw hashOfFull();
   const names = [args[0] ?? []].flat();
   const snapshots: MadeSnapshot[] = [];
   const removed: RunResult["removed"][number][] = [];
@@ -22,7 +24,7 @@ export const run: CommandAction = async (context, { args, options }) => {
   const failures: { job: string; error: OperationalError }[] = [];
   for (const name of names) {
     try {
-      const result = await runOne(context, name, kind);
+      const result = await runOne(context, name, { kind, serverHash });
       if (!context.json) for (const snapshot of result.snapshots) printMadeSnapshot(context.output, snapshot);
       printRemoved(context.output, result.removed);
       snapshots.push(...result.snapshots);
@@ -41,13 +43,18 @@ export const run: CommandAction = async (context, { args, options }) => {
   return warnings.length > 0 ? 3 : 0;
 };
 
-async function runOne(context: CliContext, name: string, kind: MadeSnapshot["kind"]): Promise<RunResult> {
+async function runOne(
+  context: CliContext,
+  name: string,
+  { kind, serverHash }: { readonly kind: MadeSnapshot["kind"]; readonly serverHash: boolean },
+): Promise<RunResult> {
   const job = await readJobFor(context, name);
   using progress = await openProgress(context);
   const { env, now, signal } = context;
   const result = await runJob({
     job,
     kind,
+    serverHash,
     home: homeOf(context),
     env,
     node: hostname(),
@@ -66,5 +73,13 @@ function bothKinds(): OperationalError {
     kind: "usage",
     code: "both-chosen",
     hint: "Leave out --full or --incremental.",
+  });
+}
+
+function hashOfFull(): OperationalError {
+  return new OperationalError("cannot compare hashes for a full: it reads everything", {
+    kind: "usage",
+    code: "no-incremental",
+    hint: "Add --incremental, or leave out --server-hash.",
   });
 }

@@ -3,6 +3,7 @@ import {
   type ChangeTracker,
   type PageRange,
   type PageRows,
+  type PlacedBytes,
   type PlacedRow,
   type RowPlace,
   type TableMark,
@@ -10,9 +11,12 @@ import {
   tableKey,
 } from "../change-tracker.ts";
 import type { RowOptions, SourceTable } from "../driver.ts";
+import type { PlaceHashes } from "../place-hashes.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
+import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { placedBytes, placedCopy, placedRows } from "./postgres-placed-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
 
@@ -69,6 +73,8 @@ export interface TrackerParts {
   readonly leader: PostgresClient;
   readonly token: TrustToken | string;
   readonly isSetBack: boolean;
+  /** In which the server holds text. */
+  readonly encoding: string;
   /** Lends a connection that shares the snapshot. */
   readonly withWorker: <T>(use: (worker: PostgresClient) => Promise<T>) => Promise<T>;
   /** Commits an empty transaction with a number of its own, in another session: it writes nothing but the end of the log. */
@@ -90,6 +96,7 @@ export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_se
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;
   readonly isSetBack: boolean;
+  readonly hashes: PlaceHashes;
   readonly #parts: TrackerParts;
   readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
   /** Tables of which the last scan found many pages with holes. */
@@ -100,7 +107,13 @@ export class PostgresTracker implements ChangeTracker {
   constructor(parts: TrackerParts) {
     this.token = parts.token;
     this.isSetBack = parts.isSetBack;
+    this.hashes = new PostgresPlaceHashes(parts.withWorker, parts.encoding);
     this.#parts = parts;
+  }
+
+  waysTo(table: SourceTable): "ranges" | "scan" | undefined {
+    if (!(table as CatalogTable).isHeap || storedColumns(table).length === 0) return undefined;
+    return this.#parts.leader.serverVersion < MIN_VERSION ? "scan" : "ranges";
   }
 
   async marks(tables: readonly SourceTable[]): Promise<ReadonlyMap<string, TableMark | string>> {
@@ -186,6 +199,14 @@ export class PostgresTracker implements ChangeTracker {
       });
       yield* placedRows(batches);
     }
+  }
+
+  async *scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes> {
+    const batches = this.#parts.copy(options, async (worker) => {
+      await prepareScan(worker, table);
+      return placedCopy(table);
+    });
+    yield* placedBytes(batches);
   }
 
   async isDurable(): Promise<boolean> {
@@ -341,35 +362,4 @@ function offsetsOf(hex: string | null | undefined): number[] {
 
 function hexOf(offset: number): string {
   return offset.toString(16).padStart(4, "0");
-}
-
-/** Cuts `(page,offset) <tab> row` into its parts. A row may span batches. */
-async function* placedRows(batches: AsyncIterable<{ readonly bytes: Uint8Array }>): AsyncIterable<PlacedRow> {
-  let rest: Buffer = Buffer.alloc(0);
-  for await (const { bytes } of batches) {
-    const own = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const all = rest.length > 0 ? Buffer.concat([rest, own]) : own;
-    let from = 0;
-    for (let end = all.indexOf(10); end >= 0; end = all.indexOf(10, from)) {
-      const tab = all.indexOf(9, from);
-      const comma = all.indexOf(44, from);
-      const [page, offset] = [digitsOf(all, from + 1, comma), digitsOf(all, comma + 1, tab - 1)];
-      if (all[from] !== 40 || all[tab - 1] !== 41) throw new RangeError("the server gave a row without its place");
-      yield { page, offset, bytes: all.subarray(tab + 1, end + 1) };
-      from = end + 1;
-    }
-    // The batch's memory is used again for the next one.
-    rest = Buffer.from(all.subarray(from));
-  }
-  if (rest.length > 0) throw new RangeError("the server ended inside a row");
-}
-
-function digitsOf(bytes: Buffer, from: number, to: number): number {
-  let value = 0;
-  for (let at = from; at < to; at += 1) {
-    const digit = (bytes[at] ?? 0) - 48;
-    if (!(digit >= 0 && digit <= 9)) throw new RangeError("the server gave a row without its place");
-    value = value * 10 + digit;
-  }
-  return value;
 }

@@ -138,7 +138,12 @@ function digestOf(form: RowForm): string {
   return digest(form.hash, `${lineOf(form)} collate pg_catalog."C"`);
 }
 
-function lineOf(form: RowForm): string {
+/** The line of a row of `t` behind its place, or the SHA-256 of both: see place-hashes.ts. */
+export function placedDigestOf(form: RowForm): string {
+  return digest(form.hash, `${lineOf(form, ["t.ctid"])} collate pg_catalog."C"`);
+}
+
+function lineOf(form: RowForm, before: readonly string[] = []): string {
   const joined = (parts: readonly string[]) =>
     `pg_catalog.concat_ws(${[quoteLiteral(form.separator), ...parts].join(", ")})`;
   const values = groupsOf(
@@ -148,7 +153,7 @@ function lineOf(form: RowForm): string {
     }),
     GROUP_COLUMNS,
   );
-  const head = headOf(form, joined);
+  const head = [...before, ...headOf(form, joined)];
   if (values.length === 0) return `''::text`;
   return joined(values.length === 1 ? [...head, ...(values[0] ?? [])] : [...head, ...values.map(joined)]);
 }
@@ -171,7 +176,7 @@ function digest(hash: RowHash, line: string): string {
 }
 
 /** Two signed 64-bit hashes of what `digest` gives. */
-function hashesOf(hash: RowHash, line: string): { readonly first: string; readonly second: string } {
+export function hashesOf(hash: RowHash, line: string): { readonly first: string; readonly second: string } {
   if (hash.method === "lookup3") {
     const [first, second] = hash.seeds.map((seed) => `pg_catalog.hashtextextended(${line}, '${seed}'::bigint)`);
     return { first: first ?? "", second: second ?? "" };

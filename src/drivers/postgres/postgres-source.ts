@@ -148,6 +148,7 @@ class PostgresSource implements Source {
       leader,
       token,
       isSetBack,
+      encoding: this.identity.encoding,
       withWorker: (use) => this.#withWorker(use),
       commitNothing: async () => {
         const { connection } = leader;

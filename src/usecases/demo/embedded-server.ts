@@ -12,6 +12,8 @@ export interface EmbeddedServer extends AsyncDisposable {
   readonly url: string;
   /** Where the server keeps its data. */
   readonly folder: string;
+  /** Stops it and starts it again: every session ends, the data stays. */
+  restart(): Promise<void>;
 }
 
 /** What the packages of all majors have in common. */
@@ -55,7 +57,8 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     user: options.user,
     password: options.password,
     authMethod: "scram-sha-256",
-    persistent: false,
+    // Else a stop would delete the data, which a restart needs.
+    persistent: true,
     createPostgresUser: isRoot,
     initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
     postgresFlags: ["-c", "fsync=off", "-c", "max_connections=200", ...(options.flags ?? [])],
@@ -81,6 +84,10 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     port,
     folder,
     url: `postgres://${options.user}:${options.password}@127.0.0.1:${port}/postgres`,
+    async restart() {
+      await server.stop();
+      await server.start();
+    },
     [Symbol.asyncDispose]: stop,
   };
 }
