@@ -21,14 +21,14 @@ const { values: flags } = parseArgs({
   options: {
     scale: { type: "string", default: "0.165" },
     rounds: { type: "string", default: "3" },
-    "volume-mib": { type: "string", default: "128" },
+    "volume-mib": { type: "string" },
     "no-write": { type: "boolean", default: false },
   },
 });
 const rounds = Number(flags.rounds);
 const root = fileURLToPath(new URL("..", import.meta.url));
 const rowkeep = join(root, "bin/rowkeep.js");
-const volumeBytes = Number(flags["volume-mib"]) * 1024 ** 2;
+const volumeMib = flags["volume-mib"];
 
 interface Run extends Measurement {
   /** Most bytes that lay in the spool at one time, as far as a look every few milliseconds sees it. */
@@ -85,7 +85,7 @@ async function runTo(types: readonly DestinationType[], place: string): Promise<
     name: "bench",
     source: { url: server.url },
     destinations,
-    volumeSize: `${volumeBytes}B`,
+    ...(volumeMib === undefined ? {} : { volumeSize: `${volumeMib}MiB` }),
     parallel: 2,
   };
   writeFileSync(file, JSON.stringify(job), { mode: 0o600 });
@@ -140,10 +140,10 @@ function report(
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   return [
     `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
-    `in turns; ${rounds} rounds, volumes of ${volumeBytes / 1024 ** 2} MiB. All servers share the machine with the run (${machine});`,
+    `in turns; ${rounds} rounds, volumes of ${volumeMib === undefined ? "the size that rowkeep chooses" : `${volumeMib} MiB`}. All servers share the machine with the run (${machine});`,
     `Node ${process.versions.node}.`,
     "",
-    "| destination | median s | peak RSS MiB | largest spool, volumes |",
+    "| destination | median s | peak RSS MiB | largest spool MB |",
     "|---|---|---|---|",
     ...ways.map(({ name }, index) => line(name, results[index] ?? [])),
     "",
@@ -158,8 +158,8 @@ function line(name: string, runs: readonly Run[]): string {
   const seconds = medianOf(runs.map((run) => run.seconds)).toFixed(1);
   const peaks = runs.flatMap((run) => run.peakMiB ?? []);
   const peak = peaks.length > 0 ? Math.max(...peaks).toFixed(0) : "–";
-  const spool = Math.max(...runs.map((run) => run.spoolBytes)) / volumeBytes;
-  return `| ${name} | ${seconds} | ${peak} | ${spool.toFixed(1)} |`;
+  const spool = Math.max(...runs.map((run) => run.spoolBytes)) / 1e6;
+  return `| ${name} | ${seconds} | ${peak} | ${spool.toFixed(0)} |`;
 }
 
 async function query(sql: string): Promise<unknown[][]> {
