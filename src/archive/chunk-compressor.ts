@@ -16,6 +16,9 @@ export interface StoredChunk {
 
 /** Chunks below this size are compressed where they are: handing them over would take longer. */
 const WORTH_A_THREAD_BYTES = 64 * 1024;
+/** A chunk up to this size keeps the caller's thread busy for some ten milliseconds, when the compression is a quick one. */
+const MAX_HERE_BYTES = 16 * 1024 * 1024;
+const MAX_QUICK_ZSTD_LEVEL = 3;
 /** More than there are cores would only take turns. */
 const MAX_THREADS = Math.min(4, Math.max(2, availableParallelism()));
 
@@ -65,8 +68,8 @@ export class ChunkCompressor implements AsyncDisposable {
    */
   async compress<T>(raw: Uint8Array, use: (chunk: StoredChunk) => Promise<T>): Promise<T> {
     const seal = await this.#makeSeal?.();
-    const isQuick = raw.length < WORTH_A_THREAD_BYTES || (this.#compression.codec === "none" && !seal);
-    if (isQuick || this.#spareTime.hasSome) return await this.#compressHere(raw, seal, use);
+    const isTrifle = raw.length < WORTH_A_THREAD_BYTES || (this.#compression.codec === "none" && !seal);
+    if (isTrifle || this.#hasTimeFor(raw)) return await this.#compressHere(raw, seal, use);
     const thread = await this.#acquire();
     try {
       const answer = await this.#ask(thread, raw, seal);
@@ -75,6 +78,13 @@ export class ChunkCompressor implements AsyncDisposable {
     } finally {
       this.#release(thread);
     }
+  }
+
+  /** Timers, signals and sockets wait meanwhile: what takes long is never done here. */
+  #hasTimeFor(raw: Uint8Array): boolean {
+    const { codec, level } = this.#compression;
+    const isQuick = codec === "none" || (codec === "zstd" && level <= MAX_QUICK_ZSTD_LEVEL);
+    return isQuick && raw.length <= MAX_HERE_BYTES && this.#spareTime.hasSome;
   }
 
   async #compressHere<T>(
