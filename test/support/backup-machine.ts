@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
@@ -80,9 +80,8 @@ export async function openMachine(url: string, isEncrypted: boolean): Promise<Ba
       await writeFile(join(place, "volume-0001.tar"), "half a volume");
     },
     async forget() {
-      for (const name of await readdir(home.state)) {
-        if (name === "bases") await rm(join(home.state, name), { recursive: true });
-      }
+      // Before the first run there is nothing to forget.
+      await rm(join(home.state, "bases"), { recursive: true, force: true });
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
   };

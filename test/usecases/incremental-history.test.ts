@@ -9,7 +9,8 @@ import { openTruth } from "../support/truth-reader.ts";
 
 /** Rounds of all histories together; 500 in CI, more of them by `ROUNDS=10000 npm run soak`. */
 const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? (process.env["CI"] ? 500 : 56)) / 4);
-const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
+// The same in CI: what a random one finds must not look like the fault of a change.
+const SEED = Number(process.env["SEED"] ?? (process.env["CI"] ? 1 : Date.now() % 1_000_000_000));
 
 /** A crash loses what nobody waited for, and the numbers of its transactions are used again. */
 const FLAGS = ["-c", "synchronous_commit=off", "-c", "wal_writer_delay=30ms", "-c", "max_prepared_transactions=8"];

@@ -6,7 +6,8 @@ import { RandomHistory, randomFrom } from "../support/random-history.ts";
 import { openTruth } from "../support/truth-reader.ts";
 
 const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? (process.env["CI"] ? 200 : 28)) / 2);
-const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
+// The same in CI: what a random one finds must not look like the fault of a change.
+const SEED = Number(process.env["SEED"] ?? (process.env["CI"] ? 1 : Date.now() % 1_000_000_000));
 
 test.each(postgresMajors)(
   `a random history that is compared by hashes and by headers in turns restores (PostgreSQL %i, SEED=${SEED})`,
