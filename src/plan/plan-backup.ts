@@ -1,4 +1,3 @@
-import { DEFAULT_VOLUME_BYTES } from "../archive/volume-writer.ts";
 import type { SourceTable } from "../drivers/driver.ts";
 
 export interface PlannedTable {
@@ -25,15 +24,6 @@ export function planBackup(tables: readonly SourceTable[], streams: number): rea
     const whole = streams === 1 || startsWhole;
     return { table, pieces: whole ? 1 : Math.max(1, Math.round(table.bytes / pieceBytes)) };
   });
-}
-
-const MIN_VOLUME_BYTES = 16 * 1024 * 1024;
-const VOLUMES_AT_MOST = 16;
-
-/** Chooses smaller volumes for a smaller database, so that they are stored while its rows are read, and not all of them afterwards. */
-export function planVolumeBytes(tables: readonly SourceTable[]): number {
-  const total = tables.reduce((sum, { bytes }) => sum + bytes, 0);
-  return Math.round(Math.min(DEFAULT_VOLUME_BYTES, Math.max(MIN_VOLUME_BYTES, total / VOLUMES_AT_MOST)));
 }
 
 function compareNames(left: SourceTable, right: SourceTable): number {

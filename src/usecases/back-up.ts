@@ -3,7 +3,7 @@ import type { Destination } from "../destinations/destination.ts";
 import type { TrustToken } from "../drivers/change-tracker.ts";
 import type { ChosenTable, Connection, ServerIdentity, Source, TableChoice } from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
-import { type PlannedTable, planBackup, planVolumeBytes } from "../plan/plan-backup.ts";
+import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
 import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
@@ -83,8 +83,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const kind = base ? "incremental" : "full";
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind });
   options.onBegin?.(id);
-  const volumeBytes = options.volumeBytes ?? planVolumeBytes(description.tables);
-  await using writer = await openSnapshotWriter({ ...options, volumeBytes, key, id, createdAt: source.takenAt });
+  await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind })));
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { SourceTable } from "../../src/drivers/driver.ts";
-import { planBackup, planVolumeBytes } from "../../src/plan/plan-backup.ts";
+import { planBackup } from "../../src/plan/plan-backup.ts";
 
 const MiB = 1024 * 1024;
 
@@ -43,18 +43,5 @@ describe("the plan of a backup", () => {
         expect(plan.every(({ pieces }) => Number.isInteger(pieces) && pieces >= 1)).toBe(true);
       }),
     );
-  });
-});
-
-describe("the size of a volume", () => {
-  test.each([
-    [0, 16],
-    [300, 18.75],
-    [1600, 100],
-    [100_000, 128],
-  ])("is for %d MiB of tables %d MiB", (total, expected) => {
-    const tables = [table("a", (total / 4) * MiB), table("b", (total / 4) * 3 * MiB)];
-
-    expect(planVolumeBytes(tables) / MiB).toBe(expected);
   });
 });
