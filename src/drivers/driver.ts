@@ -96,9 +96,8 @@ export interface Definition {
   readonly sql: string;
 }
 
-/** Everything that is known of the database before rows are read. All of it belongs to one instant. */
+/** What a database holds besides rows, at the instant of its source. */
 export interface DatabaseDescription {
-  readonly tables: readonly SourceTable[];
   /** In an order in which they can be executed, pre-data first. */
   readonly definitions: readonly Definition[];
   /** Objects that were found and are not in the backup, one sentence each: `publication "p" is not captured`. */
@@ -144,6 +143,9 @@ export interface Source extends AsyncDisposable {
   readonly concurrency: number;
   /** Session settings that were pinned for the encoding of rows; recorded in the manifest. */
   readonly settings: Readonly<Record<string, string>>;
+  /** The tables whose rows can be read. */
+  readonly tables: readonly SourceTable[];
+  /** Reads what there is besides rows; streams of rows may run meanwhile. */
   describe(options: { readonly signal: AbortSignal }): Promise<DatabaseDescription>;
   /** Divides a table into about this many segments, or fewer where the engine reads a table only as a whole. */
   segments(table: SourceTable, pieces: number): readonly Segment[];

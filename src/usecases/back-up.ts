@@ -1,7 +1,15 @@
+import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { TrustToken } from "../drivers/change-tracker.ts";
-import type { ChosenTable, Connection, ServerIdentity, Source, TableChoice } from "../drivers/driver.ts";
+import type {
+  ChosenTable,
+  Connection,
+  DatabaseDescription,
+  ServerIdentity,
+  Source,
+  TableChoice,
+} from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
@@ -9,7 +17,7 @@ import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { makeSnapshotId } from "../snapshot/snapshot-id.ts";
 import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
-import { type DestinationFate, openSnapshotWriter } from "../snapshot/snapshot-writer.ts";
+import { type DestinationFate, openSnapshotWriter, type SnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
 import type { BaseKeeper } from "./keep-base.ts";
@@ -77,19 +85,21 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   report({ type: "phase", text: `connecting to ${options.connection.database}` });
   const track = options.track || base !== undefined;
   await using source = await openSource(options.connection, { ...options, track, since: base?.reader.manifest.trust });
-  report({ type: "phase", text: "reading definitions" });
-  const description = await source.describe({ signal });
-  const plan = planBackup(description.tables, source.concurrency);
+  const plan = planBackup(source.tables, source.concurrency);
   const kind = base ? "incremental" : "full";
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind });
   options.onBegin?.(id);
   await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind })));
-  await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   announce(plan, report);
   const reusing = source.tracker ? reuseChunks(writer, base) : writer;
   const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
-  const tables = await storeTables({ source, sink, plan, base, serverHash: options.serverHash, signal, report });
+  const { serverHash } = options;
+  // A large schema takes seconds to read, in which the server has a processor left for rows.
+  const [description, tables] = await sideBySide<[DatabaseDescription, readonly StoredTable[]]>(signal, (signal) => [
+    storeDefinitions(source, writer, signal),
+    storeTables({ source, sink, plan, base, serverHash, signal, report }),
+  ]);
   const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
   const largeObjects = await storeLargeObjects(source, sink, largeObjectCount, options);
   const { files, warnings } = await storeFiles(sink, options);
@@ -132,6 +142,16 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     storedBytes: writer.storedBytes,
     durationMs: Math.round(performance.now() - startedAt),
   };
+}
+
+async function storeDefinitions(
+  source: Source,
+  writer: Pick<SnapshotWriter, "addPlain">,
+  signal: AbortSignal,
+): Promise<DatabaseDescription> {
+  const description = await source.describe({ signal });
+  await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
+  return description;
 }
 
 /** What the server may lose again when it crashes proves nothing. */

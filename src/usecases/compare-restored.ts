@@ -33,8 +33,8 @@ const MOST_DIFFERENCES = 20;
 /** Reads a restored database and tells how it differs from the manifest; nothing when it is the same. */
 export async function compareRestored(options: CompareRestoredOptions): Promise<readonly DrillProblem[]> {
   const { manifest, source, signal } = options;
-  const { tables, definitions } = await source.describe({ signal });
-  const found = new Map(tables.map((table) => [keyOf(table), table]));
+  const { definitions } = await source.describe({ signal });
+  const found = new Map(source.tables.map((table) => [keyOf(table), table]));
   const problems: DrillProblem[] = [];
   reportPlan(options);
   const queue = manifest.tables.toSorted((left, right) => left.rawBytes - right.rawBytes);

@@ -61,7 +61,7 @@ export async function openLiveSide(connection: Connection, options: OpenSourceOp
     label: `${identity.database} at ${identity.host}:${identity.port}`,
     isLive: true,
     takenAt: source.takenAt.toISOString(),
-    tables: description.tables.map((table) => liveTable(source, table, limit)),
+    tables: source.tables.map((table) => liveTable(source, table, limit)),
     definitions: description.definitions,
     majorVersion: Number.parseInt(identity.version, 10),
     largeObjects: description.largeObjects,

@@ -1,3 +1,4 @@
+import { sideBySide } from "../base/side-by-side.ts";
 import { makeRowForm } from "../drivers/row-form.ts";
 import type { RowHash } from "../drivers/row-hash.ts";
 import { compareColumns, compareDefinitions, type SchemaDifference } from "../plan/compare-schemas.ts";
@@ -164,22 +165,11 @@ async function runAll(
   options: CompareOptions,
   task: (unit: Unit, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const stopped = new AbortController();
-  const signal = AbortSignal.any([options.signal, stopped.signal]);
   const queue = [...units];
-  const worker = async () => {
-    for (let unit = queue.shift(); unit; unit = queue.shift()) {
-      try {
-        await task(unit, signal);
-      } catch (error) {
-        stopped.abort(error);
-        throw error;
-      }
-    }
+  const worker = async (signal: AbortSignal) => {
+    for (let unit = queue.shift(); unit; unit = queue.shift()) await task(unit, signal);
   };
-  await Promise.allSettled(Array.from({ length: options.parallel }, worker));
-  if (options.signal.aborted) throw options.signal.reason;
-  if (stopped.signal.aborted) throw stopped.signal.reason;
+  await sideBySide(options.signal, (signal) => Array.from({ length: options.parallel }, () => worker(signal)));
 }
 
 async function compareLargeObjects(

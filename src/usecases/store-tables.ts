@@ -1,4 +1,5 @@
 import { OperationalError } from "../base/errors.ts";
+import { sideBySide } from "../base/side-by-side.ts";
 import type { ChangeTracker, PageRange, TableMark } from "../drivers/change-tracker.ts";
 import { tableKey } from "../drivers/change-tracker.ts";
 import type { RowFormat, Segment, SourceTable } from "../drivers/driver.ts";
@@ -47,17 +48,11 @@ interface Hashed {
 
 /** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
 export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
-  const stopped = new AbortController();
-  const signal = AbortSignal.any([options.signal, stopped.signal]);
-  const storing = await TableStoring.open({ ...options, signal });
-  const streams = Array.from({ length: options.source.concurrency }, () =>
-    storing.work().catch((error: unknown) => {
-      stopped.abort(error);
-      throw error;
-    }),
-  );
-  const failed = (await Promise.allSettled(streams)).find((result) => result.status === "rejected");
-  if (failed) throw options.signal.aborted ? options.signal.reason : (stopped.signal.reason ?? failed.reason);
+  const [storing] = await sideBySide<[TableStoring, ...unknown[]]>(options.signal, (signal) => {
+    const opening = TableStoring.open({ ...options, signal });
+    const stream = async () => (await opening).work();
+    return [opening, ...Array.from({ length: options.source.concurrency }, stream)];
+  });
   return storing.finish();
 }
 

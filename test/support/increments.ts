@@ -93,7 +93,7 @@ export async function truthOf(url: string): Promise<Content> {
   const options = { parallel: 1, choose: () => "rows" as const, stallTimeoutMs: 60_000, signal };
   await using source = await openSource(connectionOfUrl(url), options);
   const content: Record<string, readonly string[]> = {};
-  for (const table of (await source.describe({ signal })).tables) {
+  for (const table of source.tables) {
     const parts: Buffer[] = [];
     for await (const { bytes } of source.rows(table, { estimatedBytes: 0 }, { batchBytes: 1 << 20, signal })) {
       parts.push(Buffer.from(bytes));

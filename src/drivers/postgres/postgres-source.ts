@@ -117,10 +117,12 @@ class PostgresSource implements Source {
   readonly takenAt: Date;
   readonly concurrency: number;
   readonly settings = PINNED_SETTINGS;
+  readonly tables: readonly CatalogTable[];
   readonly tracker: ChangeTracker | undefined;
   readonly #leader: PostgresClient;
   readonly #options: OpenSourceOptions;
-  readonly #tables: readonly CatalogTable[];
+  /** Tables with rows that this login must not, or that nobody can read. */
+  readonly #unreadable: readonly CatalogTable[];
   readonly #snapshot: string;
   readonly #idle: PostgresClient[] = [];
   readonly #all = new Set<PostgresClient>();
@@ -135,7 +137,9 @@ class PostgresSource implements Source {
     this.concurrency = parts.options.parallel;
     this.#leader = parts.leader;
     this.#options = parts.options;
-    this.#tables = parts.tables;
+    const tables = parts.tables.filter((table) => table.holdsRows);
+    this.tables = tables.filter((table) => !table.unreadable);
+    this.#unreadable = tables.filter((table) => table.unreadable);
     this.#snapshot = parts.snapshot;
     this.tracker = parts.token === undefined ? undefined : this.#makeTracker(parts, parts.token);
     // Routers forget a connection that is silent for long; without the leader no further one can share the snapshot.
@@ -182,14 +186,13 @@ class PostgresSource implements Source {
       choose: this.#options.choose,
     });
     const [row] = await leader.query("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata");
-    const rows = this.#tables.filter((table) => table.holdsRows);
-    const unreadable = rows.filter((table) => table.unreadable);
     return {
-      tables: rows.filter((table) => !table.unreadable),
       definitions,
       notCaptured: [
         ...notCaptured,
-        ...unreadable.map((table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`),
+        ...this.#unreadable.map(
+          (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
+        ),
       ],
       largeObjects: Number(row?.[0] ?? 0),
     };
