@@ -8,6 +8,10 @@ import { type ErrorMeaning, orAborted, remoteError } from "./network-errors.ts";
 
 const CONNECT_MS = 20_000;
 const KEEPALIVE_MS = 15_000;
+/** What every server must take and give in one packet. */
+const LEAST_PACKET_BYTES = 32 * 1024;
+/** OpenSSH takes 255 KiB; as a multiple of the least one it fills whole packets of the line below. */
+const MOST_PACKET_BYTES = 224 * 1024;
 
 export type SftpDone<T> = (error: Error | null | undefined, value?: T) => void;
 
@@ -35,6 +39,18 @@ export class SftpConnection implements AsyncDisposable {
       });
     });
     return orAborted(answer, signal);
+  }
+
+  /**
+   * Bytes of data that one request may carry: what every server must take, or what this one says of itself. With larger ones
+   * fewer answers come, and each answer is a packet to decrypt.
+   */
+  async packetBytes(signal: AbortSignal): Promise<number> {
+    const { sftp } = await orAborted(this.#channel(), signal);
+    // The library learns them from the server and tells them nowhere else; what it may call otherwise one day is left unused.
+    const { _maxReadLen, _maxWriteLen } = sftp as { readonly _maxReadLen?: unknown; readonly _maxWriteLen?: unknown };
+    const limits = [_maxReadLen, _maxWriteLen].map((limit) => (Number.isSafeInteger(limit) ? Number(limit) : 0));
+    return Math.max(LEAST_PACKET_BYTES, Math.min(MOST_PACKET_BYTES, ...limits));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

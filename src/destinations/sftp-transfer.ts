@@ -1,9 +1,7 @@
 import type { SftpConnection } from "./sftp-connection.ts";
 
-/** What every server must take and give in one packet. */
-const PACKET_BYTES = 32 * 1024;
-/** Requests under way at once, as many as OpenSSH's window holds: what keeps a line with latency busy. */
-const WINDOW = 64;
+/** Bytes under way at once, as many as OpenSSH's window holds: what keeps a line with latency busy. */
+const WINDOW_BYTES = 2 * 1024 * 1024;
 
 /** Writes bytes from the file's start on; when it settles, no request is under way any more. */
 export async function writeAhead(
@@ -11,16 +9,17 @@ export async function writeAhead(
   handle: Buffer,
   { bytes, signal }: { readonly bytes: AsyncIterable<Uint8Array>; readonly signal: AbortSignal },
 ): Promise<void> {
+  const packetBytes = await connection.packetBytes(signal);
   const underWay = new Set<Promise<void>>();
   let failure: { readonly error: unknown } | undefined;
   let position = 0;
   try {
     for await (const part of bytes) {
-      for (let start = 0; start < part.length; start += PACKET_BYTES) {
-        while (underWay.size >= WINDOW) await Promise.race(underWay);
+      for (let start = 0; start < part.length; start += packetBytes) {
+        while (underWay.size * packetBytes >= WINDOW_BYTES) await Promise.race(underWay);
         if (failure) throw failure.error;
         // The source may use its buffer again while this packet is under way.
-        const packet = Buffer.from(part.subarray(start, start + PACKET_BYTES));
+        const packet = Buffer.from(part.subarray(start, start + packetBytes));
         const at = position;
         position += packet.length;
         const writing = connection
@@ -45,15 +44,16 @@ export async function* readAhead(
   handle: Buffer,
   { start, end, signal }: { readonly start: number; readonly end: number; readonly signal: AbortSignal },
 ): AsyncIterable<Uint8Array> {
+  const packetBytes = await connection.packetBytes(signal);
   const ahead: Promise<Buffer>[] = [];
   let next = start;
   try {
     while (next < end || ahead.length > 0) {
-      while (next < end && ahead.length < WINDOW) {
-        const piece = readPiece(connection, handle, { start: next, end: Math.min(next + PACKET_BYTES, end), signal });
+      while (next < end && ahead.length * packetBytes < WINDOW_BYTES) {
+        const piece = readPiece(connection, handle, { start: next, end: Math.min(next + packetBytes, end), signal });
         piece.catch(() => undefined);
         ahead.push(piece);
-        next += PACKET_BYTES;
+        next += packetBytes;
       }
       const bytes = await ahead.shift();
       signal.throwIfAborted();

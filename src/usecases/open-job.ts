@@ -109,16 +109,19 @@ export async function findPrefixes(
   destinations: readonly Destination[],
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly string[]> {
-  const prefixes = new Set<string>();
   const errors: unknown[] = [];
-  for (const destination of destinations) {
-    try {
-      for (const prefix of await prefixesAt(destination, jobFolder(job), signal)) prefixes.add(prefix);
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error;
-      errors.push(error);
-    }
-  }
+  const found = await Promise.all(
+    destinations.map(async (destination) => {
+      try {
+        return [...(await prefixesAt(destination, jobFolder(job), signal))];
+      } catch (error) {
+        if (!(error instanceof OperationalError)) throw error;
+        errors.push(error);
+        return [];
+      }
+    }),
+  );
+  const prefixes = new Set(found.flat());
   // Those that answered have none: nobody knows what the others have.
   if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();

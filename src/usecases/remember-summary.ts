@@ -23,14 +23,17 @@ export async function rememberSummary(options: RememberSummaryOptions): Promise<
   const { home, prefix, destinations, manifest, signal } = options;
   if (manifest.encryption) return;
   using cache = await openSummaryStore(home);
-  for (const destination of destinations) {
-    try {
-      const key = `${prefix}/${manifest.id}/${MANIFEST_NAME}`;
-      const info = await destination.stat(key, { signal });
-      if (info) await cache?.put(`${destination.name}/${key}`, info.size, info.modifiedAt, summaryOf(manifest));
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
-    }
-  }
+  const key = `${prefix}/${manifest.id}/${MANIFEST_NAME}`;
+  const summary = summaryOf(manifest);
+  await Promise.all(
+    destinations.map(async (destination) => {
+      try {
+        const info = await destination.stat(key, { signal });
+        if (info) await cache?.put(`${destination.name}/${key}`, info.size, info.modifiedAt, summary);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof OperationalError)) throw error;
+      }
+    }),
+  );
 }

@@ -19,15 +19,17 @@ export interface RemoveGarbageOptions {
  */
 export async function removeGarbage(options: RemoveGarbageOptions): Promise<void> {
   const { destinations, prefix, now, warn, signal } = options;
-  for (const destination of destinations) {
-    try {
-      const repository = openRepository(destination, prefix);
-      const garbage = await repository.findGarbage({ now, leaseMs: GARBAGE_LEASE_MS, signal });
-      await repository.removeGarbage(garbage, { signal });
-      await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
-    } catch (error) {
-      if (!(error instanceof OperationalError)) throw error;
-      warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
-    }
-  }
+  await Promise.all(
+    destinations.map(async (destination) => {
+      try {
+        const repository = openRepository(destination, prefix);
+        const garbage = await repository.findGarbage({ now, leaseMs: GARBAGE_LEASE_MS, signal });
+        await repository.removeGarbage(garbage, { signal });
+        await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
+      } catch (error) {
+        if (!(error instanceof OperationalError)) throw error;
+        warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
+      }
+    }),
+  );
 }

@@ -23,16 +23,18 @@ export async function removeOwnRemains(options: RemoveOwnRemainsOptions): Promis
   const { job, state, destinations, warn } = options;
   for (const { prefix, id } of state.unfinishedOf(job)) {
     let isClean = options.areAll;
-    for (const destination of destinations) {
-      try {
-        await removeAt(destination, { prefix, id }, options);
-      } catch (error) {
-        options.signal.throwIfAborted();
-        if (!(error instanceof OperationalError)) throw error;
-        isClean = false;
-        warn(`what an earlier run left of ${id} at ${destination.name} could not be removed: ${error.message}`);
-      }
-    }
+    await Promise.all(
+      destinations.map(async (destination) => {
+        try {
+          await removeAt(destination, { prefix, id }, options);
+        } catch (error) {
+          options.signal.throwIfAborted();
+          if (!(error instanceof OperationalError)) throw error;
+          isClean = false;
+          warn(`what an earlier run left of ${id} at ${destination.name} could not be removed: ${error.message}`);
+        }
+      }),
+    );
     if (isClean) state.endSnapshot(prefix, id);
   }
 }
