@@ -1,15 +1,18 @@
 import { readFile } from "node:fs/promises";
-import type { Storage } from "@google-cloud/storage";
+import type { GoogleAuth } from "google-auth-library";
 import { codeOf } from "../base/errors.ts";
 import { destinationError } from "./destination.ts";
 import type { GcsSettings } from "./destination-settings.ts";
 import { type ErrorMeaning, networkMeaning, orAborted } from "./network-errors.ts";
 
 const GOOGLE = "https://storage.googleapis.com";
+/** To read and change objects, and nothing else. */
+const SCOPE = "https://www.googleapis.com/auth/devstorage.read_write";
 const ANSWER_MS = 60_000;
 
-type Auth = Storage["authClient"];
-export type GcsRequest = Omit<NonNullable<Parameters<Auth["request"]>[0]>, "signal"> & { readonly signal: AbortSignal };
+export type GcsRequest = Omit<NonNullable<Parameters<GoogleAuth["request"]>[0]>, "signal"> & {
+  readonly signal: AbortSignal;
+};
 
 /** What the JSON API tells about an object, as far as it is asked for. Numbers are decimal strings. */
 export interface GcsObject {
@@ -23,11 +26,11 @@ export interface GcsObject {
 
 /** The JSON API of Google Cloud Storage with an account that is signed in. */
 export class GcsApi {
-  readonly #auth: Auth;
+  readonly #auth: GoogleAuth;
   readonly #root: string;
   readonly #bucket: string;
 
-  constructor(auth: Auth, root: string, bucket: string) {
+  constructor(auth: GoogleAuth, root: string, bucket: string) {
     this.#auth = auth;
     this.#root = root;
     this.#bucket = encodeURIComponent(bucket);
@@ -43,10 +46,7 @@ export class GcsApi {
     return `${this.#root}/upload/storage/v1/b/${this.#bucket}/o`;
   }
 
-  /**
-   * Sends one request, once. The library's own requests cannot be ended: one that stalls would go on, and keep the
-   * process alive, after its abort. So they all go this way, which the library offers for calling any interface.
-   */
+  /** Sends one request, once. */
   send<T>(request: GcsRequest) {
     return this.#auth.request<T>({ retry: false, ...request });
   }
@@ -57,21 +57,21 @@ export async function signInToGcs(
   settings: GcsSettings,
   { name, signal }: { readonly name: string; readonly signal: AbortSignal },
 ): Promise<GcsApi> {
-  const { Storage: Library } = await import("@google-cloud/storage");
+  const { GoogleAuth: Library } = await import("google-auth-library");
   const { keyFile, bucket, endpoint } = settings;
   const key = keyFile === undefined ? undefined : await readKeyFile(keyFile, name);
-  const { authClient } = new Library({ clientOptions: { transporterOptions: { timeout: ANSWER_MS } } });
+  const auth = new Library({ scopes: SCOPE, clientOptions: { transporterOptions: { timeout: ANSWER_MS } } });
   // The options for this print a warning at each use, and take a file that is not JSON for a key of the old kind.
-  if (key) authClient.jsonContent = key;
+  if (key) auth.jsonContent = key;
   // A service account then signs its tokens itself: no other server is asked for them.
-  authClient.useJWTAccessWithScope = true;
+  auth.useJWTAccessWithScope = true;
   try {
-    await orAborted(authClient.getRequestHeaders(), signal);
+    await orAborted(auth.getRequestHeaders(), signal);
   } catch (error) {
     signal.throwIfAborted();
     throw notSignedIn(error, name, keyFile);
   }
-  return new GcsApi(authClient, rootOf(endpoint), bucket);
+  return new GcsApi(auth, rootOf(endpoint), bucket);
 }
 
 function rootOf(endpoint: string | undefined): string {
@@ -80,7 +80,7 @@ function rootOf(endpoint: string | undefined): string {
   return url.replace(/\/+$/, "");
 }
 
-async function readKeyFile(path: string, name: string): Promise<NonNullable<Auth["jsonContent"]>> {
+async function readKeyFile(path: string, name: string): Promise<NonNullable<GoogleAuth["jsonContent"]>> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
