@@ -1,10 +1,12 @@
-// Compiles src/ to dist/ and writes the JSON Schema of job files from the definition that reads them.
-import { execFileSync } from "node:child_process";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+// Bundles src/ to dist/ and writes the JSON Schema of job files from the definition that reads them.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
+import { rolldown } from "rolldown";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+/** As deep as the sources: the path from there to package.json is the same. */
+const output = join(root, "dist/cli");
 
 if (Number(process.versions.node.split(".")[0]) < 24) {
   console.error(`error: cannot build rowkeep: Node ${process.versions.node} runs, 24 or newer is needed`);
@@ -12,17 +14,31 @@ if (Number(process.versions.node.split(".")[0]) < 24) {
   process.exit(2);
 }
 
-rmSync(join(root, "dist"), { recursive: true, force: true });
-execFileSync(
-  process.execPath,
-  [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")],
-  {
-    stdio: "inherit",
-  },
-);
+/**
+ * Every command loads them, and as the many small files that they are they take half of its start. All others are loaded when they are
+ * needed, from node_modules.
+ */
+const BUNDLED = ["commander", "yaml", "zod"];
 
-const schemaModule = join(root, "dist/job/job-json-schema.js");
-if (existsSync(schemaModule)) {
-  const { renderJobJsonSchema } = await import(pathToFileURL(schemaModule).href);
-  writeFileSync(join(root, "job.schema.json"), `${JSON.stringify(renderJobJsonSchema(), null, 2)}\n`);
-}
+const bundle = await rolldown({
+  input: { main: join(root, "src/cli/main.ts"), "chunk-worker": join(root, "src/archive/chunk-worker.ts") },
+  platform: "node",
+  external: (id) => /^[^./]/.test(id) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
+  tsconfig: join(root, "tsconfig.json"),
+});
+const { output: chunks } = await bundle.write({ dir: output, chunkFileNames: "[name]-[hash].js" });
+await bundle.close();
+// Afterwards, so that a process which starts meanwhile finds all that it needs.
+const written = new Set(chunks.map(({ fileName }) => fileName));
+for (const name of readdirSync(join(root, "dist")))
+  if (name !== "cli") rmSync(join(root, "dist", name), { recursive: true });
+for (const name of readdirSync(output)) if (!written.has(name)) rmSync(join(output, name), { recursive: true });
+
+const licenses = BUNDLED.map((name) => {
+  const license = readFileSync(join(root, "node_modules", name, "LICENSE"), "utf8");
+  return `${name}, whose code is part of these files:\n\n${license}`;
+});
+writeFileSync(join(root, "dist/LICENSES.txt"), licenses.join("\n"));
+
+const { renderJobJsonSchema } = await import("../src/job/job-json-schema.ts");
+writeFileSync(join(root, "job.schema.json"), `${JSON.stringify(renderJobJsonSchema(), null, 2)}\n`);

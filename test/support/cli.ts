@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { execute } from "../../src/cli/main.ts";
 
-const entry = join(fileURLToPath(new URL(".", import.meta.url)), "rowkeep-process.ts");
+const entry = fileURLToPath(new URL("../../bin/rowkeep.js", import.meta.url));
 
 export interface CliOptions {
   /** Added to an otherwise almost empty environment; undefined removes a variable. */
@@ -29,7 +28,7 @@ export interface CliResult {
   last(): Readonly<Record<string, unknown>>;
 }
 
-/** Runs rowkeep in a process of its own, from the sources, without a terminal. */
+/** Runs rowkeep in a process of its own, as it is packed, without a terminal. */
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const env = {
     PATH: process.env.PATH,

@@ -1,3 +1,6 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import type { TestProject } from "vitest/node";
 import { type PostgresServer, startPostgres } from "./postgres-server.ts";
 
@@ -7,7 +10,7 @@ declare module "vitest" {
   }
 }
 
-/** Starts one server of each major for all test files; ROWKEEP_TEST_PG15_URL and …_PG18_URL name running ones instead. */
+/** Builds what tests start as processes, and starts one server of each major for all test files; ROWKEEP_TEST_PG15_URL and …_PG18_URL name running ones instead. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (Number(process.versions.node.split(".")[0]) < 24) {
     throw new Error(
@@ -22,9 +25,13 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     started.push(server);
     return server.url;
   };
-  const [pg15, pg18] = await Promise.all([urlOf(15), urlOf(18)]);
+  const [pg15, pg18] = await Promise.all([urlOf(15), urlOf(18), build()]);
   project.provide("postgres", { 15: pg15, 18: pg18 });
   return async () => {
     for (const server of started) await server[Symbol.asyncDispose]();
   };
+}
+
+function build(): Promise<unknown> {
+  return promisify(execFile)(process.execPath, [fileURLToPath(new URL("../../scripts/build.mjs", import.meta.url))]);
 }

@@ -1,4 +1,4 @@
 import { main } from "../../src/cli/main.ts";
 
-// What tests start instead of bin/rowkeep.js, which needs a build.
+// Runs the sources as they are, where bin/rowkeep.js needs a build.
 await main(process.argv);
