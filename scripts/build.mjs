@@ -1,6 +1,6 @@
 // Bundles src/ to dist/ and writes the JSON Schema of job files from the definition that reads them.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
 
@@ -23,7 +23,8 @@ const BUNDLED = ["commander", "yaml", "zod"];
 const bundle = await rolldown({
   input: { main: join(root, "src/cli/main.ts"), "chunk-worker": join(root, "src/archive/chunk-worker.ts") },
   platform: "node",
-  external: (id) => /^[^./]/.test(id) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
+  external: (id) =>
+    !id.startsWith(".") && !isAbsolute(id) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
   tsconfig: join(root, "tsconfig.json"),
 });
 const { output: chunks } = await bundle.write({ dir: output, chunkFileNames: "[name]-[hash].js" });
