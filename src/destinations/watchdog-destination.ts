@@ -33,6 +33,7 @@ const SLICE_BYTES = 1024 * 1024;
 export class WatchdogDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly getSmall?: NonNullable<Destination["getSmall"]>;
   readonly listFolders?: NonNullable<Destination["listFolders"]>;
   readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
@@ -51,6 +52,11 @@ export class WatchdogDestination implements Destination {
           async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
           options,
         );
+    }
+    const getSmall = inner.getSmall?.bind(inner);
+    if (getSmall) {
+      this.getSmall = (keys, options) =>
+        this.#answer(`read ${this.name}`, (signal) => getSmall(keys, { ...options, signal }), options);
     }
     const listFolders = inner.listFolders?.bind(inner);
     if (listFolders) {
