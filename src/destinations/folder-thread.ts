@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import type { FileToRead, FolderAnswer, FolderContent, FolderRequest } from "./folder-worker.ts";
+import type { FilesToRead, FolderAnswer, FolderContent, FolderRequest } from "./folder-worker.ts";
 import { orAborted } from "./network-errors.ts";
 
 /** The same folder holds this file and the thread's, as sources and when compiled. */
@@ -29,11 +29,8 @@ export class FolderThread implements Disposable {
   }
 
   /** Reads each of these files whole, unless it is larger than `maxBytes`. Rejects only with the signal's reason. */
-  async read(
-    files: readonly FileToRead[],
-    { maxBytes, signal }: Waiting & { readonly maxBytes: number },
-  ): Promise<readonly (Uint8Array | undefined)[]> {
-    return ((await this.#ask({ read: files, maxBytes }, signal)) ?? []) as readonly (Uint8Array | undefined)[];
+  async read(files: FilesToRead, { signal }: Waiting): Promise<readonly (Uint8Array | undefined)[]> {
+    return ((await this.#ask(files, signal)) ?? []) as readonly (Uint8Array | undefined)[];
   }
 
   async #ask(request: FolderRequest, signal: AbortSignal): Promise<FolderAnswer | undefined> {

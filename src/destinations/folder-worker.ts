@@ -1,16 +1,15 @@
 import { closeSync, constants, type Dirent, fstatSync, lstatSync, openSync, readdirSync, readSync } from "node:fs";
-import { join } from "node:path";
+import { join, sep } from "node:path";
 import { parentPort } from "node:worker_threads";
 
 /** What the thread is asked: what lies in some folders, or what small files hold. */
-export type FolderRequest =
-  | { readonly look: readonly string[] }
-  | { readonly read: readonly FileToRead[]; readonly maxBytes: number };
+export type FolderRequest = { readonly look: readonly string[] } | FilesToRead;
 
-/** A file below folders none of which may be a link. */
-export interface FileToRead {
-  readonly folders: readonly string[];
-  readonly path: string;
+/** Small files by their keys below a folder: no other folder on the way may be a link. */
+export interface FilesToRead {
+  readonly root: string;
+  readonly keys: readonly string[];
+  readonly maxBytes: number;
 }
 
 /** What lies in one folder; of its files, and of nothing else, size and time. */
@@ -34,8 +33,7 @@ const NO_FOLLOW = constants.O_NOFOLLOW ?? 0;
 parentPort?.on("message", (request: FolderRequest) => {
   if ("look" in request) parentPort?.postMessage(request.look.map((path) => orUndefined(() => lookInto(path))));
   else {
-    const { read, maxBytes } = request;
-    const bytes = read.map((file) => orUndefined(() => readSmall(file, maxBytes)));
+    const bytes = request.keys.map((key) => orUndefined(() => readSmall(key, request)));
     parentPort?.postMessage(
       bytes,
       bytes.flatMap((one) => (one ? [one.buffer] : [])),
@@ -70,8 +68,14 @@ function mayBeFile(entry: Dirent): boolean {
   return entry.isFile() || !entry.isSymbolicLink();
 }
 
-function readSmall({ folders, path }: FileToRead, maxBytes: number): Uint8Array<ArrayBuffer> | undefined {
-  if (!folders.every((folder) => lstatSync(folder).isDirectory())) return undefined;
+function readSmall(key: string, { root, maxBytes }: FilesToRead): Uint8Array<ArrayBuffer> | undefined {
+  let path = root;
+  const parts = key.split("/");
+  for (const part of parts.slice(0, -1)) {
+    path += sep + part;
+    if (!lstatSync(path).isDirectory()) return undefined;
+  }
+  path += sep + parts.at(-1);
   const file = openSync(path, constants.O_RDONLY | NO_FOLLOW);
   try {
     const info = fstatSync(file);

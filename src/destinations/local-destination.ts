@@ -127,12 +127,8 @@ export class LocalDestination implements Destination {
 
   async getSmall(keys: readonly string[], options: GetSmallOptions): Promise<readonly (Uint8Array | undefined)[]> {
     options.signal.throwIfAborted();
-    const places = keys.map((key) => this.#place(key));
-    const files = places.map(({ path, folders }) => ({
-      folders: folders.map((_, depth) => join(this.#root, ...folders.slice(0, depth + 1))),
-      path,
-    }));
-    return this.#thread.read(files, options);
+    for (const key of keys) assertUsableKey(key);
+    return this.#thread.read({ root: this.#root, keys, maxBytes: options.maxBytes }, options);
   }
 
   async stat(key: string, { signal }: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined> {
@@ -219,10 +215,7 @@ export class LocalDestination implements Destination {
   }
 
   #place(key: string): { readonly path: string; readonly folders: readonly string[]; readonly object: string } {
-    assertKey(key);
-    if (key.split("/").some((segment) => segment.endsWith(SUFFIX) || isReservedOnWindows(segment))) {
-      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
-    }
+    assertUsableKey(key);
     const parts = key.split("/");
     return { path: join(this.#root, ...parts), folders: parts.slice(0, -1), object: `${this.name}/${key}` };
   }
@@ -273,6 +266,13 @@ export class LocalDestination implements Destination {
       if (codeOf(error) === "ENOENT" && (await lstatOrGone(this.#root)) !== undefined) return;
       throw localFolderError(error, `list ${this.name}/${prefix}`);
     }
+  }
+}
+
+function assertUsableKey(key: string): void {
+  assertKey(key);
+  if (key.split("/").some((segment) => segment.endsWith(SUFFIX) || isReservedOnWindows(segment))) {
+    throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
   }
 }
 
