@@ -6,7 +6,7 @@ import { orAborted } from "./network-errors.ts";
 const WORKER = new URL(import.meta.url.endsWith(".ts") ? "./folder-worker.ts" : "./folder-worker.js", import.meta.url);
 
 /** It holds one answer at a time. */
-const LIMITS = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
+const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 };
 
 interface Waiting {
   readonly signal: AbortSignal;
