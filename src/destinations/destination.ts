@@ -33,6 +33,12 @@ export interface GetOptions {
   readonly signal: AbortSignal;
 }
 
+export interface GetSmallOptions {
+  /** Larger objects are left out. */
+  readonly maxBytes: number;
+  readonly signal: AbortSignal;
+}
+
 export interface ObjectInfo {
   readonly key: string;
   readonly size: number;
@@ -92,6 +98,11 @@ export interface Destination extends AsyncDisposable {
   stat(key: string, options: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined>;
   list(prefix: string, options: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo>;
   remove(key: string, options: { readonly signal: AbortSignal }): Promise<void>;
+  /**
+   * Where that is cheaper than `get` of each: reads some objects whole. Undefined in the place of those that `get` must be
+   * asked for: larger ones, missing ones, and whatever could not be read, which only `get` gives a reason for.
+   */
+  getSmall?(keys: readonly string[], options: GetSmallOptions): Promise<readonly (Uint8Array | undefined)[]>;
   /**
    * Where that is cheaper than `list`: gives the names of the folders right below this one (`shop`), perhaps also of such
    * that hold no complete object.

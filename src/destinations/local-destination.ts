@@ -10,12 +10,14 @@ import {
   type Destination,
   destinationError,
   type GetOptions,
+  type GetSmallOptions,
   type ObjectInfo,
   type OpenBytes,
   type PutOptions,
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { LocalSettings } from "./destination-settings.ts";
+import { FolderThread } from "./folder-thread.ts";
 import { localError, localFolderError, localOpenError } from "./local-errors.ts";
 import {
   appendFully,
@@ -64,6 +66,7 @@ export async function openLocalDestination(
 export class LocalDestination implements Destination {
   readonly name: string;
   readonly #root: string;
+  readonly #thread = new FolderThread();
   /** Folders that were real ones a moment ago. */
   #lookedAt: { readonly name: string; readonly at: number } | undefined;
 
@@ -122,6 +125,12 @@ export class LocalDestination implements Destination {
     }
   }
 
+  async getSmall(keys: readonly string[], options: GetSmallOptions): Promise<readonly (Uint8Array | undefined)[]> {
+    options.signal.throwIfAborted();
+    for (const key of keys) assertUsableKey(key);
+    return this.#thread.read({ root: this.#root, keys, maxBytes: options.maxBytes }, options);
+  }
+
   async stat(key: string, { signal }: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined> {
     const { path, folders, object } = this.#place(key);
     signal.throwIfAborted();
@@ -137,9 +146,9 @@ export class LocalDestination implements Destination {
   }
 
   async *list(prefix: string, { signal }: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo> {
-    const look = async ({ key, path }: FoundFile) => ({ key, info: await lstatOrGone(path) });
+    const look = async ({ key, path, info }: FoundFile) => ({ key, info: info ?? (await lookAtFile(path)) });
     for await (const { key, info } of mapAhead(this.#files(prefix, signal), LOOKS_AHEAD, look)) {
-      if (info?.isFile() && !key.endsWith(SUFFIX)) yield { key, size: info.size, modifiedAt: info.mtime };
+      if (info && !key.endsWith(SUFFIX)) yield { key, ...info };
     }
   }
 
@@ -201,13 +210,12 @@ export class LocalDestination implements Destination {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {}
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#thread[Symbol.dispose]();
+  }
 
   #place(key: string): { readonly path: string; readonly folders: readonly string[]; readonly object: string } {
-    assertKey(key);
-    if (key.split("/").some((segment) => segment.endsWith(SUFFIX) || isReservedOnWindows(segment))) {
-      throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
-    }
+    assertUsableKey(key);
     const parts = key.split("/");
     return { path: join(this.#root, ...parts), folders: parts.slice(0, -1), object: `${this.name}/${key}` };
   }
@@ -253,11 +261,18 @@ export class LocalDestination implements Destination {
     try {
       await assertFolders(this.#root, parent === "" ? [] : parent.split("/"));
       const folder = { path: join(this.#root, parent), key: parent === "" ? "" : `${parent}/` };
-      yield* walkFiles(folder, prefix, signal);
+      yield* walkFiles(folder, { prefix, thread: this.#thread, signal });
     } catch (error) {
       if (codeOf(error) === "ENOENT" && (await lstatOrGone(this.#root)) !== undefined) return;
       throw localFolderError(error, `list ${this.name}/${prefix}`);
     }
+  }
+}
+
+function assertUsableKey(key: string): void {
+  assertKey(key);
+  if (key.split("/").some((segment) => segment.endsWith(SUFFIX) || isReservedOnWindows(segment))) {
+    throw destinationError(`cannot use the key ${JSON.stringify(key)}: the name is reserved`, "invalid-key");
   }
 }
 
@@ -288,6 +303,11 @@ async function lstatOrGone(path: string) {
     if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
     throw error;
   }
+}
+
+async function lookAtFile(path: string): Promise<FoundFile["info"]> {
+  const info = await lstatOrGone(path);
+  return info?.isFile() ? { size: info.size, modifiedAt: info.mtime } : undefined;
 }
 
 function alreadyThere(object: string): Error {

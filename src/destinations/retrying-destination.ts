@@ -47,6 +47,7 @@ interface Waiting {
 export class RetryingDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly getSmall?: NonNullable<Destination["getSmall"]>;
   readonly listFolders?: NonNullable<Destination["listFolders"]>;
   readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
@@ -72,6 +73,10 @@ export class RetryingDestination implements Destination {
           async () => (await inner.removeUnfinished?.(prefix, options)) ?? 0,
           options,
         );
+    }
+    const getSmall = inner.getSmall?.bind(inner);
+    if (getSmall) {
+      this.getSmall = (keys, options) => this.#retry(`read ${this.name}`, () => getSmall(keys, options), options);
     }
     const listFolders = inner.listFolders?.bind(inner);
     if (listFolders) {

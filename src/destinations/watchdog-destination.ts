@@ -7,7 +7,6 @@ import {
   type OpenBytes,
   type PutOptions,
 } from "./destination.ts";
-import { orAborted } from "./network-errors.ts";
 import { slicesOf } from "./throttled-destination.ts";
 
 export interface WatchdogLimits {
@@ -33,6 +32,7 @@ const SLICE_BYTES = 1024 * 1024;
 export class WatchdogDestination implements Destination {
   readonly name: string;
   readonly removeUnfinished?: NonNullable<Destination["removeUnfinished"]>;
+  readonly getSmall?: NonNullable<Destination["getSmall"]>;
   readonly listFolders?: NonNullable<Destination["listFolders"]>;
   readonly thaw?: NonNullable<Destination["thaw"]>;
   readonly #inner: Destination;
@@ -51,6 +51,11 @@ export class WatchdogDestination implements Destination {
           async (signal) => (await inner.removeUnfinished?.(prefix, { ...options, signal })) ?? 0,
           options,
         );
+    }
+    const getSmall = inner.getSmall?.bind(inner);
+    if (getSmall) {
+      this.getSmall = (keys, options) =>
+        this.#answer(`read ${this.name}`, (signal) => getSmall(keys, { ...options, signal }), options);
     }
     const listFolders = inner.listFolders?.bind(inner);
     if (listFolders) {
@@ -83,7 +88,7 @@ export class WatchdogDestination implements Destination {
     watch.start(answerMs);
     const work = this.#inner.put(key, watched, { ...options, signal: watch.signal });
     try {
-      await orAborted(work, watch.signal);
+      await watch.settle(work);
     } catch (error) {
       if (!watch.signal.aborted) throw error;
       const isStored = await endsWell(work, graceMs);
@@ -122,7 +127,7 @@ export class WatchdogDestination implements Destination {
     using watch = new Watch(action, options.signal);
     watch.start(this.#limits.answerMs);
     try {
-      return await orAborted(ask(watch.signal), watch.signal);
+      return await watch.settle(ask(watch.signal));
     } catch (error) {
       throw watch.explain(error);
     }
@@ -143,7 +148,7 @@ async function* watchEach<T>(steps: Steps, begin: (signal: AbortSignal) => Async
   try {
     while (true) {
       watch.start(steps.stepMs);
-      const next = await orAborted(items.next(), watch.signal);
+      const next = await watch.settle(items.next());
       watch.stop();
       isEnded = next.done === true;
       if (next.done) return;
@@ -156,32 +161,61 @@ async function* watchEach<T>(steps: Steps, begin: (signal: AbortSignal) => Async
       // What is stuck is told to stop, not waited for.
       watch.start(steps.stepMs);
       const stopped = Promise.resolve(items.return?.()).catch(() => undefined);
-      await orAborted(stopped, watch.signal).catch(() => undefined);
+      await watch.settle(stopped).catch(() => undefined);
     }
   }
 }
 
-/** A clock that can stand, and a signal that is aborted when it ran out or when the caller's is. */
+/**
+ * A clock that can stand, and a signal that is aborted when it ran out or when the caller's is. A list takes a step for each
+ * of a hundred thousand objects, so a step makes neither a timer nor a listener of its own.
+ */
 class Watch {
   readonly signal: AbortSignal;
   readonly #action: string;
   readonly #caller: AbortSignal;
   readonly #stalled = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  #timeoutMs = 0;
+  #isRunning = false;
+  #giveUp: ((reason: unknown) => void) | undefined;
+  readonly #onAbort = () => this.#giveUp?.(this.signal.reason);
 
   constructor(action: string, caller: AbortSignal) {
     this.#action = action;
     this.#caller = caller;
     this.signal = AbortSignal.any([caller, this.#stalled.signal]);
+    this.signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   start(timeoutMs: number): void {
+    this.#isRunning = true;
+    if (this.#timer && timeoutMs === this.#timeoutMs) {
+      this.#timer.ref().refresh();
+      return;
+    }
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#stalled.abort(stalled(this.#action, timeoutMs)), timeoutMs);
+    this.#timeoutMs = timeoutMs;
+    this.#timer = setTimeout(() => {
+      if (this.#isRunning) this.#stalled.abort(stalled(this.#action, timeoutMs));
+    }, timeoutMs);
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    this.#isRunning = false;
+    this.#timer?.unref();
+  }
+
+  /** Settles like `step`, or rejects once the signal is aborted. One step at a time. */
+  settle<T>(step: Promise<T>): Promise<T> {
+    if (this.signal.aborted) {
+      step.catch(() => undefined);
+      return Promise.reject(this.signal.reason);
+    }
+    return new Promise((resolve, reject) => {
+      this.#giveUp = reject;
+      step.then(resolve, reject);
+    });
   }
 
   /** Gives what to report instead of an error that only says that the signal was heeded. */
@@ -191,7 +225,9 @@ class Watch {
   }
 
   [Symbol.dispose](): void {
-    this.stop();
+    clearTimeout(this.#timer);
+    this.#isRunning = false;
+    this.signal.removeEventListener("abort", this.#onAbort);
   }
 }
 

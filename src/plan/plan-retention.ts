@@ -96,7 +96,8 @@ export function planRetention(options: RetentionOptions): RetentionPlan {
   for (const snapshot of ordinary) if (snapshot.server !== server) reasons.add(snapshot.id, "of another server or job");
   const counted = ordinary.filter((snapshot) => snapshot.server === server);
   const proven = counted.filter(({ isHearsay }) => !isHearsay);
-  for (const some of [counted, proven]) keepByRules(some, rules, options, reasons);
+  const looks = proven.length < counted.length ? [counted, proven] : [counted];
+  for (const some of looks) keepByRules(some, rules, options, reasons);
   keepSafety(
     usable.filter(({ isSafety }) => isSafety),
     proven[0],

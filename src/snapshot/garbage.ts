@@ -1,4 +1,4 @@
-import type { ObjectInfo } from "../destinations/destination.ts";
+import type { OwnObject } from "./listed-folder.ts";
 import { MANIFEST_NAMES } from "./manifest-text.ts";
 import { REMOVAL_MARK } from "./removal-mark.ts";
 
@@ -22,10 +22,7 @@ interface ListedRemains {
 }
 
 /** Finds garbage among listed objects: folders to which nothing was added since `latest`, and marks as old as that. */
-export async function garbageAmong(
-  objects: AsyncIterable<{ readonly id: string; readonly name: string; readonly info: ObjectInfo }>,
-  latest: number,
-): Promise<readonly Garbage[]> {
+export async function garbageAmong(objects: AsyncIterable<OwnObject>, latest: number): Promise<readonly Garbage[]> {
   const folders = new Map<string, ListedRemains>();
   for await (const { id, name, info } of objects) {
     const folder = folders.get(id) ?? { id, keys: [], marks: [], bytes: 0, newest: 0, complete: false };

@@ -2,18 +2,19 @@ import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination, ObjectInfo } from "../destinations/destination.ts";
-import type { ReadEnvelope } from "./envelope-text.ts";
+import { ENVELOPE_NAME, type ReadEnvelope } from "./envelope-text.ts";
 import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import { type Garbage, garbageAmong } from "./garbage.ts";
+import { closedOf, isEncrypted, type ListedFolder, listedFolders, type OwnObject } from "./listed-folder.ts";
 import type { Manifest } from "./manifest.ts";
-import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { MANIFEST_NAMES, MAX_MANIFEST_BYTES } from "./manifest-text.ts";
 import { MARKS_NAME, PIN_NAME, renderMarks, renderPin } from "./marks-text.ts";
 import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
+import { readAhead } from "./read-ahead.ts";
 import { readSummary } from "./read-summary.ts";
-import { fitsId } from "./retention-facts.ts";
 import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
-import type { KeyRing } from "./snapshot-key.ts";
+import { KEY_NAME, type KeyRing } from "./snapshot-key.ts";
 import { type MarksPlace, readMarks, readMarksToReplace } from "./stored-marks.ts";
 import {
   type DamagedSnapshot,
@@ -87,19 +88,19 @@ export function openRepository(destination: Destination, prefix: string, options
 export const OWN_OBJECT =
   /^(?:volume-\d{4,9}\.tar|manifest\.json(?:\.age)?|key\.age|envelope\.json|verified\.json|pinned\.json|removing-[0-9a-f]{16}\.json)$/;
 
-const MANIFESTS_AT_ONCE = 8;
+/** Where each object is asked for by itself. */
+const FOLDERS_AT_ONCE = 8;
+/** Where a destination reads many small objects in one go: so many folders each time, and so often at once. */
+const FOLDERS_PER_READ = 16;
+const READS_AT_ONCE = 4;
 
-/** What a list tells of the folder of one snapshot. */
-interface ListedFolder {
-  readonly id: string;
-  manifest?: ObjectInfo;
-  marks?: ObjectInfo;
-  pinned?: boolean;
-  volumeBytes: number;
+interface Reading extends Waiting {
+  /** The destination, or what was read ahead of it. */
+  readonly source?: Destination | undefined;
 }
 
 /** What is known of a snapshot that is about to be opened. */
-interface Opening extends Waiting {
+interface Opening extends Reading {
   readonly info?: ObjectInfo | undefined;
   /** Null where there is none. */
   readonly envelope?: ReadEnvelope | null | undefined;
@@ -123,34 +124,47 @@ class ObjectRepository implements Repository {
   }
 
   async list(options: Waiting): Promise<SnapshotList> {
-    const byId = new Map<string, ListedFolder>();
-    for await (const { id, name, info } of this.#objects("", options)) {
-      const entry = byId.get(id) ?? { id, volumeBytes: 0 };
-      byId.set(id, entry);
-      if (name === ENCRYPTED_MANIFEST_NAME) entry.manifest = info;
-      else if (name === MANIFEST_NAME) entry.manifest ??= info;
-      else if (name === MARKS_NAME) entry.marks = info;
-      else if (name === PIN_NAME) entry.pinned = true;
-      else if (name.startsWith("volume-")) entry.volumeBytes += info.size;
-    }
     const found: FoundSnapshots = { snapshots: [], damaged: [], locked: [] };
-    const queue = [...byId.values()];
+    const queue = await listedFolders(this.#objects("", options));
+    const [perRead, atOnce] = this.destination.getSmall ? [FOLDERS_PER_READ, READS_AT_ONCE] : [1, FOLDERS_AT_ONCE];
     const read = async () => {
-      for (let next = queue.pop(); next; next = queue.pop()) await this.#read(next, found, options);
+      for (let next = queue.splice(-perRead); next.length > 0; next = queue.splice(-perRead)) {
+        const source = await this.#readAhead(next, options);
+        for (const folder of next) await this.#read(folder, found, { ...options, source });
+      }
     };
-    await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, read));
+    await Promise.all(Array.from({ length: atOnce }, read));
     const { snapshots, damaged, locked } = found;
     return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged), locked: sortByTime(locked) };
   }
 
-  async #read(folder: ListedFolder, found: FoundSnapshots, options: Waiting): Promise<void> {
+  /** Asks the memory about each folder, and reads in one go what it does not know. */
+  async #readAhead(folders: readonly ListedFolder[], options: Waiting): Promise<Destination> {
+    const { cache, keys: ring, checksLocked } = this.#options;
+    const keys: string[] = [];
+    for (const folder of folders) {
+      const { id, manifest, marks } = folder;
+      if (manifest === undefined) continue;
+      if (marks) keys.push(marks.key);
+      if (isEncrypted(manifest)) {
+        keys.push(this.#key(id, ENVELOPE_NAME), this.#key(id, KEY_NAME));
+        if (ring || checksLocked) keys.push(manifest.key);
+      } else {
+        folder.known = await cache?.get(this.#cacheKey(manifest), manifest.size, manifest.modifiedAt);
+        if (!folder.known) keys.push(manifest.key);
+      }
+    }
+    return readAhead(this.destination, keys, options);
+  }
+
+  async #read(folder: ListedFolder, found: FoundSnapshots, options: Reading): Promise<void> {
     const { id, manifest, volumeBytes } = folder;
     if (manifest === undefined) return;
     const pinned = folder.pinned ? { pinned: true } : {};
     const marks = { ...(folder.marks ? await readMarks(this.#marksOf(id, options)) : {}), ...pinned };
     const envelope = isEncrypted(manifest) ? await this.#readEnvelope(id, options) : undefined;
     try {
-      const summary = await this.#summaryTwice(id, manifest, { ...options, envelope });
+      const summary = folder.known ?? (await this.#summaryTwice(id, manifest, { ...options, envelope }));
       const isIncomplete = volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
       found.snapshots.push({ ...summary, ...marks, ...isIncomplete });
     } catch (error) {
@@ -166,15 +180,15 @@ class ObjectRepository implements Repository {
     }
   }
 
-  async #readEnvelope(id: string, { signal }: Waiting): Promise<ReadEnvelope | null> {
-    return (await readEnvelope({ destination: this.destination, prefix: this.prefix, id, signal })) ?? null;
+  async #readEnvelope(id: string, { source, signal }: Reading): Promise<ReadEnvelope | null> {
+    return (await readEnvelope({ destination: source ?? this.destination, prefix: this.prefix, id, signal })) ?? null;
   }
 
-  async #isIntact({ id, manifest: listed }: ListedFolder, envelope: ReadEnvelope, { signal }: Waiting) {
+  async #isIntact({ id, manifest: listed }: ListedFolder, envelope: ReadEnvelope, options: Reading) {
     const { size, sha256 } = envelope.manifest;
     if (listed?.size !== size) return false;
     try {
-      const bytes = this.destination.get(listed.key, { size, signal });
+      const bytes = (options.source ?? this.destination).get(listed.key, { size, signal: options.signal });
       return hash("sha256", await collectBytes(bytes, MAX_MANIFEST_BYTES, id)) === sha256;
     } catch (error) {
       // Removed since it was listed, or not what it was.
@@ -196,14 +210,15 @@ class ObjectRepository implements Repository {
   async #summary(id: string, info: ObjectInfo, options: Opening): Promise<SnapshotSummary> {
     // What an encrypted manifest says is written nowhere in clear, and is told to nobody without its key.
     const cache = isEncrypted(info) ? undefined : this.#options.cache;
-    const key = `${this.destination.name}/${info.key}`;
-    const known = await cache?.get(key, info.size, info.modifiedAt);
-    if (known) return known;
-    const { signal } = options;
-    const seen = cache && (await readSummary(this.destination, info, { id, signal }));
+    const { source = this.destination, signal } = options;
+    const seen = cache && (await readSummary(source, info, { id, signal }));
     const summary = seen ?? summaryOf((await this.#open(id, { ...options, info })).manifest);
-    await cache?.put(key, info.size, info.modifiedAt, summary);
+    await cache?.put(this.#cacheKey(info), info.size, info.modifiedAt, summary);
     return summary;
+  }
+
+  #cacheKey({ key }: ObjectInfo): string {
+    return `${this.destination.name}/${key}`;
   }
 
   async readManifest(id: string, options: Waiting): Promise<Manifest> {
@@ -214,9 +229,10 @@ class ObjectRepository implements Repository {
     return this.#open(id, options);
   }
 
-  async #open(id: string, { info, envelope, signal }: Opening): Promise<OpenedManifest> {
+  async #open(id: string, { info, envelope, source, signal }: Opening): Promise<OpenedManifest> {
     assertId(id);
-    const { destination, prefix } = this;
+    const destination = source ?? this.destination;
+    const { prefix } = this;
     const known = info ? { isEncrypted: isEncrypted(info), size: info.size, envelope } : {};
     return openManifest({ destination, prefix, id, keys: this.#options.keys, ...known, signal });
   }
@@ -265,8 +281,8 @@ class ObjectRepository implements Repository {
     });
   }
 
-  #marksOf(id: string, { signal }: Waiting): MarksPlace {
-    return { destination: this.destination, key: this.#key(id, MARKS_NAME), signal };
+  #marksOf(id: string, { source, signal }: Reading): MarksPlace {
+    return { destination: source ?? this.destination, key: this.#key(id, MARKS_NAME), signal };
   }
 
   async findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]> {
@@ -292,12 +308,17 @@ class ObjectRepository implements Repository {
   }
 
   /** Gives what rowkeep itself wrote below the prefix, and nothing else that lies there. */
-  async *#objects(start: string, options: Waiting): AsyncIterable<{ id: string; name: string; info: ObjectInfo }> {
+  async *#objects(start: string, options: Waiting): AsyncIterable<OwnObject> {
     const folder = `${this.prefix}/`;
+    let lastId: string | undefined;
     for await (const info of this.destination.list(folder + start, options)) {
       if (!info.key.startsWith(folder)) continue;
       const [id = "", name = "", ...deeper] = info.key.slice(folder.length).split("/");
-      if (deeper.length === 0 && OWN_OBJECT.test(name) && parseSnapshotId(id)) yield { id, name, info };
+      if (deeper.length > 0 || !OWN_OBJECT.test(name)) continue;
+      // Objects of one folder mostly come one after the other.
+      if (id !== lastId && !parseSnapshotId(id)) continue;
+      lastId = id;
+      yield { id, name, info };
     }
   }
 
@@ -331,21 +352,6 @@ function assertId(id: string): void {
   throw archiveError(`cannot find the snapshot ${JSON.stringify(id)}: it is not an id`, "not-found", {
     hint: "List the snapshots of this job.",
   });
-}
-
-function isEncrypted({ key }: ObjectInfo): boolean {
-  return key.endsWith(`/${ENCRYPTED_MANIFEST_NAME}`);
-}
-
-/** Gives what an envelope tells of a closed snapshot, compared with what is listed of it. */
-function closedOf(
-  { sha256, keyIds, retention, volumes, manifest }: ReadEnvelope,
-  folder: ListedFolder,
-): Pick<LockedSnapshot, "envelope" | "isIncomplete"> {
-  const facts = retention && fitsId(retention, folder.id) ? { facts: retention } : {};
-  const named = volumes.reduce((sum, { size }) => sum + size, 0);
-  const isIncomplete = folder.volumeBytes < named || folder.manifest?.size !== manifest.size;
-  return { envelope: { sha256, keyIds, ...facts }, ...(isIncomplete ? { isIncomplete } : {}) };
 }
 
 /** Tells a snapshot that is good as far as one can see, but closed. */

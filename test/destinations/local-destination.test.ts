@@ -194,6 +194,79 @@ describe("a local destination", () => {
     expectReason(await failureOf(reading), "failed");
   });
 
+  test("lists thousands of folders as it lists a few, and follows no link there", async () => {
+    const { path, there } = await openNew();
+    const outside = join(base, fresh());
+    const names = Array.from({ length: 300 }, (_, index) => `folder-${index}`);
+    const at = new Date("2026-11-21T02:00:00.123Z");
+    for (const name of names) await mkdir(join(path, "many", name), { recursive: true });
+    for (const name of names) await writeFile(join(path, "many", name, "object"), name);
+    await utimes(join(path, "many/folder-7/object"), at, at);
+    await mkdir(join(path, "many/folder-7/deeper"));
+    await writeFile(join(path, "many/folder-7/deeper/object"), "x");
+    await writeFile(join(path, "many/folder-8/not a key"), "x");
+    await writeFile(join(path, "many/folder-9/object.abc.in-progress"), "x");
+    await symlink(join(path, "many/folder-1/object"), join(path, "many/folder-2/link"));
+    await mkdir(outside);
+    await writeFile(join(outside, "object"), "x");
+    await symlink(outside, join(path, "many/linked"));
+
+    const keys = await listKeys(there, "many/");
+    const some = await listKeys(there, "many/folder-7");
+
+    expect(keys.sort()).toEqual([...names.map((name) => `many/${name}/object`), "many/folder-7/deeper/object"].sort());
+    expect(some.filter((key) => key.startsWith("many/folder-7/")).sort()).toEqual([
+      "many/folder-7/deeper/object",
+      "many/folder-7/object",
+    ]);
+    for await (const info of there.list("many/folder-7/", { signal }))
+      if (info.key === "many/folder-7/object") expect(info.modifiedAt).toEqual(at);
+    for await (const info of there.list("many/", { signal }))
+      if (info.key === "many/folder-7/object")
+        expect(info).toEqual(await there.stat("many/folder-7/object", { signal }));
+  });
+
+  test.skipIf(isRoot)("says which of thousands of folders it may not look into", async () => {
+    const { path, there } = await openNew();
+    for (let index = 0; index < 300; index++) await mkdir(join(path, "many", `folder-${index}`), { recursive: true });
+    await chmod(join(path, "many/folder-17"), 0);
+
+    const failure = await failureOf(listKeys(there, "many/"));
+
+    await chmod(join(path, "many/folder-17"), 0o700);
+    expectReason(failure, "denied");
+  });
+
+  test("reads small objects in one go, and neither links, nor what is larger or missing", async () => {
+    const { path, there } = await openNew();
+    await mkdir(join(path, "job"));
+    await mkdir(join(base, "outside"));
+    await writeFile(join(base, "outside/object"), "secret");
+    for (const [name, text] of Object.entries({ empty: "", small: "small", large: "larger" }))
+      await writeFile(join(path, "job", name), text);
+    await symlink(join(base, "outside/object"), join(path, "job/link"));
+    await symlink(join(base, "outside"), join(path, "linked"));
+
+    const keys = ["job/small", "job/large", "job/missing", "job/link", "linked/object", "job/empty"];
+    const found = await there.getSmall(keys, { maxBytes: 5, signal });
+
+    const texts = found.map((bytes) => (bytes ? Buffer.from(bytes).toString() : undefined));
+    expect(texts).toEqual(["small", undefined, undefined, undefined, undefined, ""]);
+  });
+
+  test("lists and reads small objects in the ordinary way once its thread is gone", async () => {
+    const { path, there } = await openNew();
+    for (let index = 0; index < 250; index++) await mkdir(join(path, "many", `folder-${index}`), { recursive: true });
+    await writeFile(join(path, "many/folder-249/object"), "x");
+    await there[Symbol.asyncDispose]();
+
+    const keys = await listKeys(there, "many/");
+    const found = await there.getSmall(keys, { maxBytes: 5, signal });
+
+    expect(keys).toEqual(["many/folder-249/object"]);
+    expect(found[0]).toBeUndefined();
+  });
+
   test("says that its drive is gone instead of showing nothing", async () => {
     const { path, there } = await openNew();
     await rm(path, { recursive: true });

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { bytesOf } from "../../src/snapshot/object-bytes.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
 import { sealJson } from "../../src/snapshot/sealed-json.ts";
-import { type Fault, FaultDestination, scripted } from "../support/fault-destination.ts";
+import { altered, type Fault, FaultDestination, scripted } from "../support/fault-destination.ts";
 import { createFolder, ID, never, PREFIX, type TestFolder, writeSample } from "./sample-snapshot.ts";
 
 const MARKS = `${PREFIX}/${ID}/verified.json`;
@@ -98,5 +99,40 @@ describe("a manifest", () => {
     const list = await misreading(folder, /manifest\.json$/, flip, 2).list(options);
 
     expect(list.damaged).toMatchObject([{ id: ID }]);
+  });
+});
+
+describe("what is read in one go", () => {
+  test.each([
+    ["misread", Buffer.from("{")],
+    ["not there", undefined],
+  ])("is read one by one when it is %s", async (_, bytes) => {
+    await using folder = await sample();
+    const asked: string[] = [];
+    const there = altered(folder.destination, {
+      getSmall: async (keys) => {
+        asked.push(...keys);
+        return keys.map(() => bytes);
+      },
+    });
+
+    const { snapshots, damaged } = await openRepository(there, PREFIX).list(options);
+
+    expect(asked.sort()).toEqual([`${PREFIX}/${ID}/manifest.json`, MARKS]);
+    expect(damaged).toEqual([]);
+    expect(snapshots).toEqual([await truth(folder)]);
+    expect(snapshots).toMatchObject([{ id: ID, undoneAt }]);
+  });
+
+  test("is damaged when it is so when it is read again", async () => {
+    await using folder = await sample();
+    const key = `${PREFIX}/${ID}/manifest.json`;
+    const bytes = Buffer.from("{}");
+    await folder.destination.put(key, () => bytesOf(bytes), { size: bytes.length, signal: never });
+
+    const { snapshots, damaged } = await openRepository(folder.destination, PREFIX).list(options);
+
+    expect(snapshots).toEqual([]);
+    expect(damaged).toMatchObject([{ id: ID, error: { code: "invalid-manifest" } }]);
   });
 });
