@@ -1,6 +1,6 @@
 // Bundles src/ to dist/ and writes the JSON Schema of job files from the definition that reads them.
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { globSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
 
@@ -20,8 +20,11 @@ if (Number(process.versions.node.split(".")[0]) < 24) {
  */
 const BUNDLED = ["commander", "yaml", "zod"];
 
+/** Threads are started by the name of their file, beside that of who starts them. */
+const threads = globSync("src/**/*-worker.ts", { cwd: root }).map((path) => [basename(path, ".ts"), join(root, path)]);
+
 const bundle = await rolldown({
-  input: { main: join(root, "src/cli/main.ts"), "chunk-worker": join(root, "src/archive/chunk-worker.ts") },
+  input: { main: join(root, "src/cli/main.ts"), ...Object.fromEntries(threads) },
   platform: "node",
   external: (id) =>
     !id.startsWith(".") && !isAbsolute(id) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
