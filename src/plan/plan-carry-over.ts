@@ -13,8 +13,10 @@ export interface EarlierSnapshot {
 export interface CarryOverQuestion {
   /** Stored bytes that the new snapshot would need of each earlier one that it would refer to, by id. */
   readonly needed: ReadonlyMap<string, number>;
-  /** What is known of these and of all that they refer to. One that is missing stays where it is. */
+  /** What is known of these and of all that they refer to. When one of them is missing, nothing is carried over. */
   readonly earlier: ReadonlyMap<string, EarlierSnapshot>;
+  /** Those of which nothing can be carried over now. */
+  readonly unreadable?: ReadonlySet<string> | undefined;
 }
 
 /** What is stored again must be less than this part of what can go. */
@@ -26,7 +28,8 @@ const MOSTLY_DEAD = 0.4;
  * snapshot on, up to the newest, and what counts is how much stays for the sake of all of these alone. Where the line is drawn, each
  * further step back would have to store again more than 40 % of what it frees.
  */
-export function planCarryOver({ needed, earlier }: CarryOverQuestion): readonly string[] {
+export function planCarryOver({ needed, earlier, unreadable }: CarryOverQuestion): readonly string[] {
+  if (needed.keys().some((id) => !earlier.has(id))) return [];
   const reach = new Set<string>();
   const reachBytes = addReach(needed.keys(), earlier, reach);
   const snapshots = [...reach].map((id) => ({ id, references: earlier.get(id)?.references ?? [] }));
@@ -43,7 +46,7 @@ export function planCarryOver({ needed, earlier }: CarryOverQuestion): readonly 
   let best = { gain: 0, from: oldestFirst.length };
   let cost = 0;
   for (const [from, id] of [...oldestFirst.entries()].reverse()) {
-    cost += earlier.has(id) ? (needed.get(id) ?? 0) : Infinity;
+    cost += unreadable?.has(id) ? Infinity : (needed.get(id) ?? 0);
     const gain = MOSTLY_DEAD * (freed[from] ?? 0) - cost;
     if (gain > best.gain) best = { gain, from };
   }

@@ -56,17 +56,15 @@ export async function carryOver(content: ChunkHolders, options: CarryOverOptions
 type NeededChunks = ReadonlyMap<string, readonly ChunkRef[]>;
 
 /** Chooses among those that can be read now. */
-async function planReadable(needed: NeededChunks, { base, signal, ...options }: CarryOverOptions) {
-  const earlier = new Map(options.earlier);
+async function planReadable(needed: NeededChunks, { base, earlier, signal }: CarryOverOptions) {
   const bytes = new Map([...needed].map(([id, chunks]) => [id, chunks.reduce((sum, { size }) => sum + size, 0)]));
+  const unreadable = new Set<string>();
   for (;;) {
-    const plan = planCarryOver({ needed: bytes, earlier });
+    const plan = planCarryOver({ needed: bytes, earlier, unreadable });
     const refs = plan.flatMap((id) => needed.get(id) ?? []).map((chunk) => base.book.inBase(chunk));
     const { archived } = await base.reader.readStates(refs, { signal });
     if (archived.length === 0) return plan;
-    const closed = plan.filter((id) => archived.some(({ key }) => key.split("/").at(-2) === id));
-    for (const id of closed) earlier.delete(id);
-    if (closed.length === 0) return [];
+    for (const { id } of archived) unreadable.add(id);
   }
 }
 
