@@ -34,7 +34,7 @@ const SQL = TABLES.map(
 interface ShopOptions {
   /** Retention by destination; left out: one that keeps the last two. */
   readonly retentions?: Readonly<Record<string, string>>;
-  readonly encryption?: "with its key" | "without its key";
+  readonly encryption?: "with its key" | "without its key" | undefined;
 }
 
 /** A job of a database at one machine. */
@@ -95,7 +95,7 @@ async function openShop(database: TestDatabase, options: ShopOptions = {}) {
     ids: () => repository.ids({ signal: never }),
     /** Loses what this machine remembers. */
     async forget() {
-      for (const name of readdirSync(home.state)) if (/^state\.sqlite/.test(name)) await rm(join(home.state, name));
+      for (const name of readdirSync(home.state)) if (name.startsWith("state.sqlite")) await rm(join(home.state, name));
     },
     /** Bytes of all files of the snapshots at a destination. */
     bytes: (name = "near") => bytesBelow(join(folder, name)),
@@ -141,7 +141,7 @@ describe("a series of incrementals", () => {
     { timeout: 120_000 },
     async ({ major, encryption }) => {
       await using database = await createDatabase(major, SQL);
-      await using shop = await openShop(database, { ...(encryption ? { encryption } : {}) });
+      await using shop = await openShop(database, { encryption });
 
       const { full, rounds } = await wither(database, shop);
 

@@ -57,8 +57,8 @@ test.concurrent.each(histories)(
       if (random() < 0.05) await machine.leaveRemains(`20990101T0000${10 + (round % 50)}Z-incremental`);
       if (random() < 0.03) await machine.forget();
       const kind = random() < 0.05 ? "full" : "incremental";
-      // Often twice in a row: what one prune saw of dead snapshots is what the next run carries over.
-      keepLast = random() < (keepLast === undefined ? 0.15 : 0.5) ? 1 + Math.floor(random() * 6) : undefined;
+      // Often several times in a row: what one prune saw of dead snapshots is what the next run carries over.
+      keepLast = random() < (keepLast === undefined ? 0.12 : 0.7) ? 1 + Math.floor(random() * 6) : undefined;
 
       const { snapshots, removed } = await machine.run(kind, { keepLast });
 
