@@ -13,6 +13,7 @@ import { volumeOf } from "../../src/snapshot/parse-manifest.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
 import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import type { Report } from "../../src/usecases/progress.ts";
+import { pinSnapshot } from "../../src/usecases/pin-snapshot.ts";
 import { pruneJob } from "../../src/usecases/prune-job.ts";
 import { runJob } from "../../src/usecases/run-job.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
@@ -93,6 +94,8 @@ async function openShop(database: TestDatabase, options: ShopOptions = {}) {
       }
     },
     ids: () => repository.ids({ signal: never }),
+    pin: (name: string) =>
+      pinSnapshot({ destinations: [near], prefix, name, pinned: true, now: new Date(), signal: never }),
     /** Loses what this machine remembers. */
     async forget() {
       for (const name of readdirSync(home.state)) if (name.startsWith("state.sqlite")) await rm(join(home.state, name));
@@ -203,8 +206,11 @@ describe("an incremental that carries over", () => {
     await using shop = await openWithered(database);
     const before = shop.folders();
     const stopped = new AbortController();
+    let begun = 0;
     const stopping: Report = (event) => {
-      if (event.type === "phase" && event.text.startsWith("storing again")) stopped.abort();
+      if (event.type === "phase" && event.text.startsWith("storing again")) begun += 1;
+      // What was needed of the full is stored by then.
+      if (begun === 2) stopped.abort();
     };
 
     await expect(shop.run({ signal: stopped.signal, report: stopping })).rejects.toThrow(/abort/i);
@@ -216,6 +222,19 @@ describe("an incremental that carries over", () => {
     expect(made.carriedOver).toEqual(manifest.carriedOver);
     expect(made.storedBytes).toBeGreaterThanOrEqual(made.carriedOver?.bytes ?? Infinity);
     await shop.expectAllExact();
+  });
+
+  test("leaves a snapshot alone that was pinned since the last prune", { timeout: 60_000 }, async () => {
+    await using database = await createDatabase(18, SQL);
+    await using shop = await openWithered(database);
+    const { id } = shop.full.manifest;
+    const pinned = await shop.pin(id);
+
+    const { manifest } = await shop.run();
+
+    expect(pinned.destinations).toEqual(["near"]);
+    expect(manifest.carriedOver).toBeUndefined();
+    expect(referencesOf(manifest)).toContain(id);
   });
 
   test("becomes a full when a chunk turns out to be damaged", { timeout: 60_000 }, async () => {
