@@ -113,18 +113,24 @@ function hasNearBase(job: Job, { length }: readonly Destination[]): boolean {
   return job.destinations[0]?.type === "local" && length === job.destinations.length;
 }
 
-const NO_BASE = { base: undefined, reason: undefined, earlier: new Map<string, SnapshotSummary>(), unread: [] };
+const NO_BASE = { base: undefined, reason: undefined, earlier: [], unread: [] };
 
-/** One that is wanted for itself at any of the destinations stays there whatever the new snapshot does. */
+/**
+ * One that is wanted for itself at any of the destinations stays there whatever the new snapshot does, and so does what a pinned one
+ * needs: a pin at one of them holds at all.
+ */
 function earlierFor(
   destinations: readonly Destination[],
-  summaries: ReadonlyMap<string, SnapshotSummary>,
+  summaries: readonly SnapshotSummary[],
   onlyForOthersAt: FindOnlyForOthers,
 ): ReadonlyMap<string, EarlierSnapshot> {
   const dispensable = destinations.map(({ name }) => onlyForOthersAt(name));
+  const pinned = new Set(
+    summaries.filter((one) => one.pinned).flatMap(({ id, references = [] }) => [id, ...references]),
+  );
   const earlier = new Map<string, EarlierSnapshot>();
-  for (const { id, references = [], storedBytes, pinned } of summaries.values()) {
-    const staysOnlyForOthers = !pinned && dispensable.every((ids) => ids.has(id));
+  for (const { id, references = [], storedBytes } of summaries) {
+    const staysOnlyForOthers = !pinned.has(id) && dispensable.every((ids) => ids.has(id));
     earlier.set(id, { references, volumeBytes: storedBytes, staysOnlyForOthers });
   }
   return earlier;

@@ -30,8 +30,8 @@ export interface ChosenBase {
   readonly base?: BaseSnapshot | undefined;
   /** Why there is no base. */
   readonly reason?: string | undefined;
-  /** All that can be opened, by id: those that the base refers to are among them. */
-  readonly earlier: ReadonlyMap<string, SnapshotSummary>;
+  /** All that can be opened, at each destination: those that the base refers to are among them. */
+  readonly earlier: readonly SnapshotSummary[];
   /** Those that the snapshot can go to. */
   readonly destinations: readonly Destination[];
   /** Those that could not be asked what they have: they get nothing this time. */
@@ -48,7 +48,7 @@ const MAX_CANDIDATES = 10;
 export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase> {
   const { places, unread } = await listPlaces(options);
   const destinations = places.map(({ destination }) => destination);
-  const earlier = new Map(places.flatMap(({ summaries }) => summaries.map((summary) => [summary.id, summary])));
+  const earlier = places.flatMap(({ summaries }) => summaries);
   // Of the newest one: that one should have been it.
   let reason: string | undefined;
   for (const id of candidatesOf(places).slice(0, MAX_CANDIDATES)) {
