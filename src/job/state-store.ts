@@ -54,6 +54,8 @@ const SCHEMA = `
     prefix text not null, destination text not null, id text not null, primary key (prefix, destination, id)) strict, without rowid;
   create table if not exists encrypted_snapshots (
     prefix text not null, id text not null, envelope text not null, tables text, primary key (prefix, id)) strict, without rowid;
+  create table if not exists only_for_others (
+    prefix text not null, destination text not null, id text not null, primary key (prefix, destination, id)) strict, without rowid;
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
   create table if not exists unfinished (
     prefix text not null, id text not null, job text not null, primary key (prefix, id)) strict;
@@ -168,6 +170,29 @@ export class StateStore implements Disposable {
       .prepare("select tables from encrypted_snapshots where prefix = ? and id = ? and tables is not null")
       .get(prefix, id);
     return row ? (JSON.parse(String(row["tables"])) as readonly CountedRows[]) : undefined;
+  }
+
+  /** Remembers, in place of all others there, the snapshots of a destination that only later ones keep, which refer to them. */
+  setOnlyForOthers(prefix: string, destination: string, ids: Iterable<string>): void {
+    this.#database.exec("begin immediate");
+    try {
+      this.#database
+        .prepare("delete from only_for_others where prefix = ? and destination = ?")
+        .run(prefix, destination);
+      const insert = this.#database.prepare("insert into only_for_others values (?, ?, ?)");
+      for (const id of ids) insert.run(prefix, destination, id);
+      this.#database.exec("commit");
+    } finally {
+      if (this.#database.isTransaction) this.#database.exec("rollback");
+    }
+  }
+
+  /** Gives their ids. */
+  onlyForOthersAt(prefix: string, destination: string): readonly string[] {
+    return this.#database
+      .prepare("select id from only_for_others where prefix = ? and destination = ? order by id")
+      .all(prefix, destination)
+      .map((row) => String(row["id"]));
   }
 
   failuresInARow(job: string): number {

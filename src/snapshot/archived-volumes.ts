@@ -6,6 +6,8 @@ import type { ChunkRef, Manifest, Volume } from "./manifest.ts";
 export interface ArchivedVolume {
   /** Where it is to be thawed. */
   readonly destination: Destination;
+  /** The snapshot in whose folder it lies. */
+  readonly id: string;
   readonly key: string;
   readonly name: string;
   readonly size: number;
@@ -89,7 +91,7 @@ export async function readVolumeStates(
       if (info?.thaw === undefined || info.thaw === "thawed") continue;
       // What is on its way already is not asked for elsewhere.
       if (!found || (found.state === "archived" && info.thaw === "thawing")) {
-        found = { destination, key, name, size: volume.size, state: info.thaw };
+        found = { destination, id, key, name, size: volume.size, state: info.thaw };
       }
     }
     if (found) archived.push(found);

@@ -195,6 +195,7 @@ export const manifestShape = record({
   encryption,
   volumes: list(volumeShape),
   references: optional(list(reference)),
+  carriedOver: optional(record({ bytes: integer(), from: list(text(64)) })),
   trust: optional(trust),
   definitions: list(definition),
   notCaptured: list(phrase),

@@ -82,6 +82,14 @@ export interface SnapshotReference {
   readonly volumes: readonly Volume[];
 }
 
+/** Chunks of earlier snapshots that lie in the volumes of a later one by now. It leads to no bytes. */
+export interface CarriedOver {
+  /** Stored bytes of these chunks. */
+  readonly bytes: number;
+  /** Ids of the snapshots that they come from. */
+  readonly from: readonly string[];
+}
+
 export interface Volume {
   /** Name of the object below the snapshot's folder: `volume-0001.tar`. */
   readonly name: string;
@@ -142,6 +150,8 @@ export interface Manifest {
    * followed further. They stay as long as it does.
    */
   readonly references?: readonly SnapshotReference[] | undefined;
+  /** What this incremental stored again so that it does not need earlier snapshots which are mostly dead. */
+  readonly carriedOver?: CarriedOver | undefined;
   /** For the next incremental: what the server said of its history. */
   readonly trust?: TrustToken | undefined;
   readonly definitions: readonly Definition[];

@@ -155,7 +155,7 @@ function findWrongFile(manifest: Manifest): string | undefined {
 }
 
 /** Gives every chunk of a snapshot: of tables, large objects and files. */
-export function* chunksOf(manifest: Manifest): Iterable<ChunkRef> {
+export function* chunksOf(manifest: Pick<Manifest, "tables" | "largeObjects" | "files">): Iterable<ChunkRef> {
   for (const { segments, removed, pageMaps = [] } of manifest.tables) {
     for (const segment of segments) yield* segment.chunks;
     if (removed) yield* removed.chunks;

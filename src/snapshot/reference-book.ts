@@ -23,6 +23,12 @@ export class ReferenceBook {
     return { ...chunk, snapshot };
   }
 
+  /** Gives a chunk that was adopted as the base names it. */
+  inBase(chunk: ChunkRef): ChunkRef {
+    for (const [snapshot, own] of this.#places) if (own === chunk.snapshot) return { ...chunk, snapshot };
+    throw new RangeError("the chunk was not adopted");
+  }
+
   /** The snapshots of all chunks that were adopted. */
   get references(): readonly SnapshotReference[] {
     return this.#references;

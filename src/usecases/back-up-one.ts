@@ -4,10 +4,12 @@ import { messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
+import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import type { Brake } from "./anomaly-brake.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
@@ -15,6 +17,7 @@ import { chooseBase } from "./choose-base.ts";
 import { type BaseKeeper, openBaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import type { BaseSnapshot } from "./reuse-chunks.ts";
+import type { FindOnlyForOthers } from "./retention-at.ts";
 import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
 const DEFAULT_PARALLEL = 2;
@@ -34,6 +37,8 @@ export interface OneBackUpOptions {
 interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations" | "onBegin"> {
   readonly keys: KeyRing | undefined;
   readonly brake: Brake;
+  /** What an incremental shall not need any more where it is mostly dead; left out: nothing. */
+  readonly onlyForOthersAt?: FindOnlyForOthers | undefined;
   readonly warn: (message: string) => void;
 }
 
@@ -72,7 +77,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
   const track = options.kind === "incremental" || job.schedule?.incremental !== undefined;
   const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
   if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
-  const { base, reason, destinations, unread } = wanted
+  const { base, reason, earlier, destinations, unread } = wanted
     ? await chooseBase({ destinations: one.destinations, prefix, lock, keys, keeper, signal })
     : { ...NO_BASE, destinations: one.destinations };
   const mustRemember = track && lock !== undefined && keys === undefined;
@@ -93,6 +98,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     track,
     base,
+    earlier: one.onlyForOthersAt && earlierFor(destinations, earlier, one.onlyForOthersAt),
     serverHash: options.serverHash ? "always" : hasNearBase(job, destinations) ? "on-slow-links" : undefined,
     keeper: mustRemember ? keeper : undefined,
     signal,
@@ -107,7 +113,28 @@ function hasNearBase(job: Job, { length }: readonly Destination[]): boolean {
   return job.destinations[0]?.type === "local" && length === job.destinations.length;
 }
 
-const NO_BASE = { base: undefined, reason: undefined, unread: [] };
+const NO_BASE = { base: undefined, reason: undefined, earlier: [], unread: [] };
+
+/**
+ * One that is wanted for itself at any of the destinations stays there whatever the new snapshot does, and so does what a pinned one
+ * needs: a pin at one of them holds at all.
+ */
+function earlierFor(
+  destinations: readonly Destination[],
+  summaries: readonly SnapshotSummary[],
+  onlyForOthersAt: FindOnlyForOthers,
+): ReadonlyMap<string, EarlierSnapshot> {
+  const dispensable = destinations.map(({ name }) => onlyForOthersAt(name));
+  const pinned = new Set(
+    summaries.filter((one) => one.pinned).flatMap(({ id, references = [] }) => [id, ...references]),
+  );
+  const earlier = new Map<string, EarlierSnapshot>();
+  for (const { id, references = [], storedBytes } of summaries) {
+    const staysOnlyForOthers = !pinned.has(id) && dispensable.every((ids) => ids.has(id));
+    earlier.set(id, { references, volumeBytes: storedBytes, staysOnlyForOthers });
+  }
+  return earlier;
+}
 
 /** Without it the next incremental is a full: no reason to fail. */
 async function remember(

@@ -11,6 +11,7 @@ import type {
   TableChoice,
 } from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
+import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
 import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
@@ -20,6 +21,7 @@ import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
 import { type DestinationFate, openSnapshotWriter, type SnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
+import { carryOver, type ChunkHolders, type ReferringContent } from "./carry-over.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import { type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
@@ -52,6 +54,8 @@ export interface BackUpOptions {
   readonly keeper?: BaseKeeper | undefined;
   /** Makes an incremental on this snapshot. */
   readonly base?: BaseSnapshot | undefined;
+  /** Those that are there, by id: what is needed of those that are mostly dead is carried over. Left out: of none. */
+  readonly earlier?: ReadonlyMap<string, EarlierSnapshot> | undefined;
   /** Whether the server hashes tables whose row headers prove nothing; left out: it never does. */
   readonly serverHash?: ServerHashUse | undefined;
   readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
@@ -105,11 +109,17 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const { files, warnings } = await storeFiles(sink, options);
   const trust = await trustOf(source);
   const sequences = await source.sequences({ signal });
+  // What is left needs nothing of the server, and may take long.
+  await source[Symbol.asyncDispose]();
+  const { references, carriedOver, ...chunks } = await settleReferences(
+    writer,
+    { tables, largeObjects, files },
+    options,
+  );
   report({ type: "phase", text: "finishing" });
-  const content = { settings: source.settings, tables, sequences, largeObjects };
+  const content = { settings: source.settings, sequences, ...chunks };
   for (const { name, text } of recoverEntries(content)) await writer.addPlain(name, Buffer.from(text));
   const anomalies = options.findAnomalies?.(tables) ?? [];
-  const references = base?.book.references ?? [];
   const manifest = (volumes: Manifest["volumes"]): Manifest => ({
     format: "rowkeep-snapshot",
     version: references.length > 0 ? 2 : 1,
@@ -126,10 +136,10 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     compression: options.compression,
     volumes,
     ...(references.length > 0 ? { references } : {}),
+    ...(carriedOver ? { carriedOver } : {}),
     ...(trust ? { trust } : {}),
     definitions: description.definitions,
     notCaptured: description.notCaptured,
-    files,
     warnings,
     ...(anomalies.length > 0 ? { anomalies } : {}),
     ...(options.safetyOf ? { safetyOf: options.safetyOf } : {}),
@@ -152,6 +162,15 @@ async function storeDefinitions(
   const description = await source.describe({ signal });
   await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
   return description;
+}
+
+async function settleReferences(
+  sink: ChunkSink,
+  content: ChunkHolders,
+  { base, earlier, signal, report }: BackUpOptions,
+): Promise<ReferringContent> {
+  if (!base || base.isRemembered || !earlier) return { ...content, references: base?.book.references ?? [] };
+  return carryOver(content, { base, earlier, sink, signal, report });
 }
 
 /** What the server may lose again when it crashes proves nothing. */

@@ -9,6 +9,7 @@ import { chunksOf } from "../snapshot/parse-manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import { type BaseSnapshot, baseOf } from "./reuse-chunks.ts";
@@ -29,6 +30,8 @@ export interface ChosenBase {
   readonly base?: BaseSnapshot | undefined;
   /** Why there is no base. */
   readonly reason?: string | undefined;
+  /** All that can be opened, at each destination: those that the base refers to are among them. */
+  readonly earlier: readonly SnapshotSummary[];
   /** Those that the snapshot can go to. */
   readonly destinations: readonly Destination[];
   /** Those that could not be asked what they have: they get nothing this time. */
@@ -45,12 +48,13 @@ const MAX_CANDIDATES = 10;
 export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase> {
   const { places, unread } = await listPlaces(options);
   const destinations = places.map(({ destination }) => destination);
+  const earlier = places.flatMap(({ summaries }) => summaries);
   // Of the newest one: that one should have been it.
   let reason: string | undefined;
   for (const id of candidatesOf(places).slice(0, MAX_CANDIDATES)) {
     try {
       const base = await openBase(id, places, options);
-      if (typeof base !== "string") return { base, destinations, unread };
+      if (typeof base !== "string") return { base, earlier, destinations, unread };
       reason ??= base;
     } catch (error) {
       options.signal.throwIfAborted();
@@ -59,13 +63,16 @@ export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase
       reason ??= `${id} cannot be used: ${error.message}`;
     }
   }
-  return { reason: reason ?? "there is no earlier snapshot that every destination has", destinations, unread };
+  const none = reason ?? "there is no earlier snapshot that every destination has";
+  return { reason: none, earlier, destinations, unread };
 }
 
 interface Place {
   readonly destination: Destination;
   /** Snapshots that are whole as far as a list can tell, safety snapshots left out. */
   readonly ids: ReadonlySet<string>;
+  /** Of those that can be opened. */
+  readonly summaries: readonly SnapshotSummary[];
 }
 
 async function listPlaces(options: ChooseBaseOptions) {
@@ -75,7 +82,7 @@ async function listPlaces(options: ChooseBaseOptions) {
     try {
       const { snapshots, locked } = await openRepository(destination, options.prefix, options).list(options);
       const own = snapshots.filter(({ safetyOf }) => safetyOf === undefined);
-      places.push({ destination, ids: new Set([...own, ...locked].map(({ id }) => id)) });
+      places.push({ destination, ids: new Set([...own, ...locked].map(({ id }) => id)), summaries: own });
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;
@@ -115,7 +122,8 @@ async function openBase(
       (await findGap(place, manifest, options)) ?? (await findOtherKey(place.destination, manifest, options));
     if (problem) return `${id} cannot be used: ${problem}`;
   }
-  return baseOf(kept ?? openSnapshotReader({ destinations, prefix, ...opened, keys, signal }));
+  if (kept) return baseOf(kept, { isRemembered: true });
+  return baseOf(openSnapshotReader({ destinations, prefix, ...opened, keys, signal }));
 }
 
 /** Then what is read again and equal is not stored again, even where row headers prove nothing. */

@@ -9,7 +9,8 @@ import { serverIdOf } from "../snapshot/retention-facts.ts";
 import type { Brake } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
 import type { Report } from "./progress.ts";
-import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.ts";
+import { pruneDatabase, type PruneResult } from "./prune-database.ts";
+import { hasRetention } from "./retention-at.ts";
 
 export interface PruneAfterRunOptions {
   readonly job: Job;

@@ -9,17 +9,16 @@ import {
   type RetainableSnapshot,
   type RetentionOptions,
   type RetentionPlan,
-  type RetentionPolicy,
 } from "../plan/plan-retention.ts";
 import { findBroken } from "../snapshot/find-broken.ts";
 import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { RepositoryOptions } from "../snapshot/repository.ts";
 import { findBrake } from "./anomaly-brake.ts";
 import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
-import { destinationNameOf } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { type Removal, removeSnapshots } from "./remove-snapshots.ts";
 import { hypotheticalOf, newestServer, snapshotsAt } from "./retainable-snapshots.ts";
+import { policyAt } from "./retention-at.ts";
 
 export interface PruneDatabaseOptions extends Pick<RepositoryOptions, "keys"> {
   readonly job: Job;
@@ -58,11 +57,6 @@ export interface PruneResult {
   })[];
   readonly removed: readonly (Place & { readonly reason: string })[];
   readonly warnings: readonly string[];
-}
-
-/** Tells whether a job ever removes snapshots, at any of its destinations. */
-export function hasRetention(job: Job): boolean {
-  return job.naming === "overwrite" || [job, ...job.destinations].some(({ retention }) => retention !== undefined);
 }
 
 /**
@@ -115,6 +109,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     try {
       const snapshots = snapshotsAt(destination, { ...options, own }, list);
       const plan = planAt(destination, snapshots, { ...options, server });
+      if (!options.dryRun) rememberOnlyForOthers(plan, destination, options);
       await applyPlan(plan, { destination, snapshots, bytesOf: bytesAt(list, destination) }, options, result);
     } catch (error) {
       if (!(error instanceof OperationalError) || error.kind !== "refused") throw error;
@@ -155,9 +150,13 @@ function planAt(
   return planRetention({ ...rules, snapshots });
 }
 
-function policyAt(job: Job, destination: string): RetentionPolicy | undefined {
-  if (job.naming === "overwrite") return { keepLast: 1 };
-  return job.destinations.find((one) => destinationNameOf(one) === destination)?.retention ?? job.retention;
+/** The next incremental carries over what it needs of those that are mostly dead. */
+function rememberOnlyForOthers(
+  plan: RetentionPlan | undefined,
+  { name }: Destination,
+  { prefix, state }: Pick<PruneDatabaseOptions, "prefix" | "state">,
+): void {
+  state.setOnlyForOthers(prefix, name, plan?.onlyForOthers ?? []);
 }
 
 interface AtDestination {

@@ -8,8 +8,9 @@ import type { SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore } from "../job/state-store.ts";
 import { findPrefixes, noneOpened, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
-import { hasRetention, pruneDatabase, type PruneResult } from "./prune-database.ts";
+import { pruneDatabase, type PruneResult } from "./prune-database.ts";
 import { removeGarbage } from "./remove-garbage.ts";
+import { hasRetention } from "./retention-at.ts";
 
 export interface PruneJobOptions {
   readonly job: Job;

@@ -11,14 +11,16 @@ export type ChunkSink = Pick<SnapshotWriter, "addChunk">;
 /** The snapshot that an incremental builds on. */
 export interface BaseSnapshot extends ReferenceBookHolder {
   readonly reader: SnapshotReader;
+  /** The reader knows only what this machine remembers: no rows. */
+  readonly isRemembered?: boolean | undefined;
 }
 
 interface ReferenceBookHolder {
   readonly book: ReferenceBook;
 }
 
-export function baseOf(reader: SnapshotReader): BaseSnapshot {
-  return { reader, book: new ReferenceBook(reader.manifest) };
+export function baseOf(reader: SnapshotReader, more?: Pick<BaseSnapshot, "isRemembered">): BaseSnapshot {
+  return { reader, book: new ReferenceBook(reader.manifest), ...more };
 }
 
 /**

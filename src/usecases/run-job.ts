@@ -21,6 +21,7 @@ import type { PruneResult } from "./prune-database.ts";
 import { rememberSummary } from "./remember-summary.ts";
 import { removeGarbage } from "./remove-garbage.ts";
 import { removeOwnRemains } from "./remove-own-remains.ts";
+import { lastOnlyForOthers } from "./retention-at.ts";
 
 export interface RunJobOptions extends OneBackUpOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -44,6 +45,8 @@ export interface MadeSnapshot {
   readonly rows: number;
   readonly rawBytes: number;
   readonly storedBytes: number;
+  /** What was stored again, so that earlier snapshots which are mostly dead can go; its bytes are among `storedBytes`. */
+  readonly carriedOver?: Manifest["carriedOver"];
   readonly durationMs: number;
   readonly destinations: readonly {
     readonly name: string;
@@ -164,7 +167,8 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
       const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
       const from = { ...connection, database };
-      const one = { connection: from, lock, keys, destinations, brake, onBegin, warn };
+      const onlyForOthersAt = lastOnlyForOthers(job, prefix, state);
+      const one = { connection: from, lock, keys, destinations, brake, onlyForOthersAt, onBegin, warn };
       const { result, reason, unread } = await backUpOne(options, one);
       const fates = [
         ...result.destinations,
@@ -227,6 +231,7 @@ export function madeSnapshotOf(result: BackUpResult, fates: readonly Destination
     rows: sum((table) => table.rows),
     rawBytes: sum((table) => table.rawBytes),
     storedBytes: result.storedBytes,
+    ...(manifest.carriedOver ? { carriedOver: manifest.carriedOver } : {}),
     durationMs: result.durationMs,
     destinations: fates.map(({ name, status, error }) => ({
       name,

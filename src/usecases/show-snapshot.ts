@@ -11,7 +11,7 @@ export interface ShowSnapshotOptions extends LocateOptions {
 
 export interface ShownSnapshot {
   readonly snapshot: SnapshotSummary &
-    Pick<Manifest, "finishedAt" | "rowkeepVersion" | "compression" | "notCaptured" | "warnings"> & {
+    Pick<Manifest, "finishedAt" | "rowkeepVersion" | "compression" | "carriedOver" | "notCaptured" | "warnings"> & {
       readonly destinations: readonly string[];
       readonly volumes: number;
       readonly files: number;
@@ -29,13 +29,14 @@ export async function showSnapshot(options: ShowSnapshotOptions): Promise<ShownS
   for (const { destination, error } of unread) {
     options.report({ type: "warning", message: `${destination.name} was not read: ${error.message}` });
   }
-  const { finishedAt, rowkeepVersion, compression, notCaptured, warnings } = manifest;
+  const { finishedAt, rowkeepVersion, compression, carriedOver, notCaptured, warnings } = manifest;
   return {
     snapshot: {
       ...summaryOf(manifest),
       finishedAt,
       rowkeepVersion,
       compression,
+      ...(carriedOver ? { carriedOver } : {}),
       notCaptured,
       warnings,
       destinations: destinations.map(({ name }) => name),

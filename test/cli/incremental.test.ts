@@ -275,3 +275,25 @@ test("--server-hash is for incrementals only", async () => {
   expect(refused.exitCode).toBe(2);
   expect(refused.last()).toMatchObject({ type: "error", code: "no-incremental" });
 });
+
+test("what is carried over of a full that is mostly dead is told by run and show, and the full goes", async () => {
+  await using database = await shop();
+  await database.query("create table alive as select i, md5(i::text) from generate_series(1, 2000) i");
+  const file = await writeJob(database.url, "retention: { keepLast: 1 }\n");
+  const first = await madeBy(cli("run", file, "--incremental", "--json"));
+  await database.query("update t set v = ''");
+  await cli("run", file, "--incremental", "--json");
+
+  const told = await cli("run", file, "--incremental");
+  const shown = await cli("show", file, "latest");
+  const json = await cli("show", file, "latest", "--json");
+  const listed = await cli("list", file, "--json");
+
+  const id = String(first.snapshot["id"]);
+  expect(told.stdout).toMatch(new RegExp(`carried over: .* of ${id}`));
+  expect(shown.stdout).toMatch(new RegExp(`carried over +.* of ${id}`));
+  expect(json.last()["snapshot"]).toMatchObject({
+    carriedOver: { from: expect.arrayContaining([id]) },
+  });
+  expect(listed.last()["snapshots"]).toMatchObject([{ kind: "incremental" }]);
+});

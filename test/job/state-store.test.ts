@@ -26,6 +26,18 @@ const run = (outcome: Outcome) => ({
 });
 
 describe("the state store", () => {
+  test("remembers what stays only for others by destination, in place of what it knew before", async () => {
+    using store = await openStateStore(home, () => undefined);
+    store.setOnlyForOthers("shop/shop", "near", ["a", "b"]);
+    store.setOnlyForOthers("shop/shop", "far", ["a"]);
+    store.setOnlyForOthers("other/shop", "near", ["c"]);
+
+    store.setOnlyForOthers("shop/shop", "near", ["b", "d"]);
+
+    const known = ["near", "far", "nowhere"].map((destination) => store.onlyForOthersAt("shop/shop", destination));
+    expect(known).toEqual([["b", "d"], ["a"], []]);
+  });
+
   test("counts failures since the last success; skipped runs count for nothing", async () => {
     using store = await openStateStore(home, () => undefined);
     for (const outcome of ["failure", "success", "failure", "skipped", "failure"] as const) store.addRun(run(outcome));

@@ -7,6 +7,7 @@ import { runCli } from "../support/cli.ts";
 import { asBeforeRestart, contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startOlderProxy } from "../support/older-proxy.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 /** Four cells of some 10,000 rows. */
 const TABLE = `create table t (id int, v text) with (fillfactor = 90); alter table t alter v set storage external;
@@ -42,6 +43,8 @@ describe.each(postgresMajors)("a table of PostgreSQL %i whose headers prove noth
     await using chain = await openChain();
     await chain.next(database.url);
     await database.query("delete from t where id = 1");
+    // A row that another transaction of the server may still see would stay where it is, and with it all others.
+    await untilAlone(database);
     await database.query("vacuum full t");
 
     const manifest = await chain.next(database.url);

@@ -5,7 +5,7 @@ import { formatBytes, formatCount, formatTime } from "../format.ts";
 import { onlyDatabase, openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
-import { printSnapshot } from "../render/snapshots.ts";
+import { formatCarriedOver, printSnapshot } from "../render/snapshots.ts";
 
 /** Shows one snapshot and its tables. */
 export const show: CommandAction = async (context, { args, options }) => {
@@ -43,6 +43,7 @@ function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [strin
     ["database", `${snapshot.database} (${source.engine} ${source.version})`],
     ["kind", snapshot.kind],
     ...(snapshot.references ? [["builds on", snapshot.references.join(", ")] as const] : []),
+    ...(snapshot.carriedOver ? [["carried over", formatCarriedOver(snapshot.carriedOver)] as const] : []),
     ["time", formatTime(snapshot.createdAt)],
     ["finished", formatTime(snapshot.finishedAt)],
     ["consistency", snapshot.consistency],

@@ -24,6 +24,12 @@ export interface ListedSnapshot {
   readonly acknowledgedAt?: string | undefined;
 }
 
+/** What an incremental stored again, so that earlier snapshots can go. */
+interface CarriedOver {
+  readonly bytes: number;
+  readonly from: readonly string[];
+}
+
 /** One snapshot as `run --json` gives it. */
 export interface MadeSnapshot {
   readonly id: string;
@@ -37,6 +43,7 @@ export interface MadeSnapshot {
   readonly rows: number;
   readonly rawBytes: number;
   readonly storedBytes: number;
+  readonly carriedOver?: CarriedOver | undefined;
   readonly durationMs: number;
   readonly destinations: readonly { readonly name: string; readonly status: string; readonly error?: string }[];
 }
@@ -108,6 +115,11 @@ export function printSnapshot(
   );
 }
 
+/** Renders it as `12 MiB of 20261121T020000Z-full`. */
+export function formatCarriedOver({ bytes, from }: CarriedOver): string {
+  return `${formatBytes(bytes)} of ${from.join(", ")}`;
+}
+
 /** Prints one line for a snapshot that was just made, and one for each destination that failed. */
 export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void {
   const { paint } = output;
@@ -123,6 +135,7 @@ export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void 
       ].join(", "),
   );
   if (snapshot.reason) output.line(`      a full instead of an incremental: ${plain(snapshot.reason)}`);
+  if (snapshot.carriedOver) output.line(`      carried over: ${plain(formatCarriedOver(snapshot.carriedOver))}`);
   for (const { name } of stored) output.line(`      at ${plain(name)}`);
   for (const { name, status, error } of snapshot.destinations) {
     if (status === "failed") output.warn(`${plain(name)} does not have it: ${plain(error ?? "failed")}`);
