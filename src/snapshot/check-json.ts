@@ -64,7 +64,8 @@ const MANY_KEYS = 32;
 
 /** Nearly all objects of a manifest are small and have the same few keys: their memory is used again. */
 function beginObject(keysByDepth: ObjectKeys[], depth: number): ObjectKeys {
-  const keys = (keysByDepth[depth] ??= new ObjectKeys());
+  const keys = keysByDepth[depth] ?? new ObjectKeys();
+  keysByDepth[depth] = keys;
   keys.clear();
   return keys;
 }
