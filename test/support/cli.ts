@@ -1,10 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { execute } from "../../src/cli/main.ts";
 
 const entry = join(fileURLToPath(new URL(".", import.meta.url)), "rowkeep-process.ts");
+
+const COMPILED = join(tmpdir(), "rowkeep-test-compiled");
 
 export interface CliOptions {
   /** Added to an otherwise almost empty environment; undefined removes a variable. */
@@ -36,6 +39,8 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
     HOME: process.env.HOME,
     SystemRoot: process.env.SystemRoot,
     TMPDIR: process.env.TMPDIR,
+    // Half of what such a process does is to strip types and compile.
+    NODE_COMPILE_CACHE: COMPILED,
     ...(options.home === undefined ? {} : { ROWKEEP_HOME: options.home }),
     ...options.env,
   };
