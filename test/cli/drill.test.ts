@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 let folder: string;
@@ -15,7 +15,7 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home"), cwd: folder });
 
 /** A job with one snapshot, whose login may create databases and nothing else that matters. */
 async function shop(): Promise<TestDatabase & { readonly user: string }> {

@@ -10,7 +10,7 @@ import { runJob } from "../../src/usecases/run-job.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { startCountingProxy } from "../support/counting-proxy.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 import {
   type DestinationType,
@@ -56,7 +56,7 @@ withPrograms(PROGRAMS, () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const cli = (...args: string[]) => runCli(args, { home, cwd: folder });
+  const cli = (...args: string[]) => runCliHere(args, { home, cwd: folder });
   const where = () => `fan-out-${place}`;
 
   async function writeJob(destinations: readonly object[]): Promise<string> {

@@ -79,24 +79,13 @@ export async function runCliHere(
   args: readonly string[],
   { env = {}, home, cwd = process.cwd() }: Pick<CliOptions, "env" | "home" | "cwd"> = {},
 ): Promise<CliResult> {
-  let stdout = "";
-  let stderr = "";
+  const [stdout, stderr] = [new Collected(), new Collected()];
   const { signal } = new AbortController();
   const exitCode = await execute(
     args,
     {
-      stdout: {
-        write: (text) => {
-          stdout += text;
-          return true;
-        },
-      },
-      stderr: {
-        write: (text) => {
-          stderr += text;
-          return true;
-        },
-      },
+      stdout,
+      stderr,
       stdin: Readable.from([]),
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...(home ? { ROWKEEP_HOME: home } : {}), ...env },
       cwd,
@@ -105,7 +94,7 @@ export async function runCliHere(
     },
     { signal, by: undefined },
   );
-  return resultOf({ exitCode, signal: null, stdout, stderr });
+  return resultOf({ exitCode, signal: null, stdout: stdout.text(), stderr: stderr.text() });
 }
 
 function resultOf(ended: Pick<CliResult, "exitCode" | "signal" | "stdout" | "stderr">): CliResult {
@@ -115,4 +104,20 @@ function resultOf(ended: Pick<CliResult, "exitCode" | "signal" | "stdout" | "std
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   return { ...ended, json, last: () => json().at(-1) ?? {} };
+}
+
+/** A stream that is never full. */
+class Collected {
+  readonly #pieces: Buffer[] = [];
+
+  write(piece: string | Uint8Array, done?: () => void): boolean {
+    // Who writes may use its buffer again.
+    this.#pieces.push(Buffer.from(piece as Uint8Array));
+    done?.();
+    return true;
+  }
+
+  text(): string {
+    return Buffer.concat(this.#pieces).toString();
+  }
 }
