@@ -5,14 +5,13 @@
  *   npm run bench -- --scale 0.1 --rounds 1 --no-write
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import pg from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { pgTool } from "../test/support/pg-tools.ts";
 import { benchData } from "./bench-data.ts";
+import { log, machine, page, query, rowkeep, TABLE_BYTES } from "./bench-place.ts";
 import { writeSection } from "./benchmarks-page.ts";
 import { bytesBelow, type Measurement, measure, medianOf } from "./measure.ts";
 
@@ -25,8 +24,6 @@ const { values: flags } = parseArgs({
 });
 const scale = Number(flags.scale);
 const rounds = Number(flags.rounds);
-const root = fileURLToPath(new URL("..", import.meta.url));
-const rowkeep = join(root, "bin/rowkeep.js");
 const work = join(tmpdir(), `rowkeep-bench-${process.pid}`);
 
 interface Way {
@@ -54,17 +51,14 @@ try {
   const url = await database("bench");
   log(`making the data (scale ${scale})`);
   for (const sql of benchData(scale)) await query(url, sql);
-  const [raw] = await query(
-    url,
-    "select sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
-  );
+  const [raw] = await query(url, TABLE_BYTES);
   writeFileSync(join(work, "bench.yaml"), jobFile(url));
 
   const dump = await compare("backup", backupWays(url));
   const restore = await compare("restore", restoreWays());
   const text = report(Number(raw?.[0] ?? 0), dump, restore);
   process.stdout.write(text);
-  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), undefined, text);
+  if (!flags["no-write"]) writeSection(page, undefined, text);
 } finally {
   await server[Symbol.asyncDispose]();
   rmSync(work, { recursive: true, force: true });
@@ -151,7 +145,6 @@ async function compare(title: string, ways: readonly Way[]): Promise<readonly Ro
 }
 
 function report(rawBytes: number, dump: readonly Row[], restore: readonly Row[]): string {
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   return [
     "# Benchmarks",
     "",
@@ -187,18 +180,4 @@ async function database(name: string): Promise<string> {
 
 async function drop(name: string): Promise<void> {
   await query(server.url, `drop database ${name} with (force)`);
-}
-
-async function query(url: string, sql: string): Promise<unknown[][]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
-  } finally {
-    await client.end();
-  }
-}
-
-function log(message: string): void {
-  process.stderr.write(`${message}\n`);
 }

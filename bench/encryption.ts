@@ -6,14 +6,13 @@
  *   npm run bench:encryption -- --scale 0.05 --rounds 1 --no-write
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { generateIdentity, identityToRecipient } from "age-encryption";
-import pg from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { benchData } from "./bench-data.ts";
+import { log, machine, page, query, rowkeep, TABLE_BYTES } from "./bench-place.ts";
 import { writeSection } from "./benchmarks-page.ts";
 import { type Measurement, measure, medianOf } from "./measure.ts";
 
@@ -25,8 +24,6 @@ const { values: flags } = parseArgs({
   },
 });
 const rounds = Number(flags.rounds);
-const root = fileURLToPath(new URL("..", import.meta.url));
-const rowkeep = join(root, "bin/rowkeep.js");
 const work = mkdtempSync(join(tmpdir(), "rowkeep-bench-"));
 const settings = ["shared_buffers=1GB", "max_wal_size=8GB", "autovacuum=off"];
 const server = await startPostgres(
@@ -48,11 +45,11 @@ try {
     encrypted.push(await back("encrypted"));
     if (round % 2 === 0) plain.push(await back("plain"));
     const [one, other] = [plain.at(-1)?.seconds ?? 0, encrypted.at(-1)?.seconds ?? 0];
-    process.stderr.write(`${round}/${rounds}: plain ${one.toFixed(1)} s, encrypted ${other.toFixed(1)} s\n`);
+    log(`${round}/${rounds}: plain ${one.toFixed(1)} s, encrypted ${other.toFixed(1)} s`);
   }
   const text = report(bytes, plain, encrypted);
   process.stdout.write(text);
-  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), "What encryption costs", text);
+  if (!flags["no-write"]) writeSection(page, "What encryption costs", text);
 } finally {
   await server[Symbol.asyncDispose]();
   rmSync(work, { recursive: true, force: true });
@@ -60,16 +57,8 @@ try {
 
 /** Bytes of the tables. */
 async function makeData(): Promise<number> {
-  const client = new pg.Client({ connectionString: server.url });
-  await client.connect();
-  try {
-    for (const sql of benchData(Number(flags.scale))) await client.query(sql);
-    const size =
-      "select sum(pg_table_size(oid)) as bytes from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace";
-    return Number((await client.query<{ bytes: string }>(size)).rows[0]?.bytes ?? 0);
-  } finally {
-    await client.end();
-  }
+  for (const sql of benchData(Number(flags.scale))) await query(server.url, sql);
+  return Number((await query(server.url, TABLE_BYTES))[0]?.[0] ?? 0);
 }
 
 function writeJob(name: string, more: object): void {
@@ -100,7 +89,7 @@ function report(bytes: number, plain: readonly Measurement[], encrypted: readonl
   };
   return [
     `Written by \`npm run bench:encryption\`: a full of ${(bytes / 1e6).toFixed(0)} MB of tables to a folder, zstd, 2 streams, to a public key and without,`,
-    `as whole processes in turns; ${rounds} rounds on ${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, shared with the server; Node ${process.versions.node}.`,
+    `as whole processes in turns; ${rounds} rounds on ${machine}, shared with the server; Node ${process.versions.node}.`,
     "",
     "| full | median s | CPU s | peak RSS MiB |",
     "|---|---|---|---|",

@@ -6,14 +6,13 @@
  *   npm run bench:destinations -- --scale 0.02 --rounds 1 --no-write
  */
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import pg from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { type DestinationType, startSixDestinations, TYPES } from "../test/support/six-destinations.ts";
 import { benchData } from "./bench-data.ts";
+import { log, machine, page, query, rowkeep, TABLE_BYTES } from "./bench-place.ts";
 import { writeSection } from "./benchmarks-page.ts";
 import { type Measurement, measure, medianOf } from "./measure.ts";
 
@@ -26,8 +25,6 @@ const { values: flags } = parseArgs({
   },
 });
 const rounds = Number(flags.rounds);
-const root = fileURLToPath(new URL("..", import.meta.url));
-const rowkeep = join(root, "bin/rowkeep.js");
 const volumeMib = flags["volume-mib"];
 
 interface Run extends Measurement {
@@ -49,10 +46,8 @@ const server = await startPostgres(18, [
 const six = await startSixDestinations();
 try {
   log("making the data");
-  for (const sql of benchData(Number(flags.scale))) await query(sql);
-  const [size] = await query(
-    "select sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
-  );
+  for (const sql of benchData(Number(flags.scale))) await query(server.url, sql);
+  const [size] = await query(server.url, TABLE_BYTES);
   const ways = [
     ...TYPES.map((type) => ({ name: type as string, types: [type] })),
     { name: "all six", types: [...TYPES] },
@@ -69,7 +64,7 @@ try {
   }
   const text = report(Number(size?.[0] ?? 0), ways, results);
   process.stdout.write(text);
-  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), "Six destinations at once", text);
+  if (!flags["no-write"]) writeSection(page, "Six destinations at once", text);
 } finally {
   await six[Symbol.asyncDispose]();
   await server[Symbol.asyncDispose]();
@@ -137,7 +132,6 @@ function report(
   const alone = results.slice(0, -1);
   const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
   const cpu = (runs: readonly Run[]) => medianOf(runs.map(({ cpuSeconds }) => cpuSeconds ?? Number.NaN)).toFixed(1);
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   return [
     `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
     `in turns; ${rounds} rounds, volumes of ${volumeMib === undefined ? "the size that rowkeep chooses" : `${volumeMib} MiB`}. All servers share the machine with the run (${machine});`,
@@ -160,18 +154,4 @@ function line(name: string, runs: readonly Run[]): string {
   const peak = peaks.length > 0 ? Math.max(...peaks).toFixed(0) : "–";
   const spool = Math.max(...runs.map((run) => run.spoolBytes)) / 1e6;
   return `| ${name} | ${seconds} | ${peak} | ${spool.toFixed(0)} |`;
-}
-
-async function query(sql: string): Promise<unknown[][]> {
-  const client = new pg.Client({ connectionString: server.url });
-  await client.connect();
-  try {
-    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
-  } finally {
-    await client.end();
-  }
-}
-
-function log(text: string): void {
-  process.stderr.write(`${text}\n`);
 }

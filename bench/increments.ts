@@ -5,13 +5,12 @@
  *   npm run bench:increments -- --scale 0.02 --rounds 1 --no-write
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import pg from "pg";
 import { startPostgres } from "../test/support/postgres-server.ts";
 import { startThrottlingProxy } from "../test/support/throttling-proxy.ts";
+import { log, machine, page, query, rowkeep } from "./bench-place.ts";
 import { writeSection } from "./benchmarks-page.ts";
 import { incrementsData } from "./increments-data.ts";
 import { bytesBelow, measure, medianOf } from "./measure.ts";
@@ -25,8 +24,6 @@ const { values: flags } = parseArgs({
 });
 const scale = Number(flags.scale);
 const rounds = Number(flags.rounds);
-const root = fileURLToPath(new URL("..", import.meta.url));
-const rowkeep = join(root, "bin/rowkeep.js");
 const LINE_BITS = 100_000_000;
 
 interface Run {
@@ -67,14 +64,15 @@ const server = await startPostgres(18, ["-c", "shared_buffers=2GB", "-c", "max_w
 const proxy = await startThrottlingProxy(server.port, LINE_BITS);
 try {
   log("making the data");
-  for (const sql of incrementsData(scale)) await query(sql);
+  for (const sql of incrementsData(scale)) await query(server.url, sql);
   const sizes = await query(
+    server.url,
     "select sum(pg_relation_size(oid)), sum(pg_table_size(oid)) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
   );
   const results = ways.map((): Run[] => []);
   for (let round = 1; round <= rounds; round += 1) {
     rmSync(join(work, "chain"), { recursive: true, force: true });
-    await query("vacuum narrow");
+    await query(server.url, "vacuum narrow");
     for (const [index, way] of ways.entries()) {
       const run = await take(way, round);
       results[index]?.push(run);
@@ -83,7 +81,7 @@ try {
   }
   const text = report(sizes[0]?.map(Number) ?? [], results);
   process.stdout.write(text);
-  if (!flags["no-write"]) writeSection(join(root, "docs/benchmarks.md"), "Incrementals", text);
+  if (!flags["no-write"]) writeSection(page, "Incrementals", text);
 } finally {
   await proxy[Symbol.asyncDispose]();
   await server[Symbol.asyncDispose]();
@@ -91,7 +89,7 @@ try {
 }
 
 async function take(way: Way, round: number): Promise<Run> {
-  if (way.sql) await query(way.sql(round));
+  if (way.sql) await query(server.url, way.sql(round));
   const folder = join(work, way.isAlone ? "alone" : "chain");
   const url = way.isSlow ? server.url.replace(`:${server.port}/`, `:${proxy.port}/`) : server.url;
   const isTracked = way.name !== ways[0]?.name;
@@ -134,7 +132,6 @@ interface Manifest {
 }
 
 function report([heap = 0, all = 0]: readonly number[], results: readonly (readonly Run[])[]): string {
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   const count = (rows: number) => Math.round(rows * scale).toLocaleString("en");
   return [
     `Written by \`npm run bench:increments\`: ${(all / 1e9).toFixed(2)} GB of tables, of which ${((all - heap) / 1e9).toFixed(2)} GB are TOAST: ${count(5_000_000)} narrow`,
@@ -163,18 +160,4 @@ function line(way: Way, runs: readonly Run[], results: readonly (readonly Run[])
 
 function ratios(fulls: readonly Run[], runs: readonly Run[], pick: (run: Run) => number): number {
   return medianOf(runs.map((run, round) => pick(fulls[round] ?? run) / pick(run)));
-}
-
-async function query(sql: string): Promise<unknown[][]> {
-  const client = new pg.Client({ connectionString: server.url });
-  await client.connect();
-  try {
-    return (await client.query({ text: sql, rowMode: "array" })).rows as unknown[][];
-  } finally {
-    await client.end();
-  }
-}
-
-function log(text: string): void {
-  process.stderr.write(`${text}\n`);
 }

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, mkdtempDisposable, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 let folder: string;
@@ -15,7 +15,7 @@ const SQL =
 
 const jobText = (more = "") =>
   `version: 1\nname: shop\nsource: { url: "${primary.url}" }\ndestinations: [{ type: local, path: ./backups }]\n${more}`;
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home"), cwd: folder });
 
 describe("rowkeep compare", () => {
   beforeEach(async () => {
@@ -114,7 +114,7 @@ test.each([
     `version: 1\nname: shop\nsource: { url: "postgres://u@127.0.0.1:1/shop" }\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
 
-  const refused = await runCli([...args, "--json"], { home: join(place.path, "home"), cwd: place.path });
+  const refused = await runCliHere([...args, "--json"], { home: join(place.path, "home"), cwd: place.path });
 
   expect([refused.exitCode, refused.last()["code"]]).toEqual([2, code]);
 });

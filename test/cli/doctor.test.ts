@@ -1,33 +1,23 @@
-import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { Check } from "../../src/usecases/check.ts";
-import { runCli } from "../support/cli.ts";
+import { useCliPlace } from "../support/cli-place.ts";
 import { createDatabase } from "../support/postgres.ts";
 
-let folder: string;
-let file: string;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  file = join(folder, "shop.yaml");
-});
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const place = useCliPlace();
+const { cli } = place;
 
 const SCHEMA = `
   create schema shop; create table shop.orders (id serial primary key); create table shop.secret (id int);
   insert into shop.orders select from generate_series(1, 3)`;
 
 async function writeJob(url: string, more = "destinations: [{ type: local, path: ./backups }]"): Promise<void> {
-  await writeFile(file, `version: 1\nname: shop\nsource: { url: "${url}" }\n${more}\n`);
+  await writeFile(place.file, `version: 1\nname: shop\nsource: { url: "${url}" }\n${more}\n`);
 }
 
 async function doctor() {
-  const result = await cli("doctor", file, "--json");
+  const result = await cli("doctor", place.file, "--json");
   const last = result.last() as { checks?: Check[]; grants?: { sql: string }[] };
   const byName = (name: string) => (last.checks ?? []).filter((check) => check.name === name);
   return { ...result, checks: last.checks ?? [], byName, sql: last.grants?.[0]?.sql ?? "" };
@@ -42,7 +32,7 @@ test("names what a login may not read, and the script that it prints is enough f
   const before = await doctor();
   const statements = before.sql.split("\n").filter((line) => !line.startsWith("--"));
   await database.query(statements.join("\n"));
-  const run = await cli("run", file);
+  const run = await cli("run", place.file);
   const after = await doctor();
   await database.query("create table shop.later (id int)");
   const later = await doctor();
@@ -94,7 +84,7 @@ test("leaves nothing at a destination, and counts what dead runs left without re
     database.url,
     "destinations: [{ type: local, path: ./a, name: first }, { type: local, path: ./b, name: second }]",
   );
-  const dead = join(folder, "a", "shop", database.name, "20260101T000000Z-full");
+  const dead = join(place.folder, "a", "shop", database.name, "20260101T000000Z-full");
   await mkdir(dead, { recursive: true });
   for (const name of ["volume-0001.tar", "volume-0002.tar.x.in-progress"]) {
     await writeFile(join(dead, name), "x");
@@ -111,19 +101,19 @@ test("leaves nothing at a destination, and counts what dead runs left without re
     expect.objectContaining({ subject: "second", status: "warning", message: expect.stringContaining("as first") }),
   );
   expect(await readdir(dead)).toHaveLength(2);
-  expect(await readdir(join(folder, "b"))).toEqual([]);
+  expect(await readdir(join(place.folder, "b"))).toEqual([]);
   expect(found.exitCode).toBe(3);
 });
 
 test("goes on after a failure and ends with the first one's exit code", async () => {
-  await writeFile(join(folder, "file"), "");
+  await writeFile(join(place.folder, "file"), "");
   await writeJob(
     "postgres://nobody:canary-password@127.0.0.1:1/none",
     'encryption: { recipients: ["age1wrong"] }\ndestinations: [{ type: local, path: ./file }, { type: local, path: ./good }]',
   );
 
   const found = await doctor();
-  const people = await cli("doctor", file);
+  const people = await cli("doctor", place.file);
 
   expect(found.exitCode).toBe(2);
   expect(found.checks.filter(({ status }) => status === "failed").map(({ name }) => name)).toEqual([

@@ -1,21 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { writeFile } from "node:fs/promises";
+import { expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
+import { useCliPlace } from "../support/cli-place.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
-let folder: string;
-let file: string;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  file = join(folder, "shop.yaml");
-});
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const place = useCliPlace();
+const { cli } = place;
 
 /** A job with one snapshot, whose login may create databases and nothing else that matters. */
 async function shop(): Promise<TestDatabase & { readonly user: string }> {
@@ -29,10 +19,10 @@ async function shop(): Promise<TestDatabase & { readonly user: string }> {
   );
   const url = database.urlFor(user, "pw");
   await writeFile(
-    file,
-    `version: 1\nname: shop\nsource: { url: "${url}" }\nfiles: [${file}]\ndestinations: [{ type: local, path: ./backups }]\n`,
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${url}" }\nfiles: [${place.file}]\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
-  expect((await cli("run", file)).exitCode).toBe(0);
+  expect((await cli("run", place.file)).exitCode).toBe(0);
   return {
     ...database,
     user,
@@ -56,10 +46,10 @@ async function scratches(database: TestDatabase, user: string): Promise<readonly
 test("a drill is told by its result, by list and by the history, and is no run of the job", async () => {
   await using _database = await shop();
 
-  const drill = await cli("verify", file, "--drill", "--json");
-  const list = await cli("list", file, "--json");
-  const people = await cli("list", file);
-  const history = await cli("history", file, "--json");
+  const drill = await cli("verify", place.file, "--drill", "--json");
+  const list = await cli("list", place.file, "--json");
+  const people = await cli("list", place.file);
+  const history = await cli("history", place.file, "--json");
 
   expect(drill.exitCode, drill.stderr + drill.stdout).toBe(0);
   expect(drill.last()).toMatchObject({
@@ -82,8 +72,8 @@ test("a drill is told by its result, by list and by the history, and is no run o
 test("what a killed drill left is dropped by the next one; Ctrl-C leaves nothing", async () => {
   await using database = await shop();
   const at = (phase: string, signal: NodeJS.Signals) =>
-    runCli(["verify", file, "--drill"], {
-      home: join(folder, "home"),
+    runCli(["verify", place.file, "--drill"], {
+      home: place.home,
       during: (child) =>
         child.stderr?.on("data", (text: string) => {
           if (text.includes(phase)) child.kill(signal);
@@ -97,7 +87,7 @@ test("what a killed drill left is dropped by the next one; Ctrl-C leaves nothing
   // The server needs a moment to see that the sessions of the killed process are gone.
   for (let turn = 0; turn < 100 && (await sessionsOf(database)) > 0; turn += 1)
     await new Promise((r) => setTimeout(r, 50));
-  const next = await cli("verify", file, "--drill", "--json");
+  const next = await cli("verify", place.file, "--drill", "--json");
 
   expect(interrupted.exitCode).toBe(130);
   expect(afterInterrupt).toEqual([]);
@@ -117,9 +107,9 @@ test("refuses what a drill cannot be asked for", async () => {
   await using database = await shop();
   await database.query(`alter role ${database.user} nocreatedb`);
 
-  const sampled = await cli("verify", file, "--drill", "--sample", "5%", "--json");
-  const alone = await cli("verify", file, "--drill-url", "postgres://nobody@localhost/x", "--json");
-  const denied = await cli("verify", file, "--drill", "--json");
+  const sampled = await cli("verify", place.file, "--drill", "--sample", "5%", "--json");
+  const alone = await cli("verify", place.file, "--drill-url", "postgres://nobody@localhost/x", "--json");
+  const denied = await cli("verify", place.file, "--drill", "--json");
 
   expect(sampled.last()).toMatchObject({ code: "not-with-drill", exitCode: 2 });
   expect(alone.last()).toMatchObject({ code: "needs-drill", exitCode: 2 });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { generateKeyPair, keyIdOf, type KeyPair } from "../../src/archive/age-keys.ts";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 const PASSPHRASE = "canary horse battery staple";
@@ -19,7 +19,7 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const cli = (...args: string[]) => runCli(args, { home, cwd: folder, env: { PHRASE: PASSPHRASE } });
+const cli = (...args: string[]) => runCliHere(args, { home, cwd: folder, env: { PHRASE: PASSPHRASE } });
 
 async function writeJob(database: Pick<TestDatabase, "url">, encryption: string): Promise<string> {
   const file = join(folder, "shop.yaml");
@@ -126,7 +126,7 @@ describe("a job with encryption", () => {
     const run = await cli("run", job, "-v");
     const verify = await cli("verify", job, "--json");
     await database.query("drop table orders");
-    const missing = await runCli(["restore", job, "--json"], { home, cwd: folder });
+    const missing = await runCliHere(["restore", job, "--json"], { home, cwd: folder });
     const restored = await cli("restore", job, "--create", "--yes", "--json");
     const history = await cli("history", job, "--json");
 

@@ -10,7 +10,7 @@ import { runJob } from "../../src/usecases/run-job.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { startCountingProxy } from "../support/counting-proxy.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 import {
   type DestinationType,
@@ -56,7 +56,7 @@ withPrograms(PROGRAMS, () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const cli = (...args: string[]) => runCli(args, { home, cwd: folder });
+  const cli = (...args: string[]) => runCliHere(args, { home, cwd: folder });
   const where = () => `fan-out-${place}`;
 
   async function writeJob(destinations: readonly object[]): Promise<string> {
@@ -293,7 +293,10 @@ withPrograms(PROGRAMS, () => {
     /** Runs every command that touches destinations; gives all that they said and wrote, and all command lines meanwhile. */
     async function everythingSaid(file: string, env: Readonly<Record<string, string>>): Promise<string[]> {
       const said: string[] = [];
-      const watch = setInterval(() => said.push(...commandLines()), 50);
+      const lines = new Set<string>();
+      const watch = setInterval(() => {
+        for (const line of commandLines()) lines.add(line);
+      }, 200);
       for (const [command, ...args] of [
         ["run", file, "-v"],
         ["run", file, "--json"],
@@ -311,6 +314,8 @@ withPrograms(PROGRAMS, () => {
         said.push(stdout, stderr);
       }
       clearInterval(watch);
+      expect([...lines].some((line) => line.includes("rowkeep-process"))).toBe(true);
+      said.push(...lines);
       for (const below of [home, join(six.folder, where())]) {
         for (const entry of await readdir(below, { recursive: true, withFileTypes: true })) {
           if (entry.isFile()) said.push(await readFile(join(entry.parentPath, entry.name), "latin1"));

@@ -2,7 +2,7 @@ import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 import { untilAlone } from "../support/until-alone.ts";
 
@@ -40,7 +40,7 @@ const ids: string[] = [];
 /** The rows at the instant of each. */
 const truths: Awaited<ReturnType<typeof rowsOf>>[] = [];
 
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home"), cwd: folder });
 
 async function rowsOf(one: TestDatabase): Promise<Record<string, unknown>> {
   const rows: Record<string, unknown> = {};

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 import { untilAlone } from "../support/until-alone.ts";
 
@@ -18,7 +18,7 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const cli = (...args: string[]) => runCli(args, { home, cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home, cwd: folder });
 
 async function writeJob(url: string, more = "", paths: readonly string[] = ["./backups"]): Promise<string> {
   const file = join(folder, "shop.yaml");

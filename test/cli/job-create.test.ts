@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readHostKey } from "../../src/destinations/sftp-host-key.ts";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { createDatabase } from "../support/postgres.ts";
 import { startSshServer, withPrograms } from "../support/services.ts";
 
@@ -16,7 +16,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const cli = (...args: string[]) =>
-  runCli(args, { home: join(folder, "home"), cwd: folder, env: { SHOP_PW: "postgres" } });
+  runCliHere(args, { home: join(folder, "home"), cwd: folder, env: { SHOP_PW: "postgres" } });
 
 withPrograms(["sshd", "ssh-keygen"], () => {
   test("makes an encrypted job for an SFTP server, which runs and proves itself", async () => {

@@ -1,22 +1,12 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
+import { useCliPlace } from "../support/cli-place.ts";
 import { startGlacierFake } from "../support/glacier-fake.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
-let folder: string;
-let file: string;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  file = join(folder, "shop.yaml");
-});
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const place = useCliPlace();
+const { cli } = place;
 
 async function shop(): Promise<TestDatabase> {
   const database = await createDatabase(
@@ -25,10 +15,10 @@ async function shop(): Promise<TestDatabase> {
      create table people (id int primary key); insert into people values (1), (2)`,
   );
   await writeFile(
-    file,
+    place.file,
     `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
-  expect((await cli("run", file)).exitCode).toBe(0);
+  expect((await cli("run", place.file)).exitCode).toBe(0);
   return database;
 }
 
@@ -37,7 +27,7 @@ describe("rowkeep restore", () => {
     await using database = await shop();
     await database.query("delete from orders where id > 10");
 
-    const restore = await cli("restore", file, "--json");
+    const restore = await cli("restore", place.file, "--json");
 
     expect(restore.exitCode).toBe(9);
     expect(restore.last()).toMatchObject({
@@ -52,13 +42,13 @@ describe("rowkeep restore", () => {
     await using database = await shop();
     await database.query("update orders set v = 'new'; delete from people");
 
-    const plan = await cli("restore", file, "latest", "--tables", "orders", "--plan", "--json");
-    const restore = await cli("restore", file, "latest", "--tables", "orders", "--yes", "--json");
+    const plan = await cli("restore", place.file, "latest", "--tables", "orders", "--plan", "--json");
+    const restore = await cli("restore", place.file, "latest", "--tables", "orders", "--yes", "--json");
     const restored = await database.query(
       "select count(*) filter (where v = 'new'), (select count(*) from people) from orders",
     );
-    const undo = await cli("undo", file, "--yes", "--json");
-    const again = await cli("undo", file, "--yes", "--json");
+    const undo = await cli("undo", place.file, "--yes", "--json");
+    const again = await cli("undo", place.file, "--yes", "--json");
 
     const expected = [{ schema: "public", name: "orders", deleted: 60_000, inserted: 60_000 }];
     expect([plan.exitCode, restore.exitCode, undo.exitCode, again.exitCode]).toEqual([0, 0, 0, 7]);
@@ -72,10 +62,10 @@ describe("rowkeep restore", () => {
   test("leaves large objects alone in the undo of a restore that left them alone", async () => {
     await using database = await shop();
     await database.query("select lo_from_bytea(7001, 'at the restore')");
-    await cli("restore", file, "latest", "--tables", "people", "--yes");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
     await database.query("select lo_put(7001, 0, 'since the restore')");
 
-    const undo = await cli("undo", file, "--yes");
+    const undo = await cli("undo", place.file, "--yes");
 
     expect(undo.exitCode).toBe(0);
     expect(await database.query("select convert_from(lo_get(7001), 'UTF8')")).toEqual([["since the restore"]]);
@@ -84,7 +74,7 @@ describe("rowkeep restore", () => {
   test("names the nearest table for a pattern that matches none", async () => {
     await using _database = await shop();
 
-    const restore = await cli("restore", file, "--tables", "order", "--yes");
+    const restore = await cli("restore", place.file, "--tables", "order", "--yes");
 
     expect(restore.exitCode).toBe(2);
     expect(restore.stderr).toContain("Did you mean orders?");
@@ -94,10 +84,10 @@ describe("rowkeep restore", () => {
     await using database = await shop();
     await database.query("update orders set v = 'old'");
     for (const afterMs of [400, 600, 800, 1000, 1200]) {
-      const args = ["restore", file, "latest", "--tables", "orders", "--yes", "--no-safety"];
+      const args = ["restore", place.file, "latest", "--tables", "orders", "--yes", "--no-safety"];
       await runCli(args, {
-        home: join(folder, "home"),
-        cwd: folder,
+        home: place.home,
+        cwd: place.folder,
         during: (child) => setTimeout(() => child.kill("SIGKILL"), afterMs),
       });
       await expect
@@ -119,9 +109,19 @@ describe("rowkeep restore", () => {
     await using _database = await shop();
     await using empty = await createDatabase(18);
 
-    const planned = await cli("restore", file, "--create", "--to", empty.url, "--tables", "people", "--plan", "--json");
-    const create = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
-    const again = await cli("restore", file, "--create", "--to", empty.url, "--yes", "--json");
+    const planned = await cli(
+      "restore",
+      place.file,
+      "--create",
+      "--to",
+      empty.url,
+      "--tables",
+      "people",
+      "--plan",
+      "--json",
+    );
+    const create = await cli("restore", place.file, "--create", "--to", empty.url, "--yes", "--json");
+    const again = await cli("restore", place.file, "--create", "--to", empty.url, "--yes", "--json");
 
     expect([planned.exitCode, create.exitCode, again.exitCode]).toEqual([0, 0, 9]);
     expect(planned.last()).toMatchObject({ tables: [{ name: "people" }], notes: [] });
@@ -152,20 +152,20 @@ describe("rowkeep restore from an archive", () => {
     try {
       await using database = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
       await writeFile(
-        file,
+        place.file,
         `version: 1\nname: cold\nsource: { url: "${database.url}" }\ndestinations:\n  - { name: vault, type: s3, bucket: vault, endpoint: "${fake.endpoint}", pathStyle: true, accessKeyId: AK, secretAccessKey: SK, storageClass: DEEP_ARCHIVE }\n`,
       );
-      expect((await cli("run", file, "--json")).last()).toMatchObject({ type: "result" });
+      expect((await cli("run", place.file, "--json")).last()).toMatchObject({ type: "result" });
       await database.query("delete from t");
 
-      const verify = await cli("verify", file, "--json");
-      const undecided = await cli("restore", file, "--yes");
-      const plan = await cli("restore", file, "--plan");
-      const unattended = await cli("restore", file, "--thaw", "--wait");
-      const wrong = await cli("restore", file, "--thaw-tier", "bulk");
-      const asked = await cli("restore", file, "--thaw=3", "--thaw-tier", "bulk", "--yes", "--json");
+      const verify = await cli("verify", place.file, "--json");
+      const undecided = await cli("restore", place.file, "--yes");
+      const plan = await cli("restore", place.file, "--plan");
+      const unattended = await cli("restore", place.file, "--thaw", "--wait");
+      const wrong = await cli("restore", place.file, "--thaw-tier", "bulk");
+      const asked = await cli("restore", place.file, "--thaw=3", "--thaw-tier", "bulk", "--yes", "--json");
       fake.passHours(48);
-      const restored = await cli("restore", file, "--yes", "--json");
+      const restored = await cli("restore", place.file, "--yes", "--json");
 
       expect(verify.exitCode).toBe(3);
       expect(verify.last()).toMatchObject({

@@ -2,14 +2,14 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 let folder: string;
 let file: string;
 let database: TestDatabase;
 
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home"), cwd: folder });
 
 describe("rows of snapshots at the command line", () => {
   beforeAll(async () => {

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { PASSWORD } from "../support/postgres-server.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
@@ -26,7 +26,7 @@ async function writeJob(url: string, more = "", path = "./backups"): Promise<str
   return file;
 }
 
-const cli = (...args: string[]) => runCli(args, { home, cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home, cwd: folder });
 
 async function manyRows(): Promise<TestDatabase> {
   return createDatabase(

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { ID, never, PREFIX, writeSample } from "../snapshot/sample-snapshot.ts";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 
 let folder: string;
 let file: string;
@@ -22,7 +22,7 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home"), cwd: folder });
 
 test("rowkeep sync tells what is missing, copies it, and list shows it at both places", async () => {
   const planned = await cli("sync", file, "--dry-run");

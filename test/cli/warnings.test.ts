@@ -1,33 +1,24 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { expect, test } from "vitest";
+import { useCliPlace } from "../support/cli-place.ts";
 import { createDatabase } from "../support/postgres.ts";
 
-let folder: string;
-let file: string;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  file = join(folder, "shop.yaml");
-});
-afterEach(() => rm(folder, { recursive: true, force: true }));
-
-const cli = (...args: string[]) => runCli(args, { home: join(folder, "home"), cwd: folder });
+const place = useCliPlace();
+const { cli } = place;
 const timesIn = (text: string, part: string) => text.split(part).length - 1;
 
 test("a warning of restore is printed once, though the plan and the result both have it", async () => {
   await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
   await writeFile(
-    file,
+    place.file,
     `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
-  expect((await cli("run", file)).exitCode).toBe(0);
+  expect((await cli("run", place.file)).exitCode).toBe(0);
   await database.query("alter table t add column extra int");
 
-  const restore = await cli("restore", file, "--yes");
-  const json = await cli("restore", file, "--yes", "--json");
+  const restore = await cli("restore", place.file, "--yes");
+  const json = await cli("restore", place.file, "--yes", "--json");
 
   expect(restore.exitCode).toBe(3);
   expect(timesIn(restore.stderr, "public.t.extra is not in the snapshot")).toBe(1);
@@ -38,14 +29,14 @@ test("a destination that cannot be opened is in the warnings of the result with 
   await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
   const text = (more: string) =>
     `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }${more}]\n`;
-  await writeFile(file, text(""));
-  expect((await cli("run", file)).exitCode).toBe(0);
-  await writeFile(join(folder, "not-a-folder"), "");
-  await writeFile(file, text(", { name: second, type: local, path: ./not-a-folder/backups }"));
+  await writeFile(place.file, text(""));
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  await writeFile(join(place.folder, "not-a-folder"), "");
+  await writeFile(place.file, text(", { name: second, type: local, path: ./not-a-folder/backups }"));
 
-  const list = await cli("list", file, "--json");
-  const shown = await cli("list", file);
-  const restore = await cli("restore", file, "--yes", "--json");
+  const list = await cli("list", place.file, "--json");
+  const shown = await cli("list", place.file);
+  const restore = await cli("restore", place.file, "--yes", "--json");
 
   const warning = expect.stringMatching(/^cannot open second: /);
   expect(list.last()).toMatchObject({ type: "result", snapshots: [expect.anything()], warnings: [warning] });
@@ -56,12 +47,12 @@ test("a destination that cannot be opened is in the warnings of the result with 
 
 test("job show hides secrets that are written out, as text and with --json", async () => {
   await writeFile(
-    file,
+    place.file,
     `version: 1\nname: shop\nsource: { engine: postgres, host: db, user: me, password: canary-1 }\nencryption: { passphrase: canary two }\ndestinations:\n  - { type: ftp, host: h, path: /b, user: u, password: "file:ftp.secret" }\n  - { type: sftp, host: h, path: /b, user: u, password: canary-3, hostKey: "SHA256:x" }\n`,
   );
 
-  const text = await cli("job", "show", file);
-  const json = await cli("job", "show", file, "--json");
+  const text = await cli("job", "show", place.file);
+  const json = await cli("job", "show", place.file, "--json");
 
   expect([text.exitCode, json.exitCode]).toEqual([0, 0]);
   for (const { stdout, stderr } of [text, json]) {

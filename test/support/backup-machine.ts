@@ -40,7 +40,8 @@ export async function openMachine(url: string, isEncrypted: boolean): Promise<Ba
   const destination = await openDestination({ type: "local", path: backups }, { signal: never });
   const { identity, recipient } = await generateKeyPair();
   const keys = isEncrypted ? createKeyRing({ identities: [identity] }) : undefined;
-  const encryption = isEncrypted ? `encryption: { recipients: ["${recipient}"] }\n` : "";
+  // One with one connection, one with several.
+  const encryption = isEncrypted ? `parallel: 1\nencryption: { recipients: ["${recipient}"] }\n` : "";
   const repository = openRepository(destination, PREFIX, { keys });
   const readJobWith = async (keepLast: number | undefined) => {
     const path = join(folder, "shop.yaml");
@@ -56,9 +57,11 @@ export async function openMachine(url: string, isEncrypted: boolean): Promise<Ba
   return {
     async run(kind, { keepLast, signal = never } = {}) {
       const job = await readJobWith(keepLast);
-      // The histories empty and drop tables: nobody is asked about it.
-      const looked = { job, prefix: PREFIX, destinations: [destination], keys, now: new Date(), signal: never };
-      await acknowledgeAnomalies({ ...looked, warn: () => undefined });
+      if (keepLast !== undefined) {
+        // The histories empty and drop tables: nobody is asked about it before a prune.
+        const looked = { job, prefix: PREFIX, destinations: [destination], keys, now: new Date(), signal: never };
+        await acknowledgeAnomalies({ ...looked, warn: () => undefined });
+      }
       return runJob({ ...quiet, job, kind, home, signal });
     },
     ids: () => repository.ids({ signal: never }),

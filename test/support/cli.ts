@@ -1,9 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { execute } from "../../src/cli/main.ts";
 
 const entry = fileURLToPath(new URL("../../bin/rowkeep.js", import.meta.url));
+
+const COMPILED = join(tmpdir(), "rowkeep-test-compiled");
 
 export interface CliOptions {
   /** Added to an otherwise almost empty environment; undefined removes a variable. */
@@ -35,6 +39,8 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
     HOME: process.env.HOME,
     SystemRoot: process.env.SystemRoot,
     TMPDIR: process.env.TMPDIR,
+    // Half of what such a process does is to strip types and compile.
+    NODE_COMPILE_CACHE: COMPILED,
     ...(options.home === undefined ? {} : { ROWKEEP_HOME: options.home }),
     ...options.env,
   };
@@ -73,24 +79,13 @@ export async function runCliHere(
   args: readonly string[],
   { env = {}, home, cwd = process.cwd() }: Pick<CliOptions, "env" | "home" | "cwd"> = {},
 ): Promise<CliResult> {
-  let stdout = "";
-  let stderr = "";
+  const [stdout, stderr] = [new Collected(), new Collected()];
   const { signal } = new AbortController();
   const exitCode = await execute(
     args,
     {
-      stdout: {
-        write: (text) => {
-          stdout += text;
-          return true;
-        },
-      },
-      stderr: {
-        write: (text) => {
-          stderr += text;
-          return true;
-        },
-      },
+      stdout,
+      stderr,
       stdin: Readable.from([]),
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...(home ? { ROWKEEP_HOME: home } : {}), ...env },
       cwd,
@@ -99,7 +94,7 @@ export async function runCliHere(
     },
     { signal, by: undefined },
   );
-  return resultOf({ exitCode, signal: null, stdout, stderr });
+  return resultOf({ exitCode, signal: null, stdout: stdout.text(), stderr: stderr.text() });
 }
 
 function resultOf(ended: Pick<CliResult, "exitCode" | "signal" | "stdout" | "stderr">): CliResult {
@@ -109,4 +104,20 @@ function resultOf(ended: Pick<CliResult, "exitCode" | "signal" | "stdout" | "std
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   return { ...ended, json, last: () => json().at(-1) ?? {} };
+}
+
+/** A stream that is never full. */
+class Collected {
+  readonly #pieces: Buffer[] = [];
+
+  write(piece: string | Uint8Array, done?: () => void): boolean {
+    // Who writes may use its buffer again.
+    this.#pieces.push(Buffer.from(piece as Uint8Array));
+    done?.();
+    return true;
+  }
+
+  text(): string {
+    return Buffer.concat(this.#pieces).toString();
+  }
 }

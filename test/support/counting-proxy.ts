@@ -1,7 +1,7 @@
-import { connect, createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { type Forwarder, startForwarder } from "./forwarder.ts";
 
-export interface CountingProxy extends AsyncDisposable {
-  readonly port: number;
+export interface CountingProxy extends Forwarder {
   /** Pieces that clients sent since the last reset: what a protocol says, whether or not anybody can read it. */
   readonly pieces: number;
   /** Bytes since the last reset, by direction. */
@@ -16,54 +16,41 @@ export interface CountingProxy extends AsyncDisposable {
 
 /** Forwards a local port to another one and counts. */
 export async function startCountingProxy(targetPort: number): Promise<CountingProxy> {
-  const sockets = new Set<Socket>();
   let [pieces, sent, received] = [0, 0, 0];
   let stop: { readonly piece: number; readonly act: () => void } | undefined;
   let isSilent = false;
-  const server = createServer((client) => {
-    const upstream = connect(targetPort, "127.0.0.1");
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(from);
-      from.setNoDelay(true);
-      from.on("error", () => to.destroy());
-      from.on("close", () => {
-        sockets.delete(from);
-        if (!isSilent) to.destroy();
-      });
+  const up = (chunk: Buffer, client: Socket, upstream: Socket) => {
+    pieces++;
+    sent += chunk.length;
+    if (stop && pieces >= stop.piece) {
+      isSilent = true;
+      stop.act();
+    } else if (!upstream.write(chunk)) client.pause();
+  };
+  const down = (chunk: Buffer, upstream: Socket, client: Socket) => {
+    received += chunk.length;
+    if (!client.write(chunk)) upstream.pause();
+  };
+  const forwarder = await startForwarder(targetPort, {
+    carry(from, to, direction) {
       from.on("end", () => {
         if (!isSilent) to.end();
       });
       // A slow reader on one side must slow down the other one.
       to.on("drain", () => from.resume());
-    }
-    client.on("data", (chunk) => {
-      if (isSilent) return;
-      pieces++;
-      sent += chunk.length;
-      if (stop && pieces >= stop.piece) {
-        isSilent = true;
-        stop.act();
-      } else if (!upstream.write(chunk)) client.pause();
-    });
-    upstream.on("data", (chunk) => {
-      if (isSilent) return;
-      received += chunk.length;
-      if (!client.write(chunk)) upstream.pause();
-    });
+      from.on("data", (chunk) => {
+        if (!isSilent) (direction === "up" ? up : down)(chunk, from, to);
+      });
+    },
+    closed(to) {
+      if (!isSilent) to.destroy();
+    },
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
   const reset = () => {
     [pieces, sent, received] = [0, 0, 0];
   };
-  const cut = () => {
-    for (const socket of sockets) socket.destroy();
-  };
   return {
-    port: typeof address === "object" && address ? address.port : 0,
+    ...forwarder,
     get pieces() {
       return pieces;
     },
@@ -79,14 +66,10 @@ export async function startCountingProxy(targetPort: number): Promise<CountingPr
       stop = { piece, act };
     },
     restart() {
-      cut();
+      forwarder.cut();
       reset();
       stop = undefined;
       isSilent = false;
-    },
-    async [Symbol.asyncDispose]() {
-      cut();
-      await new Promise((resolve) => server.close(resolve));
     },
   };
 }

@@ -1,41 +1,19 @@
-import { connect, createServer, type Socket } from "node:net";
-
-export interface MappingProxy extends AsyncDisposable {
-  readonly port: number;
-}
+import { type Forwarder, startForwarder } from "./forwarder.ts";
 
 /** A pooler of the worst kind: whatever database a PostgreSQL client asks for, it gets `database`. */
 export async function startMappingProxy(target: {
   readonly port: number;
   readonly database: string;
-}): Promise<MappingProxy> {
-  const sockets = new Set<Socket>();
-  const server = createServer((client) => {
-    const upstream = connect(target.port, "127.0.0.1");
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on("error", () => undefined);
-      socket.on("close", () => {
-        client.destroy();
-        upstream.destroy();
+}): Promise<Forwarder> {
+  return startForwarder(target.port, {
+    carry(from, to, direction) {
+      if (direction === "down") return void from.pipe(to);
+      from.once("data", (startup) => {
+        to.write(withDatabase(startup, target.database));
+        from.pipe(to);
       });
-    }
-    client.once("data", (startup: Buffer) => {
-      upstream.write(withDatabase(startup, target.database));
-      client.pipe(upstream);
-    });
-    upstream.pipe(client);
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  if (typeof address !== "object" || address === null) throw new Error("no port");
-  return {
-    port: address.port,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
     },
-  };
+  });
 }
 
 /** A StartupMessage is its length, a version and pairs of texts that end with a zero byte. A cancel request has no pairs. */

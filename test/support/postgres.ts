@@ -18,7 +18,8 @@ export interface TestDatabase extends AsyncDisposable {
 export async function createDatabase(major: PostgresMajor, sql?: string, options = ""): Promise<TestDatabase> {
   const serverUrl = inject("postgres")[major];
   const name = `t_${randomBytes(6).toString("hex")}`;
-  await runOnce(serverUrl, `create database ${name} ${options}`);
+  // Copied as files: a fifth of the time that the log of every page takes, where nothing is flushed.
+  await runOnce(serverUrl, `create database ${name} strategy file_copy ${options}`);
   const url = withDatabase(serverUrl, name);
   const database: TestDatabase = {
     name,
@@ -36,6 +37,11 @@ export async function createDatabase(major: PostgresMajor, sql?: string, options
   };
   if (sql) await database.query(sql);
   return database;
+}
+
+/** Runs SQL as the superuser outside the databases of tests: what concerns all of them. */
+export async function queryServer(major: PostgresMajor, sql: string): Promise<(string | null)[][]> {
+  return runOnce(inject("postgres")[major], sql);
 }
 
 function withDatabase(serverUrl: string, name: string): string {

@@ -11,7 +11,7 @@ import type { CreateOptions } from "../../src/usecases/restore-create.ts";
 import type { RestoreOptions } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "./connection.ts";
 import { pgTool } from "./pg-tools.ts";
-import { createDatabase, type TestDatabase } from "./postgres.ts";
+import { createDatabase, queryServer, type TestDatabase } from "./postgres.ts";
 
 const signal = new AbortController().signal;
 
@@ -57,8 +57,7 @@ export async function emptyDatabase(major: 15 | 18): Promise<TestDatabase & { re
     ownerUrl: database.urlFor(owner, "pw"),
     async [Symbol.asyncDispose]() {
       await database[Symbol.asyncDispose]();
-      await using other = await createDatabase(major);
-      await other.query(`drop role ${owner}`).catch(() => undefined);
+      await queryServer(major, `drop role ${owner}`).catch(() => undefined);
     },
   };
 }

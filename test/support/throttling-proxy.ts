@@ -1,27 +1,14 @@
-import { connect, createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-
-export interface ThrottlingProxy extends AsyncDisposable {
-  readonly port: number;
-}
+import { type Forwarder, startForwarder } from "./forwarder.ts";
 
 /** More at once would be a burst that no line has. */
 const SLICE_BYTES = 16 * 1024;
 
 /** Forwards one local port to another over a line of so many bits a second in each direction, shared by all connections. */
-export async function startThrottlingProxy(targetPort: number, bitsPerSecond: number): Promise<ThrottlingProxy> {
-  const sockets = new Set<Socket>();
+export async function startThrottlingProxy(targetPort: number, bitsPerSecond: number): Promise<Forwarder> {
   const msPerByte = 8000 / bitsPerSecond;
-  const server = createServer({ noDelay: true }, (client) => {
-    const upstream = connect({ port: targetPort, host: "127.0.0.1", noDelay: true });
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on("close", () => sockets.delete(socket));
-    }
-    void forward(client, upstream, up);
-    void forward(upstream, client, down);
-  });
-  const [up, down] = [{ freeAt: 0 }, { freeAt: 0 }];
+  const lines = { up: { freeAt: 0 }, down: { freeAt: 0 } };
   async function forward(from: Socket, to: Socket, line: { freeAt: number }): Promise<void> {
     try {
       for await (const bytes of from as AsyncIterable<Buffer>) {
@@ -39,13 +26,9 @@ export async function startThrottlingProxy(targetPort: number, bitsPerSecond: nu
       to.destroy();
     }
   }
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  return {
-    port: typeof address === "object" && address ? address.port : 0,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return startForwarder(targetPort, {
+    carry: (from, to, direction) => void forward(from, to, lines[direction]),
+    // What is on the line arrives after its sender is gone.
+    closed: () => undefined,
+  });
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
-import { runCli } from "../support/cli.ts";
+import { runCliHere } from "../support/cli.ts";
 import { asBeforeRestart, contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startOlderProxy } from "../support/older-proxy.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -100,7 +100,7 @@ test("a job on a server before version 14 makes incrementals that build on each 
     `version: 1\nname: shop\nsource: { url: "${url.href}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
   const make = async () => {
-    const { last } = await runCli(["run", file, "--incremental", "--json"], {
+    const { last } = await runCliHere(["run", file, "--incremental", "--json"], {
       home: join(folder, "home"),
       cwd: folder,
     });

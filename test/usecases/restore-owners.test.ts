@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { pgTool } from "../support/pg-tools.ts";
-import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, queryServer, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 import { dump, emptyDatabase, fixture, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 /** Roles belong to the server, where other tests run too: each test has its own. */
@@ -19,10 +19,7 @@ describe.each(postgresMajors)("restoring owners into an empty PostgreSQL %i data
 
   /** Drops roles when the databases that know them are gone. */
   function dropLater(roles: readonly string[]): void {
-    cleanups.push(async () => {
-      await using database = await createDatabase(major);
-      await database.query(`drop role if exists ${roles.join(", ")}`);
-    });
+    cleanups.push(() => queryServer(major, `drop role if exists ${roles.join(", ")}`));
   }
 
   test("gives everything its owner, rights and default rights, to the letter of pg_dump", async ({ skip }) => {

@@ -10,7 +10,7 @@ import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { backUp } from "../../src/usecases/back-up.ts";
 import { type RestoreOptions, type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
-import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, queryServer, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
 
@@ -45,8 +45,7 @@ async function openShop(major: 15 | 18, sql: string): Promise<Shop> {
     async [Symbol.asyncDispose]() {
       await rm(folder, { recursive: true, force: true });
       await database[Symbol.asyncDispose]();
-      await using other = await createDatabase(major);
-      await other.query(`drop role ${owner}`).catch(() => undefined);
+      await queryServer(major, `drop role ${owner}`).catch(() => undefined);
     },
   };
 }

@@ -10,7 +10,7 @@ import { restoreRows, type RestoreRowsOptions } from "../../src/usecases/restore
 import { type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { takeSafetySnapshot } from "../../src/usecases/safety-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
-import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, queryServer, type TestDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
 const report = () => undefined;
@@ -79,8 +79,7 @@ export async function openRowShop(major: 15 | 18, sql: string): Promise<RowShop>
     async [Symbol.asyncDispose]() {
       await rm(folder, { recursive: true, force: true });
       await database[Symbol.asyncDispose]();
-      await using other = await createDatabase(major);
-      await other.query(`drop role ${owner}`).catch(() => undefined);
+      await queryServer(major, `drop role ${owner}`).catch(() => undefined);
     },
   };
 }
