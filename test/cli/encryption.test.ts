@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { generateKeyPair, keyIdOf, type KeyPair } from "../../src/archive/age-keys.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 const PASSPHRASE = "canary horse battery staple";
@@ -20,6 +20,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const cli = (...args: string[]) => runCli(args, { home, cwd: folder, env: { PHRASE: PASSPHRASE } });
+const here = (...args: string[]) => runCliHere(args, { home, cwd: folder });
 
 async function writeJob(database: Pick<TestDatabase, "url">, encryption: string): Promise<string> {
   const file = join(folder, "shop.yaml");
@@ -117,6 +118,30 @@ describe("a job with encryption", () => {
       { encrypted: true, rows: 10, tables: 1 },
     ]);
     expect(table.stdout).toMatch(/-full\s.*locked\s+locked\s/);
+  });
+
+  test("backs up where the file of its identity is missing, with a warning, and restores nothing there", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createPair();
+    const job = await writeJob(database, `{ recipients: [${recipient}], identity: "file:elsewhere.key" }`);
+
+    const full = await here("run", job, "--incremental", "--json");
+    await database.query("update orders set v = 'new' where id = 1");
+    const incremental = await here("run", job, "--incremental", "--json");
+    const restore = await here("restore", job, "--yes", "--json");
+    const verify = await here("verify", job, "--json");
+    const restored = await here("restore", job, "--identity", "mine.key", "--yes", "--no-safety", "-v");
+
+    const missing = expect.stringContaining("elsewhere.key does not exist");
+    expect([full, incremental]).toMatchObject([{ exitCode: 3 }, { exitCode: 3 }]);
+    expect(full.last()["warnings"]).toEqual([missing]);
+    expect(incremental.last()["snapshots"]).toMatchObject([{ kind: "incremental" }]);
+    expect(incremental.last()["warnings"]).toEqual([missing]);
+    expect(restore).toMatchObject({ exitCode: 7 });
+    expect(restore.last()).toMatchObject({ code: "key-needed", message: missing });
+    expect(verify.last()).toMatchObject({ snapshots: [{ locked: true }], warnings: [missing, missing] });
+    expect(restored.exitCode).toBe(0);
+    expect(restored.stderr).toContain("elsewhere.key does not exist");
   });
 
   test("works with a passphrase and shows it nowhere", async () => {
