@@ -108,7 +108,8 @@ async function openBase(
   const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
   const { manifest } = opened;
   if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
-  if (!manifest.trust && !isHashed(manifest)) return `${id} does not tell what an incremental needs`;
+  if (!manifest.trust && !isHashed(manifest))
+    return `${id} does not tell what an incremental needs: a run with --incremental notes it`;
   if ((manifest.encryption !== undefined) !== (lock !== undefined)) return `${id} is not encrypted as the job is now`;
   for (const place of places) {
     const problem =
