@@ -59,14 +59,11 @@ export interface RowPlace {
   readonly offset: number;
 }
 
-/** One row in COPY text with its newline, and where it is. `bytes` is only valid until the next row is pulled. */
-export interface PlacedRow extends RowPlace {
-  readonly bytes: Uint8Array;
-}
-
-/** Bytes of one row in COPY text; a long row comes in several. `bytes` is only valid until the next one is pulled. */
-export interface PlacedBytes {
-  readonly page: number;
+/**
+ * Bytes of one row in COPY text, and where it is; a row that is longer than a batch comes in several. `bytes` is only valid until
+ * the next one is pulled.
+ */
+export interface PlacedBytes extends RowPlace {
   readonly bytes: Uint8Array;
   /** The newline is among them. */
   readonly isEnd: boolean;
@@ -100,7 +97,7 @@ export interface ChangeTracker {
     range: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]>;
   /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
-  rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedRow>;
+  rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes>;
   /** Reads all rows in the order of their pages. Fails as `rowsAt` does. */
   scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes>;
   /** Waits until the log up to the token is on the server's disk; false when that takes too long. */

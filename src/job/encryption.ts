@@ -26,15 +26,28 @@ export async function lockOf(job: EncryptedJob, surroundings: SecretSurroundings
   return { recipients: encryption.recipients };
 }
 
+/** What a run encrypts with, and what it can read with. */
+export interface JobKeys {
+  /** Undefined for a job without encryption. */
+  readonly lock?: Lock | undefined;
+  /** Undefined where this machine can only encrypt. */
+  readonly keys?: KeyRing | undefined;
+  /** One sentence about the file of the identity, which the job names and this machine does not have. */
+  readonly missing?: string | undefined;
+}
+
 /**
- * Gives the lock of a job once it is proved, too, that the identity, where the job names one, opens what is encrypted to
- * its recipients. Fails like `lockOf`, and with `bad-identity` and `key-mismatch`.
+ * Gives the lock and the keys of a job once it is proved that the identity, where the job names one, opens what is encrypted
+ * to its recipients. A machine that backs up needs no identity: it may lack the file that the job names.
+ * Fails like `lockOf`, and with `bad-identity`, `key-mismatch` and, for an identity that is no missing file, `secret`.
  */
-export async function checkedLockOf(job: EncryptedJob, surroundings: SecretSurroundings): Promise<Lock | undefined> {
+export async function jobKeysOf(job: EncryptedJob, surroundings: SecretSurroundings): Promise<JobKeys> {
   const lock = await lockOf(job, surroundings);
-  const identities = lock && "recipients" in lock ? await identitiesOf(job, surroundings) : [];
-  if (lock && identities.length > 0) await tryKeys(job, lock, identities);
-  return lock;
+  if (!lock) return {};
+  const { identities, missing } = await identitiesIfThere(job, surroundings);
+  if ("passphrase" in lock) return { lock, keys: ringOf(identities, lock.passphrase), missing };
+  if (identities.length > 0) await tryKeys(job, lock, identities);
+  return { lock, keys: ringOf(identities), missing };
 }
 
 /**
@@ -56,7 +69,10 @@ export async function keyRingOf(
   };
   const own = await identitiesOf(job, surroundings).catch(forgive);
   const passphrase = await passphraseOf(job, surroundings).catch(forgive);
-  const identities = [...given, ...(own ?? [])];
+  return ringOf([...given, ...(own ?? [])], passphrase);
+}
+
+function ringOf(identities: readonly string[], passphrase?: string): KeyRing | undefined {
   if (identities.length === 0 && passphrase === undefined) return undefined;
   return createKeyRing({ identities, passphrases: passphrase === undefined ? [] : [passphrase] });
 }
@@ -86,6 +102,16 @@ async function identitiesOf(
 ): Promise<readonly string[]> {
   if (encryption?.identity === undefined) return [];
   return readIdentities(encryption.identity, "encryption.identity", surroundings);
+}
+
+async function identitiesIfThere(job: EncryptedJob, surroundings: SecretSurroundings) {
+  try {
+    return { identities: await identitiesOf(job, surroundings), missing: undefined };
+  } catch (error) {
+    // Anything else is a mistake: an empty variable, a command that fails, a file that is no key.
+    if (!(error instanceof OperationalError) || codeOf(error.cause) !== "ENOENT") throw error;
+    return { identities: [], missing: error.message };
+  }
 }
 
 async function readIdentities(

@@ -83,7 +83,7 @@ async function readSecretFile(path: string, field: string, { folder, warn, env }
     return (await readFile(full, "utf8")).replace(/\r?\n$/, "");
   } catch (cause) {
     const reason = codeOf(cause) === "ENOENT" ? `${full} does not exist` : `${full}: ${messageOf(cause)}`;
-    throw secretError(field, reason, "Check the path of the secret's file.");
+    throw secretError(field, reason, "Check the path of the secret's file.", cause);
   }
 }
 
@@ -105,6 +105,6 @@ function runSecretCommand(
   });
 }
 
-function secretError(field: string, reason: string, hint: string): OperationalError {
-  return new OperationalError(`cannot resolve ${field}: ${reason}`, { kind: "job", code: "secret", hint });
+function secretError(field: string, reason: string, hint: string, cause?: unknown): OperationalError {
+  return new OperationalError(`cannot resolve ${field}: ${reason}`, { kind: "job", code: "secret", hint, cause });
 }

@@ -56,6 +56,7 @@ const SCHEMA = `
     prefix text not null, id text not null, envelope text not null, tables text, primary key (prefix, id)) strict, without rowid;
   create table if not exists only_for_others (
     prefix text not null, destination text not null, id text not null, primary key (prefix, destination, id)) strict, without rowid;
+  create table if not exists brakes (prefix text not null, id text not null, primary key (prefix, id)) strict, without rowid;
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
   create table if not exists unfinished (
     prefix text not null, id text not null, job text not null, primary key (prefix, id)) strict;
@@ -193,6 +194,21 @@ export class StateStore implements Disposable {
       .prepare("select id from only_for_others where prefix = ? and destination = ? order by id")
       .all(prefix, destination)
       .map((row) => String(row["id"]));
+  }
+
+  /** Remembers a snapshot with anomalies that nobody acknowledged: the destination that has it may not answer next time. */
+  addBrake(prefix: string, id: string): void {
+    this.#database.prepare("insert or ignore into brakes values (?, ?)").run(prefix, id);
+  }
+
+  forgetBrake(prefix: string, id: string): void {
+    this.#database.prepare("delete from brakes where prefix = ? and id = ?").run(prefix, id);
+  }
+
+  /** Gives the snapshots that were remembered, the oldest first. */
+  brakesOf(prefix: string): readonly string[] {
+    const rows = this.#database.prepare("select id from brakes where prefix = ? order by id").all(prefix);
+    return rows.map((row) => String(row["id"]));
   }
 
   failuresInARow(job: string): number {

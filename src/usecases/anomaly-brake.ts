@@ -106,6 +106,36 @@ export function findBrake(job: string, list: Pick<PlacedList, "snapshots" | "loc
   });
 }
 
+export interface HiddenBrakeOptions {
+  readonly job: Job;
+  readonly prefix: string;
+  readonly state: Pick<StateStore, "addBrake" | "forgetBrake" | "brakesOf">;
+}
+
+/**
+ * Gives the refusal of a prune while this machine knows of anomalies in a snapshot that is only where nobody answers now: the
+ * snapshots after it may look well, for they were compared with it. Remembers what the list tells.
+ */
+export function findHiddenBrake(
+  { job, prefix, state }: HiddenBrakeOptions,
+  list: PlacedList,
+): OperationalError | undefined {
+  const own = brakingIn(list).filter((one) => one.job === undefined || one.job === job.name);
+  const braking = new Set(own.map(({ id }) => id));
+  for (const id of braking) state.addBrake(prefix, id);
+  const seen = new Set([...list.snapshots, ...list.locked].map(({ id }) => id));
+  const isPartial = list.unread.length > 0 || list.at.size < job.destinations.length;
+  for (const id of state.brakesOf(prefix)) {
+    if (!braking.has(id) && (seen.has(id) || !isPartial)) state.forgetBrake(prefix, id);
+  }
+  const hidden = state.brakesOf(prefix).find((id) => !seen.has(id));
+  if (hidden === undefined) return undefined;
+  return new OperationalError(
+    `cannot prune ${job.name}: tables shrank or vanished in ${hidden}, which is at a destination that does not answer`,
+    { kind: "refused", code: "brake", hint: `Once it answers, look at it and rowkeep acknowledge ${job.name}.` },
+  );
+}
+
 interface BrakingSnapshot {
   readonly id: string;
   /** Undefined where only its key would tell. */

@@ -4,6 +4,7 @@ import { messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
+import { openSummaryStore } from "../job/summary-store.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
@@ -13,7 +14,7 @@ import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import type { Brake } from "./anomaly-brake.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
-import { chooseBase } from "./choose-base.ts";
+import { chooseBase, type ChooseBaseOptions, type ChosenBase } from "./choose-base.ts";
 import { type BaseKeeper, openBaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import type { BaseSnapshot } from "./reuse-chunks.ts";
@@ -78,7 +79,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
   const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
   if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
   const { base, reason, earlier, destinations, unread } = wanted
-    ? await chooseBase({ destinations: one.destinations, prefix, lock, keys, keeper, signal })
+    ? await chooseKnownBase(home, { destinations: one.destinations, prefix, lock, keys, keeper, signal })
     : { ...NO_BASE, destinations: one.destinations };
   const mustRemember = track && lock !== undefined && keys === undefined;
   const result = await backUp({
@@ -106,6 +107,11 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
   });
   if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
   return { result, reason, unread };
+}
+
+async function chooseKnownBase(home: Home, options: ChooseBaseOptions): Promise<ChosenBase> {
+  using cache = await openSummaryStore(home);
+  return await chooseBase({ ...options, cache });
 }
 
 /** To compare hashes the base is read: from a far destination that takes as long as reading the database. */

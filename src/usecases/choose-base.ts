@@ -6,7 +6,7 @@ import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
 import { chunksOf } from "../snapshot/parse-manifest.ts";
-import { openRepository } from "../snapshot/repository.ts";
+import { openRepository, type SummaryCache } from "../snapshot/repository.ts";
 import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
@@ -23,6 +23,8 @@ export interface ChooseBaseOptions {
   readonly keys: KeyRing | undefined;
   /** What this machine remembers of snapshots that it cannot open. */
   readonly keeper: BaseKeeper;
+  /** What this machine remembers of manifests: with it only those that the incremental will need are read. */
+  readonly cache?: SummaryCache | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -80,7 +82,8 @@ async function listPlaces(options: ChooseBaseOptions) {
   const unread: (DestinationFate & { readonly error: OperationalError })[] = [];
   for (const destination of options.destinations) {
     try {
-      const { snapshots, locked } = await openRepository(destination, options.prefix, options).list(options);
+      const { keys, cache } = options;
+      const { snapshots, locked } = await openRepository(destination, options.prefix, { keys, cache }).list(options);
       const own = snapshots.filter(({ safetyOf }) => safetyOf === undefined);
       places.push({ destination, ids: new Set([...own, ...locked].map(({ id }) => id)), summaries: own });
     } catch (error) {
@@ -115,11 +118,14 @@ async function openBase(
   const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
   const { manifest } = opened;
   if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
-  if (!manifest.trust && !isHashed(manifest)) return `${id} does not tell what an incremental needs`;
+  if (!manifest.trust && !isHashed(manifest))
+    return `${id} does not tell what an incremental needs: a run with --incremental notes it`;
   if ((manifest.encryption !== undefined) !== (lock !== undefined)) return `${id} is not encrypted as the job is now`;
   for (const place of places) {
     const problem =
-      (await findGap(place, manifest, options)) ?? (await findOtherKey(place.destination, manifest, options));
+      (await findGap(place, manifest, options)) ??
+      (await findDamage(place.destination, manifest, options)) ??
+      (await findOtherKey(place.destination, manifest, options));
     if (problem) return `${id} cannot be used: ${problem}`;
   }
   if (kept) return baseOf(kept, { isRemembered: true });
@@ -153,6 +159,26 @@ async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOpti
   if (absent) return `${place.destination.name} does not have ${absent.id}`;
   const { prefix, signal } = options;
   return findLostReference({ destination: place.destination, prefix, references: needed, signal });
+}
+
+/** Reads what a list may only have remembered: a manifest that rots keeps its size and time. */
+async function findDamage(
+  destination: Destination,
+  manifest: Manifest,
+  options: ChooseBaseOptions,
+): Promise<string | undefined> {
+  if (!options.cache) return undefined;
+  // Of encrypted ones nothing is remembered.
+  if (manifest.encryption) return undefined;
+  for (const { id } of [manifest, ...(manifest.references ?? [])]) {
+    try {
+      await openRepository(destination, options.prefix).open(id, options);
+    } catch (error) {
+      if (error instanceof OperationalError && error.kind === "archive") return error.message;
+      throw error;
+    }
+  }
+  return undefined;
 }
 
 /** Who can open the incremental must be able to open what it refers to. */

@@ -6,7 +6,7 @@ import type { Inspection } from "../drivers/inspection.ts";
 import { unavailableIn } from "../job/availability.ts";
 import { connectionOf, isLocalHost } from "../job/connection.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
-import { checkedLockOf, keyRingOf } from "../job/encryption.ts";
+import { jobKeysOf } from "../job/encryption.ts";
 import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
@@ -82,11 +82,16 @@ function jobFinding(job: Job): Finding {
 }
 
 async function encryptionFinding(job: Job, surroundings: SecretSurroundings): Promise<Finding> {
-  const lock = await checkedLockOf(job, surroundings);
+  const { lock, keys, missing } = await jobKeysOf(job, surroundings);
   if (!lock) return "the snapshots are not encrypted";
-  if ("passphrase" in lock) return "the passphrase can be read";
+  if ("passphrase" in lock) return missing ? warningOf(missing) : "the passphrase can be read";
   const recipients = `${lock.recipients.length === 1 ? "one recipient" : `${lock.recipients.length} recipients`}`;
-  const keys = await keyRingOf(job, surroundings);
+  if (missing) {
+    return warningOf(
+      `${recipients}, and no identity here: ${missing}`,
+      "Take identity out of the job on machines that only back up, and give it for a restore: --identity <file>.",
+    );
+  }
   return keys ? `${recipients}, and the identity opens what is encrypted to them` : `${recipients}; no identity here`;
 }
 

@@ -42,6 +42,7 @@ export async function pruneAfterRun(options: PruneAfterRunOptions): Promise<Prun
     const { id, tables } = result.manifest;
     state.addEncrypted(prefix, { id, envelopeSha256: result.envelopeSha256, tables });
   }
+  if (result.manifest.anomalies?.length) state.addBrake(prefix, result.manifest.id);
   if (!hasRetention(job)) {
     if (brake.problem) warn(`the new snapshot could not be compared with the one before: ${brake.problem}`);
     return [];

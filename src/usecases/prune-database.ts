@@ -13,7 +13,7 @@ import {
 import { findBroken } from "../snapshot/find-broken.ts";
 import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { RepositoryOptions } from "../snapshot/repository.ts";
-import { findBrake } from "./anomaly-brake.ts";
+import { findBrake, findHiddenBrake } from "./anomaly-brake.ts";
 import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
 import type { Report } from "./progress.ts";
 import { type Removal, removeSnapshots } from "./remove-snapshots.ts";
@@ -94,7 +94,8 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
     const problem = problemOfClosed(one, own);
     if (problem) warnings.push(`${one.id} at ${one.destination.name} stays and counts for nothing: ${problem}`);
   }
-  const brake = findBrake(options.job.name, list);
+  const hidden = findHiddenBrake(options, list);
+  const brake = findBrake(options.job.name, list) ?? hidden;
   if (brake && !options.dryRun) throw brake;
   if (brake) warnings.push(brake.message);
   const server = options.server ?? newestServer({ ...options, own }, list);

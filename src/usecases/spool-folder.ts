@@ -1,8 +1,11 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolders } from "../base/make-folders.ts";
+import { localError } from "../destinations/local-errors.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import { destinationNameOf } from "./open-job.ts";
 
 /**
  * Where the spool of a job lies: at its only destination when that is local, so that a finished volume needs no copy; else in
@@ -17,12 +20,18 @@ export function spoolFolderOf(job: Job, home: Home): string {
 
 /**
  * Makes that folder, empty. What a killed command left there goes first: the job's lock, which the caller holds, says that
- * nobody uses it.
+ * nobody uses it. Fails with kind `destination` where it lies at one.
  */
 export async function makeSpoolFolder(job: Job, home: Home): Promise<string> {
   const folder = spoolFolderOf(job, home);
-  await rm(folder, { recursive: true, force: true });
-  await createHomeFolder(folder);
+  const [only] = job.destinations;
+  const isAtHome = folder.startsWith(join(home.state, "spool"));
+  try {
+    await rm(folder, { recursive: true, force: true });
+    await (isAtHome ? createHomeFolder(folder) : makeFolders(folder));
+  } catch (error) {
+    throw isAtHome || !only ? error : localError(error, `write to ${destinationNameOf(only)}`);
+  }
   return folder;
 }
 

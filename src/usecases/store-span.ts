@@ -125,28 +125,33 @@ async function storeChanges(context: SpanContext, plan: SpanPlan): Promise<reado
   return stored.map((part, index) => ({ ...part, ...places[index] }));
 }
 
-/** Stores rows by their places; their order is that of the places. */
+/** Stores rows by their places; their order is that of the places. A row that is longer than a chunk goes into several. */
 async function storeSingleRows(context: SpanContext, places: readonly RowPlace[]): Promise<readonly ChunkRef[]> {
   const { tracker, table, sink, group, label, span, signal, report } = context;
   const name = { group, label: `${label}-rows`, segment: span.lo / CELL_PAGES + 1, extension: "tsv" };
   const chunks: ChunkRef[] = [];
-  let rows: Buffer[] = [];
+  let pieces: Buffer[] = [];
   let bytes = 0;
+  /** Rows that end in the pieces. */
+  let rows = 0;
   let at = 0;
   const flush = async () => {
-    if (rows.length === 0) return;
-    chunks.push(await sink.addChunk({ ...name, index: chunks.length + 1 }, Buffer.concat(rows), rows.length));
-    report({ type: "rows", table: label, rows: rows.length, bytes });
-    rows = [];
+    if (bytes === 0) return;
+    chunks.push(await sink.addChunk({ ...name, index: chunks.length + 1 }, Buffer.concat(pieces), rows));
+    report({ type: "rows", table: label, rows, bytes });
+    pieces = [];
     bytes = 0;
+    rows = 0;
   };
   for await (const row of tracker.rowsAt(table, places, { batchBytes: BATCH_BYTES, signal })) {
     const place = places[at];
     if (place?.page !== row.page || place.offset !== row.offset) throw new Doubt("rows came in another order");
-    at += 1;
     if (bytes > 0 && bytes + row.bytes.length > BATCH_BYTES) await flush();
-    rows.push(Buffer.from(row.bytes));
+    pieces.push(Buffer.from(row.bytes));
     bytes += row.bytes.length;
+    if (!row.isEnd) continue;
+    rows += 1;
+    at += 1;
   }
   await flush();
   if (at !== places.length) throw new Doubt("rows that were seen could not be read");

@@ -299,8 +299,10 @@ class TableStoring {
     if (state.attempt !== attempt) return;
     attempt.left -= 1;
     if (attempt.left > 0) return;
-    const chunks = attempt.parts.flatMap((parts) => parts ?? []).flatMap((part) => part.chunks);
-    const rows = chunks.reduce((sum, chunk) => sum + chunk.rows, 0);
+    const parts = attempt.parts.flatMap((some) => some ?? []);
+    const chunks = parts.flatMap((part) => part.chunks);
+    const gone = parts.reduce((sum, { removed = [] }) => sum + removed.length, 0);
+    const rows = chunks.reduce((sum, chunk) => sum + chunk.rows, -gone);
     const storedBytes = chunks.reduce((sum, chunk) => sum + (chunk.snapshot === undefined ? chunk.size : 0), 0);
     this.#options.report({ type: "table-done", table: state.name, rows, storedBytes });
   }

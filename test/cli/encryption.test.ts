@@ -119,6 +119,30 @@ describe("a job with encryption", () => {
     expect(table.stdout).toMatch(/-full\s.*locked\s+locked\s/);
   });
 
+  test("backs up where the file of its identity is missing, with a warning, and restores nothing there", async () => {
+    await using database = await createDatabase(18, SHOP);
+    const { recipient } = await createPair();
+    const job = await writeJob(database, `{ recipients: [${recipient}], identity: "file:elsewhere.key" }`);
+
+    const full = await cli("run", job, "--incremental", "--json");
+    await database.query("update orders set v = 'new' where id = 1");
+    const incremental = await cli("run", job, "--incremental", "--json");
+    const restore = await cli("restore", job, "--yes", "--json");
+    const verify = await cli("verify", job, "--json");
+    const restored = await cli("restore", job, "--identity", "mine.key", "--yes", "--no-safety", "-v");
+
+    const missing = expect.stringContaining("elsewhere.key does not exist");
+    expect([full, incremental]).toMatchObject([{ exitCode: 3 }, { exitCode: 3 }]);
+    expect(full.last()["warnings"]).toEqual([missing]);
+    expect(incremental.last()["snapshots"]).toMatchObject([{ kind: "incremental" }]);
+    expect(incremental.last()["warnings"]).toEqual([missing]);
+    expect(restore).toMatchObject({ exitCode: 7 });
+    expect(restore.last()).toMatchObject({ code: "key-needed", message: missing });
+    expect(verify.last()).toMatchObject({ snapshots: [{ locked: true }], warnings: [missing, missing] });
+    expect(restored.exitCode).toBe(0);
+    expect(restored.stderr).toContain("elsewhere.key does not exist");
+  });
+
   test("works with a passphrase and shows it nowhere", async () => {
     await using database = await createDatabase(18, SHOP);
     const job = await writeJob(database, '{ passphrase: "${env:PHRASE}" }');

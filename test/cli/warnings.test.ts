@@ -25,6 +25,22 @@ test("a warning of restore is printed once, though the plan and the result both 
   expect(json.last()["warnings"]).toEqual(["public.t.extra is not in the snapshot: it gets its default"]);
 });
 
+test("a destination that failed is named once by run, with the reason", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  await writeFile(join(place.folder, "not-a-folder"), "");
+  await writeFile(
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ name: first, type: local, path: ./backups }, { name: second, type: local, path: ./not-a-folder/backups }]\n`,
+  );
+
+  const run = await cli("run", place.file);
+
+  expect(run.exitCode).toBe(3);
+  expect(run.stdout).toContain("at first\n");
+  expect(run.stderr).toMatch(/warning: second does not have \S+-full: cannot open second: /);
+  expect(timesIn(run.stdout + run.stderr, "second does not have")).toBe(1);
+});
+
 test("a destination that cannot be opened is in the warnings of the result with --json", async () => {
   await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
   const text = (more: string) =>

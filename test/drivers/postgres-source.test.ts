@@ -159,6 +159,42 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     expect(whole.rows).toBe(120_000);
   });
 
+  test("opens as many connections as it may, whatever is asked of it at once", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table a (i int); insert into a select generate_series(1, 1000)",
+    );
+    await using source = await open(database.url, { parallel: 2 });
+    const table = await tableOf(source, "a");
+
+    const counts = Array.from({ length: 6 }, () => source.fingerprints.count(table, { signal }));
+    const reads = Array.from({ length: 3 }, async () => (await read(source, table)).rows);
+    const results = await Promise.all([...counts, ...reads]);
+
+    expect(results).toEqual(Array.from({ length: 9 }, () => 1000));
+    // The leader holds the snapshot.
+    const sessions = `from pg_stat_activity where application_name = 'rowkeep backup' and datname = current_database()`;
+    expect(await database.query(`select count(*) ${sessions}`)).toEqual([["3"]]);
+  });
+
+  test("opens other connections in place of those that broke", async () => {
+    await using database = await createDatabase(major, "create table a (i int); insert into a values (1)");
+    await using source = await open(database.url, { parallel: 2 });
+    const table = await tableOf(source, "a");
+    const ask = () => Promise.allSettled([1, 2].map(() => source.fingerprints.count(table, { signal })));
+    await Promise.all([read(source, table), read(source, table)]);
+    const sessions = `from pg_stat_activity where application_name = 'rowkeep backup' and datname = current_database()`;
+    await database.query(
+      `select pg_terminate_backend(pid) ${sessions} and backend_start > (select min(backend_start) ${sessions})`,
+    );
+
+    const broken = await ask();
+    const { rows } = await read(source, table);
+
+    expect(broken.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    expect(rows).toBe(1);
+  });
+
   test("cuts batches at the ends of rows, and a row that is larger than a batch into several", async () => {
     await using database = await createDatabase(
       major,

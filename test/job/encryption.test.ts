@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { encryptTo, generateKeyPair } from "../../src/archive/age-keys.ts";
-import { checkedLockOf, keyRingOf, lockOf } from "../../src/job/encryption.ts";
+import { jobKeysOf, keyRingOf, lockOf } from "../../src/job/encryption.ts";
 import { redactSecrets, type SecretSurroundings } from "../../src/job/secrets.ts";
 import type { Job } from "../../src/job/read-job.ts";
 import { createSnapshotKey } from "../../src/snapshot/snapshot-key.ts";
@@ -35,7 +35,7 @@ describe("the lock of a job", () => {
     ],
     ["a passphrase", { passphrase: "${env:PHRASE}" }, { passphrase: "correct horse battery" }],
   ])("is made of %s", async (_, encryption, lock) => {
-    expect(await checkedLockOf(jobWith(encryption), surroundings)).toEqual(lock);
+    expect((await jobKeysOf(jobWith(encryption), surroundings)).lock).toEqual(lock);
   });
 
   test.each([
@@ -43,11 +43,12 @@ describe("the lock of a job", () => {
     ["a secret key as recipient", { recipients: [mine.recipient, mine.identity] }, "bad-recipient"],
     ["a key of SSH", { recipients: ["ssh-ed25519 AAAAC3"] }, "bad-recipient"],
     ["an identity of another pair", { recipients: [mine.recipient], identity: "file:theirs.key" }, "key-mismatch"],
-    ["an identity that is missing", { recipients: [mine.recipient], identity: "file:none.key" }, "secret"],
+    ["an identity of a missing variable", { recipients: [mine.recipient], identity: "${env:NONE}" }, "secret"],
+    ["an identity whose path is a folder", { recipients: [mine.recipient], identity: "file:." }, "secret"],
     ["an identity that is public", { recipients: [mine.recipient], identity: mine.recipient }, "bad-identity"],
     ["a short passphrase", { passphrase: "canary" }, "weak-passphrase"],
   ])("is refused with %s, without a word of the key", async (_, encryption, code) => {
-    const failure = await checkedLockOf(jobWith(encryption), surroundings).catch((error: unknown) => error);
+    const failure = await jobKeysOf(jobWith(encryption), surroundings).catch((error: unknown) => error);
 
     expect(failure).toMatchObject({ exitCode: 2, code });
     expect(String(failure)).not.toContain(mine.identity.slice(20, 40));
@@ -56,6 +57,16 @@ describe("the lock of a job", () => {
 });
 
 describe("the keys of a job", () => {
+  test("are none where the file of its identity is missing, and that is told", async () => {
+    const job = jobWith({ recipients: [mine.recipient], identity: "file:none.key" });
+
+    const { lock, keys, missing } = await jobKeysOf(job, surroundings);
+
+    expect({ lock, keys }).toEqual({ lock: { recipients: [mine.recipient] }, keys: undefined });
+    expect(missing).toContain("none.key does not exist");
+    await expect(keyRingOf(job, surroundings)).rejects.toMatchObject({ code: "secret" });
+  });
+
   test("are none where the job names none", async () => {
     expect(await keyRingOf(jobWith({ recipients: [mine.recipient] }), surroundings)).toBeUndefined();
   });

@@ -327,6 +327,30 @@ describe("pruning a database", () => {
     expect(result.removed).toHaveLength(2);
   });
 
+  test("remembers anomalies of a snapshot whose only destination does not answer, until it does", async () => {
+    const anomalies = [{ schema: "public", name: "t", kind: "vanished", rowsBefore: 5, rows: 0 }] as const;
+    await store(FIRST, {}, [near, far]);
+    await store(SECOND, { anomalies }, [far]);
+    await store(THIRD, {}, [near, far]);
+    const unreachable = faulty(far, {
+      list: async function* () {
+        yield* [];
+        throw destinationError("cannot list far: it does not answer", "unreachable");
+      },
+    });
+    await expect(prune({ destinations: [near, far] })).rejects.toMatchObject({ code: "brake" });
+
+    const refused = expect.objectContaining({ code: "brake", message: expect.stringContaining(SECOND) });
+    await expect(prune({ destinations: [near, unreachable] })).rejects.toEqual(refused);
+    await expect(prune({ destinations: [near] })).rejects.toEqual(refused);
+    const braking = { job: await jobWith("{ keepLast: 1 }"), prefix: PREFIX, now: NOW, signal: never };
+    await acknowledgeAnomalies({ ...braking, destinations: [far], warn: () => undefined });
+    await prune({ destinations: [near, far] });
+
+    expect(state.brakesOf(PREFIX)).toEqual([]);
+    expect(existsSync(pathOf(near, FIRST))).toBe(false);
+  });
+
   test("takes a pin away with the snapshot's other objects in mind: it is not garbage", async () => {
     await store(FIRST);
     await openRepository(near, PREFIX).setPinned(FIRST, true, { now: NOW, signal: never });

@@ -120,7 +120,7 @@ export function formatCarriedOver({ bytes, from }: CarriedOver): string {
   return `${formatBytes(bytes)} of ${from.join(", ")}`;
 }
 
-/** Prints one line for a snapshot that was just made, and one for each destination that failed. */
+/** Prints one line for a snapshot that was just made, and one for each destination that has it: warnings tell of the others. */
 export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void {
   const { paint } = output;
   const stored = snapshot.destinations.filter(({ status }) => status !== "failed");
@@ -137,9 +137,6 @@ export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void 
   if (snapshot.reason) output.line(`      a full instead of an incremental: ${plain(snapshot.reason)}`);
   if (snapshot.carriedOver) output.line(`      carried over: ${plain(formatCarriedOver(snapshot.carriedOver))}`);
   for (const { name } of stored) output.line(`      at ${plain(name)}`);
-  for (const { name, status, error } of snapshot.destinations) {
-    if (status === "failed") output.warn(`${plain(name)} does not have it: ${plain(error ?? "failed")}`);
-  }
 }
 
 function proofOf(snapshot: ListedSnapshot): string {

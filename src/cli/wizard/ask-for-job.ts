@@ -9,7 +9,7 @@ import { nextFirings } from "../../usecases/job-states.ts";
 import { destinationNameOf } from "../../usecases/open-job.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
-import { formatBytes, formatCount, formatTime } from "../format.ts";
+import { formatBytes, formatCount, formatPlural, formatTime } from "../format.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
 import { type Asking, askingOf, tellFailure } from "./asking.ts";
@@ -42,11 +42,13 @@ interface Reached {
   readonly probe: Probe;
 }
 
-/** Asks until a connection works: a typing mistake costs one question, not the whole wizard. */
+/** Asks until a connection works: after a typing mistake every answer is offered again, only the password is not. */
 async function askForDatabase(context: CliContext, given: Partial<WantedJob>, asking: Asking): Promise<Reached> {
-  let { url } = given;
+  if (!given.url) await select({ message: "Engine", choices: [{ name: "PostgreSQL", value: "postgres" }] }, asking);
+  let login: Login = { host: "localhost", port: "5432", user: process.env["USER"] ?? "postgres", database: "postgres" };
   for (;;) {
-    url ??= await askForUrl(asking);
+    if (!given.url) login = await askForLogin(login, asking);
+    const url = given.url ?? urlOf(login);
     try {
       const connection = await connectionOfUrl(url, context);
       context.output.note(`Trying ${connection.user}@${connection.host}:${connection.port} …`);
@@ -56,22 +58,33 @@ async function askForDatabase(context: CliContext, given: Partial<WantedJob>, as
     } catch (error) {
       if (given.url) throw error;
       tellFailure(context, error);
-      url = undefined;
     }
   }
 }
 
-async function askForUrl(asking: Asking): Promise<string> {
-  await select({ message: "Engine", choices: [{ name: "PostgreSQL", value: "postgres" }] }, asking);
-  const host = await input({ message: "Host", default: "localhost" }, asking);
+/** What a person answered, or may. */
+interface Login {
+  readonly host: string;
+  readonly port: string;
+  readonly user: string;
+  readonly database: string;
+  readonly password?: string;
+}
+
+async function askForLogin(before: Login, asking: Asking): Promise<Login> {
+  const host = await input({ message: "Host", default: before.host }, asking);
   const port = await input(
-    { message: "Port", default: "5432", validate: (text) => /^\d{1,5}$/.test(text) || "A number" },
+    { message: "Port", default: before.port, validate: (text) => /^\d{1,5}$/.test(text) || "A number" },
     asking,
   );
-  const user = await input({ message: "User", default: process.env["USER"] ?? "postgres" }, asking);
+  const user = await input({ message: "User", default: before.user }, asking);
   const secret = await password({ message: "Password", mask: true }, asking);
   if (secret) keepSecret(secret);
-  const database = await input({ message: "Database", default: "postgres" }, asking);
+  const database = await input({ message: "Database", default: before.database }, asking);
+  return { host, port, user, database, password: secret };
+}
+
+function urlOf({ host, port, user, database, password: secret }: Login): string {
   const login = `${encodeURIComponent(user)}${secret ? `:${encodeURIComponent(secret)}` : ""}`;
   return `postgres://${login}@${host.includes(":") ? `[${host}]` : host}:${port}/${encodeURIComponent(database)}`;
 }
@@ -96,7 +109,9 @@ async function chooseDatabase(
 
 async function askForTables(context: CliContext, probe: Probe, asking: Asking): Promise<Partial<WantedJob>> {
   const total = probe.tables.reduce((sum, table) => sum + table.bytes, 0);
-  context.output.note(`${probe.identity.database} has ${probe.tables.length} tables, ${formatBytes(total)}.`);
+  context.output.note(
+    `${probe.identity.database} has ${formatPlural(probe.tables.length, "table")}, ${formatBytes(total)}.`,
+  );
   if (probe.tables.length === 0) return {};
   const all = await confirm({ message: "Back up all tables, also those that come later?", default: true }, asking);
   if (all) return {};

@@ -4,7 +4,6 @@ import {
   type PageRange,
   type PageRows,
   type PlacedBytes,
-  type PlacedRow,
   type RowPlace,
   type TableMark,
   type TrustToken,
@@ -16,7 +15,7 @@ import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
-import { placedBytes, placedCopy, placedRows } from "./postgres-placed-rows.ts";
+import { placedCopy, placedRows } from "./postgres-placed-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
 
@@ -188,7 +187,7 @@ export class PostgresTracker implements ChangeTracker {
       .sort((left, right) => left.page - right.page);
   }
 
-  async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedRow> {
+  async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes> {
     const columns = storedColumns(table).map((column) => `t.${quoteIdentifier(column)}`);
     for (let at = 0; at < places.length; at += PLACES_A_STATEMENT) {
       const wanted = places.slice(at, at + PLACES_A_STATEMENT).map(({ page, offset }) => `"(${page},${offset})"`);
@@ -206,7 +205,7 @@ export class PostgresTracker implements ChangeTracker {
       await prepareScan(worker, table);
       return placedCopy(table);
     });
-    yield* placedBytes(batches);
+    yield* placedRows(batches);
   }
 
   async isDurable(): Promise<boolean> {

@@ -222,24 +222,23 @@ class PostgresSource implements Source {
   /** Lends a connection for work that is no stream of rows. */
   readonly #borrow: Borrow = async (table, work, signal) => {
     signal.throwIfAborted();
-    const worker = this.#idle.pop() ?? (await this.#openWorker());
-    const onAbort = () => worker.destroy();
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      if (table) {
-        await worker.query(`lock table only ${quoteName(table.schema, table.name)} in access share mode nowait`);
+    return this.#withWorker(async (worker) => {
+      const onAbort = () => worker.destroy();
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        // It may have waited for its turn.
+        signal.throwIfAborted();
+        if (table) {
+          await worker.query(`lock table only ${quoteName(table.schema, table.name)} in access share mode nowait`);
+        }
+        return await work(worker);
+      } catch (error) {
+        signal.throwIfAborted();
+        throw error;
+      } finally {
+        signal.removeEventListener("abort", onAbort);
       }
-      const result = await work(worker);
-      this.#idle.push(worker);
-      return result;
-    } catch (error) {
-      this.#all.delete(worker);
-      worker.destroy();
-      signal.throwIfAborted();
-      throw error;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+    });
   };
 
   async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
