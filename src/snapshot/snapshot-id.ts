@@ -13,13 +13,16 @@ export interface SnapshotId {
   readonly ordinal: number;
 }
 
-/** Renders `20261121T020000Z-full`, with `-2`, `-3` … for further ones of the same second. */
+/** Renders `20261121T020000Z-full`, with `-2`, `-3` … for further ones of the same second, whatever their kind. */
 export function renderSnapshotId(takenAt: Date, kind: SnapshotKind, ordinal = 1): string {
-  const stamp = takenAt
+  return `${stampOf(takenAt)}-${kind}${ordinal > 1 ? `-${ordinal}` : ""}`;
+}
+
+function stampOf(takenAt: Date): string {
+  return takenAt
     .toISOString()
     .replace(/\.\d+Z$/, "Z")
     .replaceAll(/[-:]/g, "");
-  return `${stamp}-${kind}${ordinal > 1 ? `-${ordinal}` : ""}`;
 }
 
 /** Reads an id; undefined for any other text, also for a day that no calendar has. */
@@ -48,29 +51,27 @@ export interface MakeSnapshotIdOptions {
   readonly signal: AbortSignal;
 }
 
-/** Makes an id that no object of these destinations bears yet. A destination that cannot be listed has no say. */
+/**
+ * Makes an id that comes behind those of these destinations: of two snapshots of one second the later one has the higher
+ * ordinal. A destination that cannot be listed has no say.
+ */
 export async function makeSnapshotId(options: MakeSnapshotIdOptions): Promise<string> {
-  const taken = new Set<string>();
-  const first = renderSnapshotId(options.takenAt, options.kind);
-  await Promise.all(options.destinations.map((destination) => collectIds(destination, first, taken, options)));
-  let ordinal = 1;
-  while (taken.has(renderSnapshotId(options.takenAt, options.kind, ordinal))) ordinal++;
-  return renderSnapshotId(options.takenAt, options.kind, ordinal);
+  const highest = await Promise.all(options.destinations.map((destination) => findHighest(destination, options)));
+  return renderSnapshotId(options.takenAt, options.kind, Math.max(0, ...highest) + 1);
 }
 
-async function collectIds(
-  destination: Destination,
-  first: string,
-  taken: Set<string>,
-  { prefix, signal }: MakeSnapshotIdOptions,
-): Promise<void> {
+/** Gives the highest ordinal of that second; 0 when there is none. */
+async function findHighest(destination: Destination, options: MakeSnapshotIdOptions): Promise<number> {
+  const { prefix, takenAt, signal } = options;
+  let highest = 0;
   try {
-    for await (const { key } of destination.list(`${prefix}/${first}`, { signal })) {
-      const id = key.slice(prefix.length + 1).split("/", 1)[0];
-      if (id) taken.add(id);
+    for await (const { key } of destination.list(`${prefix}/${stampOf(takenAt)}`, { signal })) {
+      const id = parseSnapshotId(key.slice(prefix.length + 1).split("/", 1)[0] ?? "");
+      if (id) highest = Math.max(highest, id.ordinal);
     }
   } catch (error) {
     // It will fail alone when the first volume is stored, with a message of its own.
     if (!(error instanceof OperationalError)) throw error;
   }
+  return highest;
 }

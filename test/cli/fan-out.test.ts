@@ -314,7 +314,7 @@ withPrograms(PROGRAMS, () => {
         said.push(stdout, stderr);
       }
       clearInterval(watch);
-      expect([...lines].some((line) => line.includes("rowkeep-process"))).toBe(true);
+      expect([...lines].some((line) => line.includes("rowkeep.js"))).toBe(true);
       said.push(...lines);
       for (const below of [home, join(six.folder, where())]) {
         for (const entry of await readdir(below, { recursive: true, withFileTypes: true })) {
