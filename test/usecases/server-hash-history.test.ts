@@ -6,7 +6,7 @@ import { RandomHistory, randomFrom } from "../support/random-history.ts";
 import { openTruth } from "../support/truth-reader.ts";
 
 /** More of them by `npm run soak`. */
-const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? 56) / 2);
+const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? 32) / 2);
 // The same in CI: what a random one finds must not look like the fault of a change.
 const SEED = Number(process.env["SEED"] ?? (process.env["CI"] ? 1 : Date.now() % 1_000_000_000));
 
