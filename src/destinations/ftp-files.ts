@@ -6,6 +6,7 @@ import { replyCodeOf, saysMissing } from "./ftp-errors.ts";
 
 /** Lines that are parsed at a time: the parsed form is ten times larger than the text. */
 const LINES_AT_ONCE = 500;
+const MAKE_ATTEMPTS = 4;
 
 export interface FtpEntry {
   readonly kind: "file" | "folder" | "other";
@@ -71,12 +72,17 @@ async function isFolder(session: FtpSession, path: string): Promise<boolean> {
 
 /** Makes a folder for its owner alone, where the server lets clients decide; gives false when there is one already. */
 export async function makeFolder(session: FtpSession, path: string): Promise<boolean> {
-  try {
-    await session.client.send(`MKD ${path}`);
-  } catch (error) {
-    // There is no code for "exists already", and another put may have been faster.
-    if (replyCodeOf(error) !== undefined && (await isFolder(session, path))) return false;
-    throw error;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await session.client.send(`MKD ${path}`);
+      break;
+    } catch (error) {
+      if (replyCodeOf(error) === undefined) throw error;
+      // There is no code for "exists already". One that was there may be gone by now: a lock that its owner gave back.
+      const found = await lookForFolder(session, path);
+      if (found === "folder") return false;
+      if (found === "other" || attempt === MAKE_ATTEMPTS) throw error;
+    }
   }
   await session.client.sendIgnoringError(`SITE CHMOD 700 ${path}`);
   return true;
