@@ -95,6 +95,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   options.onBegin?.(id);
   await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
   await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind })));
+  report({ type: "phase", text: base ? "reading changes" : "reading rows" });
   announce(plan, report);
   const reusing = source.tracker ? reuseChunks(writer, base) : writer;
   const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
