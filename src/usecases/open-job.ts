@@ -6,6 +6,7 @@ import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { jobFolder } from "../snapshot/snapshot-prefix.ts";
+import { atEach } from "./at-each.ts";
 
 /** The destinations of a job that could be opened, and those that could not. */
 export interface OpenedDestinations extends AsyncDisposable {
@@ -109,19 +110,12 @@ export async function findPrefixes(
   destinations: readonly Destination[],
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly string[]> {
-  const errors: unknown[] = [];
-  const found = await Promise.all(
-    destinations.map(async (destination) => {
-      try {
-        return [...(await prefixesAt(destination, jobFolder(job), signal))];
-      } catch (error) {
-        if (!(error instanceof OperationalError)) throw error;
-        errors.push(error);
-        return [];
-      }
-    }),
-  );
-  const prefixes = new Set(found.flat());
+  const prefixes = new Set<string>();
+  const errors: OperationalError[] = [];
+  const look = async (destination: Destination) => {
+    for (const prefix of await prefixesAt(destination, jobFolder(job), signal)) prefixes.add(prefix);
+  };
+  await atEach(destinations, look, (error) => errors.push(error));
   // Those that answered have none: nobody knows what the others have.
   if (errors.length > 0 && prefixes.size === 0) throw errors[0];
   return [...prefixes].sort();

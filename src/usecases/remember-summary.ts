@@ -1,10 +1,10 @@
-import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
 import { openSummaryStore } from "../job/summary-store.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { MANIFEST_NAME } from "../snapshot/manifest-text.ts";
 import { summaryOf } from "../snapshot/snapshot-summary.ts";
+import { atEach } from "./at-each.ts";
 
 export interface RememberSummaryOptions {
   readonly home: Home;
@@ -25,15 +25,9 @@ export async function rememberSummary(options: RememberSummaryOptions): Promise<
   using cache = await openSummaryStore(home);
   const key = `${prefix}/${manifest.id}/${MANIFEST_NAME}`;
   const summary = summaryOf(manifest);
-  await Promise.all(
-    destinations.map(async (destination) => {
-      try {
-        const info = await destination.stat(key, { signal });
-        if (info) await cache?.put(`${destination.name}/${key}`, info.size, info.modifiedAt, summary);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!(error instanceof OperationalError)) throw error;
-      }
-    }),
-  );
+  const remember = async (destination: Destination) => {
+    const info = await destination.stat(key, { signal });
+    if (info) await cache?.put(`${destination.name}/${key}`, info.size, info.modifiedAt, summary);
+  };
+  await atEach(destinations, remember, () => signal.throwIfAborted());
 }

@@ -1,6 +1,6 @@
-import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { openRepository } from "../snapshot/repository.ts";
+import { atEach } from "./at-each.ts";
 
 /** Nothing is stored for so long by a run that still lives. */
 const GARBAGE_LEASE_MS = 6 * 3_600_000;
@@ -19,17 +19,13 @@ export interface RemoveGarbageOptions {
  */
 export async function removeGarbage(options: RemoveGarbageOptions): Promise<void> {
   const { destinations, prefix, now, warn, signal } = options;
-  await Promise.all(
-    destinations.map(async (destination) => {
-      try {
-        const repository = openRepository(destination, prefix);
-        const garbage = await repository.findGarbage({ now, leaseMs: GARBAGE_LEASE_MS, signal });
-        await repository.removeGarbage(garbage, { signal });
-        await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
-      } catch (error) {
-        if (!(error instanceof OperationalError)) throw error;
-        warn(`what dead runs left at ${destination.name} could not be removed: ${error.message}`);
-      }
-    }),
+  const remove = async (destination: Destination) => {
+    const repository = openRepository(destination, prefix);
+    const garbage = await repository.findGarbage({ now, leaseMs: GARBAGE_LEASE_MS, signal });
+    await repository.removeGarbage(garbage, { signal });
+    await destination.removeUnfinished?.(`${prefix}/`, { olderThanMs: GARBAGE_LEASE_MS, signal });
+  };
+  await atEach(destinations, remove, (error, { name }) =>
+    warn(`what dead runs left at ${name} could not be removed: ${error.message}`),
   );
 }

@@ -1,8 +1,8 @@
-import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { StateStore } from "../job/state-store.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { hasManifest, listSnapshotFolders } from "../snapshot/snapshot-folders.ts";
+import { atEach } from "./at-each.ts";
 
 export interface RemoveOwnRemainsOptions {
   readonly job: string;
@@ -23,18 +23,12 @@ export async function removeOwnRemains(options: RemoveOwnRemainsOptions): Promis
   const { job, state, destinations, warn } = options;
   for (const { prefix, id } of state.unfinishedOf(job)) {
     let isClean = options.areAll;
-    await Promise.all(
-      destinations.map(async (destination) => {
-        try {
-          await removeAt(destination, { prefix, id }, options);
-        } catch (error) {
-          options.signal.throwIfAborted();
-          if (!(error instanceof OperationalError)) throw error;
-          isClean = false;
-          warn(`what an earlier run left of ${id} at ${destination.name} could not be removed: ${error.message}`);
-        }
-      }),
-    );
+    const remove = (destination: Destination) => removeAt(destination, { prefix, id }, options);
+    await atEach(destinations, remove, (error, { name }) => {
+      options.signal.throwIfAborted();
+      isClean = false;
+      warn(`what an earlier run left of ${id} at ${name} could not be removed: ${error.message}`);
+    });
     if (isClean) state.endSnapshot(prefix, id);
   }
 }
