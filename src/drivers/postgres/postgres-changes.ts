@@ -17,6 +17,7 @@ import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { placedCopy, placedRows } from "./postgres-placed-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
+import { lockLikeLeader } from "./postgres-table-lock.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
 
 const MIN_VERSION = 140000;
@@ -192,7 +193,7 @@ export class PostgresTracker implements ChangeTracker {
     for (let at = 0; at < places.length; at += PLACES_A_STATEMENT) {
       const wanted = places.slice(at, at + PLACES_A_STATEMENT).map(({ page, offset }) => `"(${page},${offset})"`);
       const batches = this.#parts.copy(options, async (worker) => {
-        await prepareScan(worker, table);
+        await lockLikeLeader(worker, table);
         return `copy (select t.ctid, ${columns.join(", ")} from only ${nameOf(table)} t
                        where t.ctid = any (${quoteLiteral(`{${wanted.join(",")}}`)}::pg_catalog.tid[])) to stdout`;
       });
@@ -202,7 +203,7 @@ export class PostgresTracker implements ChangeTracker {
 
   async *scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes> {
     const batches = this.#parts.copy(options, async (worker) => {
-      await prepareScan(worker, table);
+      await lockLikeLeader(worker, table);
       return placedCopy(table);
     });
     yield* placedRows(batches);
@@ -226,7 +227,7 @@ export class PostgresTracker implements ChangeTracker {
   /** The statement is chosen when its turn has come: earlier ones tell what suits the table. */
   async #scan(table: SourceTable, choose: () => { readonly sql: string; readonly values: readonly unknown[] }) {
     return this.#parts.withWorker(async (worker) => {
-      await prepareScan(worker, table);
+      await lockLikeLeader(worker, table);
       const { sql, values } = choose();
       return worker.query(sql, values);
     });
@@ -235,11 +236,6 @@ export class PostgresTracker implements ChangeTracker {
 
 /** The writer of the log flushes by itself several times a second. */
 const DURABLE_ATTEMPTS = 20;
-
-async function prepareScan(worker: PostgresClient, table: SourceTable): Promise<void> {
-  // Somebody's queued ALTER TABLE waits for our leader: waiting behind it would be a deadlock.
-  await worker.query(`lock table only ${nameOf(table)} in access share mode nowait`);
-}
 
 /** Why the headers of this table tell nothing. */
 function doubtOf(table: CatalogTable): string | undefined {

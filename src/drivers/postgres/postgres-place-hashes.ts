@@ -6,6 +6,7 @@ import type { PostgresClient, RawRow } from "./postgres-client.ts";
 import { hashesOf, placedDigestOf } from "./postgres-fingerprint-sql.ts";
 import { PostgresFingerprints } from "./postgres-fingerprints.ts";
 import { quoteName } from "./postgres-quote.ts";
+import { lockLikeLeader } from "./postgres-table-lock.ts";
 
 const OFFSET_BYTES = 2;
 
@@ -68,9 +69,7 @@ export class PostgresPlaceHashes implements PlaceHashes {
 
   #scan(table: SourceTable, sql: string, units: readonly number[]): Promise<RawRow[]> {
     return this.#withWorker(async (worker) => {
-      // Somebody's queued ALTER TABLE waits for our leader: waiting behind it would be a deadlock.
-      const name = quoteName(table.schema, table.name);
-      await worker.query(`lock table only ${name} in access share mode nowait`);
+      await lockLikeLeader(worker, table);
       return worker.query(sql, [`{${units.join(",")}}`]);
     });
   }

@@ -23,6 +23,7 @@ import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
+import { lockLikeLeader } from "./postgres-table-lock.ts";
 import { renewWitness, type Witness } from "./postgres-witness.ts";
 
 const HEARTBEAT_MS = 30_000;
@@ -204,9 +205,7 @@ class PostgresSource implements Source {
 
   rows(table: SourceTable, segment: Segment, options: RowOptions): AsyncIterable<RowBatch> {
     return this.#copy(options, async (worker) => {
-      const name = quoteName(table.schema, table.name);
-      // Somebody's queued ALTER TABLE waits for our leader: waiting behind it would be a deadlock.
-      await worker.query(`lock table only ${name} in access share mode nowait`);
+      await lockLikeLeader(worker, table);
       return copyStatement(table, segment, options.format ?? "text");
     });
   }
@@ -228,9 +227,7 @@ class PostgresSource implements Source {
       try {
         // It may have waited for its turn.
         signal.throwIfAborted();
-        if (table) {
-          await worker.query(`lock table only ${quoteName(table.schema, table.name)} in access share mode nowait`);
-        }
+        if (table) await lockLikeLeader(worker, table);
         return await work(worker);
       } catch (error) {
         signal.throwIfAborted();
