@@ -6,6 +6,7 @@ import { asBeforeRestart, type Chain, contentOf, methodsOf, openChain, truthOf }
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 import { startSlowLineProxy } from "../support/slow-line-proxy.ts";
+import { untilAlone } from "../support/until-alone.ts";
 
 /** The next incremental of a chain, by the hashes of a server that would have been restarted. */
 const nextByHash = (chain: Chain, url: string): Promise<Manifest> =>
@@ -105,6 +106,7 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
       "create table t (v text); insert into t values ('a'), ('b'), ('b'), ('a')",
     );
     await using chain = await openChain();
+    await untilAlone(database);
     await chain.next(database.url);
     await database.query("delete from t where ctid in ('(0,1)', '(0,2)')");
     await database.query("vacuum t");
@@ -126,6 +128,7 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
        insert into t select i, repeat('v', 1900) from generate_series(1, 40) i`,
     );
     await using chain = await openChain();
+    await untilAlone(database);
     await chain.next(database.url);
     await database.query("delete from t where ctid in ('(0,2)', '(1,2)')");
     await database.query("vacuum t");
@@ -148,6 +151,7 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
        insert into t select i, case when i = 700 then 'ok' else 'sad' end::mood from generate_series(1, 2000) i`,
     );
     await using chain = await openChain();
+    await untilAlone(database);
     await chain.next(database.url);
     await database.query("alter type mood rename value 'ok' to 'fine'");
 
@@ -164,6 +168,7 @@ describe.each(postgresMajors)("the hashes of PostgreSQL %i tell apart", (major) 
     for (const [index, { type, before }] of exchanged.entries()) {
       await database.query(`create table c${index} (${type}); insert into c${index} values ${before}`);
     }
+    await untilAlone(database);
     await chain.next(database.url);
     for (const [index, { after, more = "" }] of exchanged.entries()) {
       await database.query(`delete from c${index}`);
