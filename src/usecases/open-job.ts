@@ -10,7 +10,7 @@ import { atEach } from "./at-each.ts";
 
 /** The destinations of a job that could be opened, and those that could not. */
 export interface OpenedDestinations extends AsyncDisposable {
-  /** In the order of the job file. */
+  /** Both in the order of the job file. */
   readonly destinations: readonly Destination[];
   readonly failed: readonly { readonly name: string; readonly error: OperationalError }[];
 }
@@ -25,28 +25,23 @@ export async function openDestinations(
   only?: string,
 ): Promise<OpenedDestinations> {
   await using stack = new AsyncDisposableStack();
-  const failed: { name: string; error: OperationalError }[] = [];
-  const opened = await Promise.all(
+  const tried = await Promise.all(
     job.destinations.map(async (written, index) => {
       const name = destinationNameOf(written);
-      if (only !== undefined && name !== only && written.type !== only) return undefined;
+      if (only !== undefined && name !== only && written.type !== only) return {};
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        return stack.use(
-          await openResilientDestination(
-            { ...settings, name },
-            { ...surroundings.patience, signal: surroundings.signal },
-          ),
-        );
+        const options = { ...surroundings.patience, signal: surroundings.signal };
+        return { destination: stack.use(await openResilientDestination({ ...settings, name }, options)) };
       } catch (error) {
         // A secret that is not there concerns this destination alone, too.
         if (!(error instanceof OperationalError) || !["destination", "job"].includes(error.kind)) throw error;
-        failed.push({ name, error });
-        return undefined;
+        return { failure: { name, error } };
       }
     }),
   );
-  const destinations = opened.filter((destination) => destination !== undefined);
+  const destinations = tried.flatMap(({ destination }) => destination ?? []);
+  const failed = tried.flatMap(({ failure }) => failure ?? []);
   if (only !== undefined && destinations.length === 0 && failed.length === 0) throw noSuchDestination(job, only);
   const kept = stack.move();
   return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
