@@ -54,6 +54,13 @@ export interface ChangedPage {
   readonly added: readonly number[];
 }
 
+/** What is known of the rows of a range at a glance. */
+export interface RangeRows {
+  /** Some of them may be new; then there may be more than `rows`. */
+  readonly hasNew: boolean;
+  readonly rows: number;
+}
+
 export interface RowPlace {
   readonly page: number;
   readonly offset: number;
@@ -88,6 +95,11 @@ export interface ChangeTracker {
   pagesOf(table: SourceTable): Promise<number>;
   /** The rows of every page that has some. */
   pageRows(table: SourceTable, range: PageRange): Promise<readonly PageRows[]>;
+  /**
+   * Counts the rows of a range, and stops at the first that may be from after a snapshot with this token. Without such a row all of
+   * them were there at that snapshot: when there were as many, they are the same. Undefined where the server does not tell.
+   */
+  rangeRows(table: SourceTable, range: PageRange & { readonly since: TrustToken }): Promise<RangeRows | undefined>;
   /**
    * The pages on which rows were added or lost since a snapshot with this token. `counts` are the numbers of rows then, one for each
    * page of the range. A page that is not given has the same rows as then; one that is given may have, too.

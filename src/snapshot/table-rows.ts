@@ -37,24 +37,47 @@ export async function* leaveOutRemoved(
   }
 }
 
-/** Gives the numbers of the removed rows, from 1, in ascending order. Fails with kind `archive` for anything else. */
+/** Gives the numbers of the removed rows, from 1, in ascending order, list by list. Fails with kind `archive` for anything else. */
 export async function* readRemoved(
   reader: SnapshotReader,
   refs: readonly ChunkRef[],
   { signal }: { readonly signal: AbortSignal },
-): AsyncGenerator<number, void> {
+): AsyncGenerator<readonly number[], void> {
   let last = 0;
   for await (const bytes of reader.chunks(refs, { signal })) {
-    const lines = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1").split("\n");
-    if (lines.pop() !== "") throw invalidList();
-    for (const line of lines) {
-      if (!/^\d{1,15}d$/.test(line)) throw invalidList();
-      const number = Number.parseInt(line, 10);
-      if (number <= last) throw invalidList();
-      last = number;
-      yield number;
-    }
+    const numbers = parseRemoved(bytes, last);
+    last = numbers.at(-1) ?? last;
+    if (numbers.length > 0) yield numbers;
   }
+}
+
+const [ZERO, LETTER_D] = [48, 100];
+/** More than this is no exact number. */
+const MOST_DIGITS = 15;
+
+/** Reads lines `<number>d`. By hand: there may be millions of them. */
+function parseRemoved(bytes: Uint8Array, before: number): readonly number[] {
+  const numbers: number[] = [];
+  let last = before;
+  let value = 0;
+  let digits = 0;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes[at] ?? 0;
+    if (byte >= ZERO && byte <= ZERO + 9) {
+      value = value * 10 + byte - ZERO;
+      digits += 1;
+      continue;
+    }
+    at += 1;
+    const isLine = byte === LETTER_D && bytes[at] === NEWLINE && digits > 0 && digits <= MOST_DIGITS;
+    if (!isLine || value <= last) throw invalidList();
+    numbers.push(value);
+    last = value;
+    value = 0;
+    digits = 0;
+  }
+  if (digits > 0) throw invalidList();
+  return numbers;
 }
 
 function invalidList(): Error {
@@ -64,22 +87,26 @@ function invalidList(): Error {
 async function* withoutRemoved(
   refs: readonly ChunkRef[],
   chunks: AsyncIterable<Uint8Array>,
-  removed: AsyncIterator<number, void>,
+  removed: AsyncIterator<readonly number[], void>,
 ): AsyncIterable<Uint8Array> {
   /** The number of the row that the next byte belongs to. */
   let row = 1;
-  let next = await removed.next();
+  const pull = async () => (await removed.next()).value ?? [];
+  let list = await pull();
+  let at = 0;
+  /** The next row that is gone; behind the last one there is none. */
+  let next = list[0] ?? Infinity;
   let index = 0;
   for await (const bytes of chunks) {
     const rows = refs[index++]?.rows ?? 0;
-    if (next.done || next.value > row + rows) {
+    if (next > row + rows) {
       row += rows;
       yield bytes;
       continue;
     }
     let from = 0;
-    while (from < bytes.length && !next.done) {
-      if (next.value === row) {
+    while (from < bytes.length && next !== Infinity) {
+      if (next === row) {
         const end = bytes.indexOf(NEWLINE, from);
         // The rest of a row that goes on in the next chunk.
         if (end < 0) {
@@ -88,11 +115,16 @@ async function* withoutRemoved(
         }
         from = end + 1;
         row += 1;
-        next = await removed.next();
+        at += 1;
+        if (at === list.length) {
+          list = await pull();
+          at = 0;
+        }
+        next = list[at] ?? Infinity;
         continue;
       }
       let end = from;
-      while (row < next.value) {
+      while (row < next) {
         const newline = bytes.indexOf(NEWLINE, end);
         end = newline < 0 ? bytes.length : newline + 1;
         if (newline < 0) break;
@@ -103,7 +135,7 @@ async function* withoutRemoved(
     }
     if (from >= bytes.length) continue;
     yield Buffer.from(bytes.subarray(from));
-    for (let at = bytes.indexOf(NEWLINE, from); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) row += 1;
+    for (let end = bytes.indexOf(NEWLINE, from); end >= 0; end = bytes.indexOf(NEWLINE, end + 1)) row += 1;
   }
-  if (!next.done) throw invalidList();
+  if (next !== Infinity) throw invalidList();
 }

@@ -10,15 +10,23 @@ export class Doubt extends Error {
   override readonly name = "Doubt";
 }
 
-/** A segment of the base, with what is known of its rows. */
-export interface BaseSegment extends KnownSegment {
+/** A segment of the base, with what its manifest tells of it. */
+export interface OutlinedSegment extends Omit<KnownSegment, "map"> {
+  readonly removed: readonly number[];
   readonly stored: StoredSegment;
   readonly pageMap: { readonly chunk: ChunkRef; readonly line: number };
+}
+
+/** The same, with where its rows were. */
+export interface BaseSegment extends OutlinedSegment {
+  readonly map: KnownSegment["map"];
 }
 
 /** Reads what an earlier snapshot tells of one table. */
 export class BaseTable {
   readonly stored: StoredTable;
+  /** The last span that was compared had changes. */
+  isChanging = false;
   readonly #reader: SnapshotReader;
   readonly #signal: AbortSignal;
   #removed: Promise<readonly (readonly number[])[]> | undefined;
@@ -34,23 +42,32 @@ export class BaseTable {
     return Math.max(0, ...this.stored.segments.map(({ pages }) => pages?.hi ?? 0));
   }
 
-  /** Gives the segments of one span. Fails with kind `archive` or `destination`, or with a Doubt. */
-  async segmentsOf(span: PageRange): Promise<readonly BaseSegment[]> {
+  /** Gives the segments of one span without their page maps. Fails as `segmentsOf` does. */
+  async outlineOf(span: PageRange): Promise<readonly OutlinedSegment[]> {
     const { segments, pageMaps = [] } = this.stored;
     this.#removed ??= this.#readRemoved();
     const removed = await this.#removed;
-    const lines = new Map<number, readonly string[]>();
-    const found: BaseSegment[] = [];
+    const found: OutlinedSegment[] = [];
     for (const [index, stored] of segments.entries()) {
       const pages = rangeOf(stored);
       if (pages.lo < span.lo || pages.lo >= span.hi) continue;
       const place = stored.pageMap;
       const chunk = place && pageMaps[place.map];
       if (!place || !chunk) throw new Doubt("a segment of the base has no page map");
-      const known = lines.get(place.map) ?? (await this.#readLines(chunk));
-      lines.set(place.map, known);
-      const map = parsePageMap(known[place.line] ?? "");
-      const segment = { pages, map, removed: removed[index] ?? [], stored, pageMap: { chunk, line: place.line } };
+      found.push({ pages, removed: removed[index] ?? [], stored, pageMap: { chunk, line: place.line } });
+    }
+    return found;
+  }
+
+  /** Gives the segments of one span. Fails with kind `archive` or `destination`, or with a Doubt. */
+  async segmentsOf(span: PageRange): Promise<readonly BaseSegment[]> {
+    const lines = new Map<ChunkRef, readonly string[]>();
+    const found: BaseSegment[] = [];
+    for (const outline of await this.outlineOf(span)) {
+      const { chunk, line } = outline.pageMap;
+      const known = lines.get(chunk) ?? (await this.#readLines(chunk));
+      lines.set(chunk, known);
+      const segment = { ...outline, map: parsePageMap(known[line] ?? "") };
       assertSound(segment);
       found.push(segment);
     }
@@ -72,15 +89,17 @@ export class BaseTable {
     if (!removed) return bySegment;
     let index = -1;
     let [first, end] = [0, 0];
-    for await (const number of readRemoved(this.#reader, removed.chunks, { signal: this.#signal })) {
-      while (number > end) {
-        index += 1;
-        const segment = segments[index];
-        if (!segment) throw new Doubt("the base removes a row that it does not have");
-        first = end;
-        end += storedRowsOf(segment);
+    for await (const numbers of readRemoved(this.#reader, removed.chunks, { signal: this.#signal })) {
+      for (const number of numbers) {
+        while (number > end) {
+          index += 1;
+          const segment = segments[index];
+          if (!segment) throw new Doubt("the base removes a row that it does not have");
+          first = end;
+          end += storedRowsOf(segment);
+        }
+        bySegment[index]?.push(number - first);
       }
-      bySegment[index]?.push(number - first);
     }
     return bySegment;
   }

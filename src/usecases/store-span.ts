@@ -1,11 +1,18 @@
 import { messageOf, OperationalError } from "../base/errors.ts";
-import type { ChangedPage, ChangeTracker, PageRange, PageRows, RowPlace } from "../drivers/change-tracker.ts";
+import type {
+  ChangedPage,
+  ChangeTracker,
+  PageRange,
+  PageRows,
+  RowPlace,
+  TrustToken,
+} from "../drivers/change-tracker.ts";
 import type { SourceTable } from "../drivers/driver.ts";
 import { CELL_PAGES, countRows, planSpan, rowsOf, type SpanPlan } from "../plan/plan-delta.ts";
 import type { ChunkRef } from "../snapshot/manifest.ts";
 import { renderPageMap } from "../snapshot/page-map.ts";
 import type { SegmentPart } from "./assemble-table.ts";
-import { type BaseSegment, type BaseTable, Doubt } from "./base-table.ts";
+import { type BaseSegment, type BaseTable, Doubt, type OutlinedSegment, storedRowsOf } from "./base-table.ts";
 import { BATCH_BYTES, storeRows, type StoreTablesOptions } from "./store-rows.ts";
 
 /** The base could not be read where it is kept. */
@@ -40,38 +47,48 @@ export interface StoredSpan {
  * Fails with a Doubt when what the server says cannot be.
  */
 export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
-  const { span, base } = context;
-  if (!base) throw new RangeError("a span is compared with a base");
-  const segments = await readBase(context);
-  const changed = await (context.findChanges ?? findByHeaders)(context, segments);
+  const { span, known, findChanges } = context;
+  if (!findChanges) {
+    const outline = await ofBase(() => known.outlineOf(span));
+    if (await isUntouched(context, outline)) {
+      return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
+    }
+  }
+  const segments = await ofBase(() => known.segmentsOf(span));
+  const changed = await (findChanges ?? findByHeaders)(context, segments);
   const plan: SpanPlan | string =
     changed.length === 0
-      ? { kept: segments.map(({ removed }) => Array.from(removed)), reread: [], added: [] }
+      ? { kept: segments.map(({ removed }) => removed), reread: [], added: [] }
       : planSpan(span, segments, changed);
   if (typeof plan === "string") throw new Doubt(plan);
   const isUnchanged =
     plan.added.length === 0 &&
     plan.reread.length === 0 &&
     segments.every(({ removed }, index) => plan.kept[index]?.length === removed.length);
+  known.isChanging = !isUnchanged;
   const kept = segments.flatMap((segment, index): SegmentPart[] => {
     const removed = plan.kept[index];
-    if (!removed) return [];
-    return [
-      {
-        pages: segment.pages,
-        chunks: segment.stored.chunks.map((chunk) => base.book.adopt(chunk)),
-        pageMap: { chunk: base.book.adopt(segment.pageMap.chunk), line: segment.pageMap.line },
-        mappedRows: rowsOf(segment),
-        removed,
-      },
-    ];
+    return removed ? [takeOver(context, segment, removed)] : [];
   });
   return { isUnchanged, parts: [...kept, ...(await storeChanges(context, plan))] };
 }
 
-async function readBase({ known, span }: SpanContext): Promise<readonly BaseSegment[]> {
+/** Gives a segment of the base as a part of the new table, without the rows that are gone. */
+function takeOver({ base }: SpanContext, segment: OutlinedSegment, removed: readonly number[]): SegmentPart {
+  if (!base) throw new RangeError("a span is compared with a base");
+  const { pages, stored, pageMap } = segment;
+  return {
+    pages,
+    chunks: stored.chunks.map((chunk) => base.book.adopt(chunk)),
+    pageMap: { chunk: base.book.adopt(pageMap.chunk), line: pageMap.line },
+    mappedRows: storedRowsOf(stored),
+    removed,
+  };
+}
+
+async function ofBase<T>(read: () => Promise<T>): Promise<T> {
   try {
-    return await known.segmentsOf(span);
+    return await read();
   } catch (cause) {
     if (!(cause instanceof OperationalError)) throw cause;
     throw new OperationalError(`the base cannot be read: ${messageOf(cause)}`, {
@@ -82,16 +99,39 @@ async function readBase({ known, span }: SpanContext): Promise<readonly BaseSegm
   }
 }
 
-async function findByHeaders(
-  { table, tracker, known, span, base }: SpanContext,
-  segments: readonly BaseSegment[],
-): Promise<readonly ChangedPage[]> {
+/**
+ * Whether all rows of a span are those of the base: none of them is new, and there are as many. That takes a third less than to look
+ * at each page, and no page map. Not asked behind a span that had changes: the next one is likely to have some, too.
+ */
+async function isUntouched(context: SpanContext, segments: readonly OutlinedSegment[]): Promise<boolean> {
+  const { table, tracker, known } = context;
+  if (known.isChanging) return false;
+  const since = tokenOf(context);
+  const expected = segments.reduce((sum, { stored, removed }) => sum + storedRowsOf(stored) - removed.length, 0);
+  const ranges = pieces(await pagesToLookAt(context));
+  const seen = await Promise.all(ranges.map((range) => tracker.rangeRows(table, { ...range, since })));
+  return (
+    seen.every((some) => some?.hasNew === false) && seen.reduce((sum, some) => sum + (some?.rows ?? 0), 0) === expected
+  );
+}
+
+function tokenOf({ base }: SpanContext): TrustToken {
   const since = base?.reader.manifest.trust;
   if (!since) throw new RangeError("the base has no token");
+  return since;
+}
+
+/** The pages of a span that hold rows, or held some. */
+async function pagesToLookAt({ table, tracker, known, span }: SpanContext): Promise<PageRange> {
+  return { lo: span.lo, hi: Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table))) };
+}
+
+async function findByHeaders(context: SpanContext, segments: readonly BaseSegment[]): Promise<readonly ChangedPage[]> {
+  const { table, tracker, span } = context;
+  const since = tokenOf(context);
   const counts = countRows(span, segments);
-  const end = Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table)));
   // At once: the source has as many of them done at a time as it has connections.
-  const scans = pieces({ lo: span.lo, hi: end }).map(({ lo, hi }) =>
+  const scans = pieces(await pagesToLookAt(context)).map(({ lo, hi }) =>
     tracker.changedPages(table, { lo, hi, counts: counts.subarray(lo - span.lo, hi - span.lo), since }),
   );
   return (await Promise.all(scans)).flat();

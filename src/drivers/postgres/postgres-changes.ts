@@ -4,6 +4,7 @@ import {
   type PageRange,
   type PageRows,
   type PlacedBytes,
+  type RangeRows,
   type RowPlace,
   type TableMark,
   type TrustToken,
@@ -16,6 +17,7 @@ import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { placedCopy, placedRows } from "./postgres-placed-rows.ts";
+import { headerXidOf, parseRangeRows, type RangeQuestion, rangeScan } from "./postgres-range-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
@@ -171,11 +173,16 @@ export class PostgresTracker implements ChangeTracker {
     return isSorted ? pages : pages.sort((left, right) => left.page - right.page);
   }
 
+  async rangeRows(table: SourceTable, range: RangeQuestion): Promise<RangeRows | undefined> {
+    const [row] = await this.#scan(table, () => ({ sql: rangeScan(nameOf(table), range), values: [] }));
+    return parseRangeRows(row?.[0] ?? "[]");
+  }
+
   async changedPages(
     table: SourceTable,
     { lo, hi, counts, since }: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]> {
-    const xid = (BigInt(since.xmin) % (1n << 32n)).toString();
+    const xid = headerXidOf(since);
     const key = tableKey(table);
     const rows = await this.#scan(table, () => {
       const view = viewOf(this.#changedShare.get(key) ?? 0);

@@ -1,0 +1,109 @@
+import { describe, expect, test } from "vitest";
+import type { RangeRows, TrustToken } from "../../src/drivers/change-tracker.ts";
+import type { Source } from "../../src/drivers/driver.ts";
+import { openSource } from "../../src/drivers/open-driver.ts";
+import { parseRangeRows } from "../../src/drivers/postgres/postgres-range-rows.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
+
+const signal = new AbortController().signal;
+
+function open(url: string): Promise<Source> {
+  return openSource(connectionOfUrl(url), {
+    parallel: 1,
+    choose: () => "rows",
+    stallTimeoutMs: 60_000,
+    track: true,
+    signal,
+  });
+}
+
+async function tokenOf(url: string): Promise<TrustToken> {
+  await using source = await open(url);
+  const token = source.tracker?.token;
+  if (typeof token !== "object") throw new Error(`no token: ${token}`);
+  return token;
+}
+
+/** What the first and the second 8 pages hold. */
+async function look(url: string, since: TrustToken): Promise<readonly (RangeRows | undefined)[]> {
+  await using source = await open(url);
+  const [table] = source.tables;
+  const { tracker } = source;
+  if (!table || !tracker) throw new Error("no table is tracked");
+  const first = await tracker.rangeRows(table, { lo: 0, hi: 8, since });
+  return [first, await tracker.rangeRows(table, { lo: 8, hi: 16, since })];
+}
+
+/** Ten rows a page, 16 pages. */
+const TABLE = `create table t (id int, v text); alter table t alter v set storage plain;
+  insert into t select i, repeat('x', 760) from generate_series(1, 160) i`;
+
+describe.each(postgresMajors)("the rows of a range of pages of PostgreSQL %i", (major) => {
+  test("are counted while none of them is new", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+
+    const rows = await look(database.url, since);
+
+    expect(rows).toEqual([
+      { hasNew: false, rows: 80 },
+      { hasNew: false, rows: 80 },
+    ]);
+  });
+
+  test("are fewer when one was deleted, and those of a transaction that was taken back do not count", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("delete from t where id = 100");
+    await database.query("begin; delete from t; insert into t values (0); rollback");
+
+    const rows = await look(database.url, since);
+
+    expect(rows).toEqual([
+      { hasNew: false, rows: 80 },
+      { hasNew: false, rows: 79 },
+    ]);
+  });
+
+  test("have a new one when one took the place of another", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("delete from t where id = 3");
+    await untilAlone(database);
+    await database.query("vacuum t");
+    await database.query("insert into t values (161, repeat('x', 760))");
+
+    const [first, second] = await look(database.url, since);
+
+    expect(first?.hasNew).toBe(true);
+    expect(second).toEqual({ hasNew: false, rows: 80 });
+  });
+});
+
+const limit = (scan: object) => JSON.stringify([{ Plan: { "Node Type": "Limit", Plans: [scan] } }]);
+const scan = {
+  "Node Type": "Tid Range Scan",
+  "Actual Rows": 0,
+  "Actual Loops": 1,
+  "Rows Removed by Filter": 12,
+};
+
+test("a scan whose numbers are not known to be exact tells nothing", () => {
+  const { "Rows Removed by Filter": _removed, ...silent } = scan;
+  const answers = [
+    limit({ ...scan, "Node Type": "Seq Scan" }),
+    limit({ ...scan, "Actual Loops": 2 }),
+    limit({ ...scan, "Actual Rows": 0.5 }),
+    limit(silent),
+    JSON.stringify([{ Plan: scan }]),
+    "[]",
+  ];
+
+  expect(parseRangeRows(limit(scan))).toEqual({ hasNew: false, rows: 12 });
+  expect(answers.map(parseRangeRows)).toEqual(answers.map(() => undefined));
+});
