@@ -36,16 +36,42 @@ const LOCK_ATTEMPTS = 4;
  */
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
-  const leader = stack.use(await openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" }));
+  const leader = stack.use(await openBackupClient(connection, options));
+  const early = stack.use(new EarlyClients(connection, options));
   // Before the snapshot: what is left behind must be part of it.
   const { witness, isSetBack } = options.track ? await renewWitness(leader, options.since) : NO_WITNESS;
   const locked = await lockTables(leader, options);
   const told = options.track ? await readTrustToken(leader) : undefined;
   const token = typeof told === "object" && witness !== undefined ? { ...told, witness } : told;
   const identity = await readIdentity(leader);
-  const source = new PostgresSource({ leader, options, ...locked, identity, token, isSetBack });
+  const source = new PostgresSource({ leader, early, options, ...locked, identity, token, isSetBack });
   stack.move();
   return source;
+}
+
+function openBackupClient(connection: Connection, options: OpenSourceOptions): Promise<PostgresClient> {
+  return openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" });
+}
+
+/** Connections that are opened while the leader looks around: each takes the server some twenty milliseconds. */
+class EarlyClients implements AsyncDisposable {
+  readonly #opening: Promise<PostgresClient | undefined>[];
+
+  constructor(connection: Connection, options: OpenSourceOptions) {
+    // One that fails is opened again when it is needed, and tells why then.
+    this.#opening = Array.from({ length: options.parallel }, () =>
+      openBackupClient(connection, options).catch(() => undefined),
+    );
+  }
+
+  /** Gives one, or undefined when there is none left. */
+  async take(): Promise<PostgresClient | undefined> {
+    return await this.#opening.pop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const opening of this.#opening.splice(0)) await (await opening)?.[Symbol.asyncDispose]();
+  }
 }
 
 const NO_WITNESS: Witness = { isSetBack: false };
@@ -106,6 +132,7 @@ function* batchesOf<T>(items: readonly T[], size: number): Generator<readonly T[
 
 interface SourceParts extends Locked {
   readonly leader: PostgresClient;
+  readonly early: EarlyClients;
   readonly options: OpenSourceOptions;
   readonly identity: ServerIdentity;
   readonly token: TrustToken | string | undefined;
@@ -121,6 +148,7 @@ class PostgresSource implements Source {
   readonly tables: readonly CatalogTable[];
   readonly tracker: ChangeTracker | undefined;
   readonly #leader: PostgresClient;
+  readonly #early: EarlyClients;
   readonly #options: OpenSourceOptions;
   /** Tables with rows that this login must not, or that nobody can read. */
   readonly #unreadable: readonly CatalogTable[];
@@ -137,6 +165,7 @@ class PostgresSource implements Source {
     this.takenAt = parts.takenAt;
     this.concurrency = parts.options.parallel;
     this.#leader = parts.leader;
+    this.#early = parts.early;
     this.#options = parts.options;
     const tables = parts.tables.filter((table) => table.holdsRows);
     this.tables = tables.filter((table) => !table.unreadable);
@@ -156,11 +185,7 @@ class PostgresSource implements Source {
       encoding: this.identity.encoding,
       withWorker: (use) => this.#withWorker(use),
       commitNothing: async () => {
-        const { connection } = leader;
-        await using other = await openPostgresClient(connection, {
-          ...this.#options,
-          applicationName: "rowkeep backup",
-        });
+        await using other = await openBackupClient(leader.connection, this.#options);
         await other.query("select pg_catalog.pg_current_xact_id()");
       },
       copy: (options, prepare) => this.#copy(options, prepare),
@@ -294,7 +319,7 @@ class PostgresSource implements Source {
 
   async #openWorker(): Promise<PostgresClient> {
     const { connection } = this.#leader;
-    const worker = await openPostgresClient(connection, { ...this.#options, applicationName: "rowkeep backup" });
+    const worker = (await this.#early.take()) ?? (await openBackupClient(connection, this.#options));
     try {
       await worker.begin("isolation level repeatable read read only", { search_path: "" });
       await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
@@ -320,6 +345,6 @@ class PostgresSource implements Source {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
-    await Promise.all([...this.#all, this.#leader].map((client) => client[Symbol.asyncDispose]()));
+    await Promise.all([...this.#all, this.#early, this.#leader].map((client) => client[Symbol.asyncDispose]()));
   }
 }
