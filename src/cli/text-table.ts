@@ -29,6 +29,7 @@ function pad(text: string, width: number, align: "left" | "right"): string {
 
 /** Columns that a text takes in a terminal: colours take none, East Asian wide characters and emoji take two. */
 export function widthOf(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
   let width = 0;
   for (const character of stripVTControlCharacters(text)) {
     if (/\p{Mark}/u.test(character)) continue;

@@ -146,7 +146,8 @@ export class LocalDestination implements Destination {
   }
 
   async *list(prefix: string, { signal }: { readonly signal: AbortSignal }): AsyncIterable<ObjectInfo> {
-    const look = async ({ key, path, info }: FoundFile) => ({ key, info: info ?? (await lookAtFile(path)) });
+    const look = ({ key, path, info }: FoundFile) =>
+      info ? { key, info } : lookAtFile(path).then((looked) => ({ key, info: looked }));
     for await (const { key, info } of mapAhead(this.#files(prefix, signal), LOOKS_AHEAD, look)) {
       if (info && !key.endsWith(SUFFIX)) yield { key, ...info };
     }

@@ -20,7 +20,7 @@ const FOLDERS_AHEAD = 16;
 
 /** From so many folders in one on a thread is worth its start. */
 const WORTH_A_THREAD = 200;
-const FOLDERS_PER_REQUEST = 32;
+const FOLDERS_PER_REQUEST = 128;
 
 interface Walk {
   readonly prefix: string;

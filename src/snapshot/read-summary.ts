@@ -33,7 +33,7 @@ function summaryIn(bytes: Buffer, id: string): SnapshotSummary | undefined {
   if (!isSealIntact(bytes)) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(bytes.toString("utf8"));
+    value = JSON.parse(withoutDefinitions(bytes.toString("utf8")));
   } catch {
     return undefined;
   }
@@ -42,4 +42,17 @@ function summaryIn(bytes: Buffer, id: string): SnapshotSummary | undefined {
   const isRight =
     manifest.id === id && parseSnapshotId(id)?.kind === manifest.kind && manifest.encryption === undefined;
   return isRight ? summaryOf(manifest) : undefined;
+}
+
+const DEFINITIONS = ',"definitions":[';
+const NEXT_FIELD = '],"notCaptured":[';
+
+/**
+ * Leaves out the definitions, which are most of a manifest and of which a list shows nothing. Quotes in a JSON text stand escaped, so what
+ * is looked for are names of fields; what was written in another way is parsed as a whole.
+ */
+function withoutDefinitions(text: string): string {
+  const start = text.indexOf(DEFINITIONS);
+  const end = start < 0 ? -1 : text.indexOf(NEXT_FIELD, start);
+  return end < 0 ? text : text.slice(0, start + DEFINITIONS.length) + text.slice(end);
 }

@@ -91,8 +91,8 @@ export const OWN_OBJECT =
 /** Where each object is asked for by itself. */
 const FOLDERS_AT_ONCE = 8;
 /** Where a destination reads many small objects in one go: so many folders each time, and so often at once. */
-const FOLDERS_PER_READ = 16;
-const READS_AT_ONCE = 4;
+const FOLDERS_PER_READ = 64;
+const READS_AT_ONCE = 2;
 
 interface Reading extends Waiting {
   /** The destination, or what was read ahead of it. */

@@ -2,7 +2,8 @@ import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { SnapshotKind } from "./manifest.ts";
 
-const PATTERN = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z-(full|incremental)(?:-([2-9]|[1-9]\d{1,5}))?$/;
+const PATTERN =
+  /^([1-9]\d{3})(0[1-9]|1[0-2])(\d\d)T([01]\d|2[0-3])([0-5]\d)([0-5]\d)Z-(full|incremental)(?:-([2-9]|[1-9]\d{1,5}))?$/;
 
 export interface SnapshotId {
   readonly id: string;
@@ -29,12 +30,12 @@ function stampOf(takenAt: Date): string {
 export function parseSnapshotId(text: string): SnapshotId | undefined {
   const match = PATTERN.exec(text);
   if (!match) return undefined;
-  const [year, month, day, hour, minute, second] = match.slice(1, 7);
-  const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  const [year = 0, month = 0, day = 0, hour, minute, second] = match.slice(1, 7).map(Number);
+  const takenAt = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
   const kind = match[7] as SnapshotKind;
   const ordinal = match[8] ? Number(match[8]) : 1;
-  // February 30 would be read as March 2, and 24:00 as the next day.
-  if (takenAt.getUTCDate() !== Number(day)) return undefined;
+  // February 30 would be read as March 2.
+  if (takenAt.getUTCDate() !== day) return undefined;
   return { id: text, takenAt, kind, ordinal };
 }
 

@@ -122,7 +122,10 @@ export async function commitSample(writer: SnapshotWriter, options: Partial<Samp
     ],
   };
   for (const { name, text } of recoverEntries(rest)) await writer.addPlain(name, Buffer.from(text));
-  return (await writer.commit((volumes) => ({ ...rest, volumes }))).manifest;
+  // In the order in which a run writes them.
+  const { definitions, notCaptured, warnings, ...first } = rest;
+  const manifest = (volumes: Manifest["volumes"]) => ({ ...first, volumes, definitions, notCaptured, warnings });
+  return (await writer.commit(manifest)).manifest;
 }
 
 interface SampleTable {
