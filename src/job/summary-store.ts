@@ -20,14 +20,18 @@ const SUMMARIES_AT_ONCE = 500;
 export class SummaryStore implements SummaryCache, Disposable {
   readonly #database: DatabaseSync;
   readonly #get: StatementSync;
+  /** Whatever is looked for is not there. */
+  readonly #wasEmpty: boolean;
   #pending: (readonly [string, number, number, string])[] = [];
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, wasEmpty: boolean) {
     this.#database = database;
+    this.#wasEmpty = wasEmpty;
     this.#get = database.prepare("select summary from summaries where key = ? and size = ? and modified_at = ?");
   }
 
   async get(key: string, size: number, modifiedAt: Date): Promise<SnapshotSummary | undefined> {
+    if (this.#wasEmpty) return undefined;
     const row = this.#get.get(key, size, modifiedAt.getTime());
     return row ? (JSON.parse(String(row["summary"])) as SnapshotSummary) : undefined;
   }
@@ -85,7 +89,7 @@ function openFile(path: string): SummaryStore {
       key text primary key, size integer not null, modified_at integer not null, summary text not null) strict`);
     const count = Number(database.prepare("select count(*) as count from summaries").get()?.["count"]);
     if (count > MOST_SUMMARIES) database.exec("delete from summaries");
-    return new SummaryStore(database);
+    return new SummaryStore(database, count === 0 || count > MOST_SUMMARIES);
   } catch (error) {
     database.close();
     throw error;

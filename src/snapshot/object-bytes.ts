@@ -12,6 +12,8 @@ export async function collectBytes(bytes: AsyncIterable<Uint8Array>, maxBytes: n
     if (size > maxBytes) throw archiveError(`cannot read ${name}: it is larger than ${maxBytes} bytes`, "wrong-size");
     parts.push(part);
   }
+  const [only] = parts;
+  if (only && parts.length === 1) return Buffer.from(only.buffer, only.byteOffset, only.byteLength);
   return Buffer.concat(parts, size);
 }
 

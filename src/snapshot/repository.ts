@@ -13,7 +13,7 @@ import { bytesOf, collectBytes } from "./object-bytes.ts";
 import { type OpenedManifest, openManifest, readEnvelope } from "./open-manifest.ts";
 import { readAhead } from "./read-ahead.ts";
 import { readSummary } from "./read-summary.ts";
-import { compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
+import { compareIdTexts, parseSnapshotId } from "./snapshot-id.ts";
 import { KEY_NAME, type KeyRing } from "./snapshot-key.ts";
 import { type MarksPlace, readMarks, readMarksToReplace } from "./stored-marks.ts";
 import {
@@ -364,10 +364,7 @@ function isDamage(error: unknown): error is OperationalError {
   return error instanceof OperationalError && error.kind === "archive";
 }
 
-/** Puts what has an id in the order of time; each id is read once, for reading costs more than comparing. */
+/** Puts what has an id in the order of time. */
 function sortByTime<T extends { readonly id: string }>(items: readonly T[]): T[] {
-  return items
-    .map((item) => ({ item, id: parseSnapshotId(item.id) }))
-    .sort((left, right) => (left.id && right.id ? compareSnapshotIds(left.id, right.id) : 0))
-    .map(({ item }) => item);
+  return items.toSorted((left, right) => compareIdTexts(left.id, right.id));
 }

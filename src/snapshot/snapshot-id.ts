@@ -44,6 +44,16 @@ export function compareSnapshotIds(left: SnapshotId, right: SnapshotId): number 
   return left.takenAt.getTime() - right.takenAt.getTime() || left.ordinal - right.ordinal;
 }
 
+/** Orders texts that are ids in the same way, most of them without reading them. */
+export function compareIdTexts(left: string, right: string): number {
+  const [leftStamp, rightStamp] = [left.slice(0, STAMP_LENGTH), right.slice(0, STAMP_LENGTH)];
+  if (leftStamp !== rightStamp) return leftStamp < rightStamp ? -1 : 1;
+  const [leftId, rightId] = [parseSnapshotId(left), parseSnapshotId(right)];
+  return leftId && rightId ? compareSnapshotIds(leftId, rightId) : 0;
+}
+
+const STAMP_LENGTH = "20261121T020000Z".length;
+
 export interface MakeSnapshotIdOptions {
   readonly destinations: readonly Destination[];
   readonly prefix: string;
