@@ -287,7 +287,7 @@ function receive(session: Session, bytes: Buffer, contentRange: string): "comple
   const [start, last, total] = (/^bytes (\d+)-(\d+)\/(\d+)$/.exec(contentRange) ?? []).slice(1).map(Number);
   if (start === undefined || last === undefined || total !== session.size) return "wrong";
   if (start !== session.received.length || last - start + 1 !== bytes.length || last >= total) return "wrong";
-  session.received = Buffer.concat([session.received, bytes]);
+  session.received = start === 0 ? bytes : Buffer.concat([session.received, bytes]);
   if (session.received.length === total) return "complete";
   return bytes.length % UNIT_BYTES === 0 ? "incomplete" : "wrong";
 }
@@ -328,8 +328,13 @@ function flipped(bytes: Buffer): Buffer {
   return copy;
 }
 
+const hashes = new WeakMap<Buffer, string>();
+
+/** Once for each object, like a real server, however often it is listed. */
 function md5Of(bytes: Buffer): string {
-  return createHash("md5").update(bytes).digest("base64");
+  const known = hashes.get(bytes) ?? createHash("md5").update(bytes).digest("base64");
+  hashes.set(bytes, known);
+  return known;
 }
 
 function json(status: number, content: unknown): Answer {
