@@ -25,6 +25,8 @@ const { values: flags } = parseArgs({
   },
 });
 const rounds = Number(flags.rounds);
+/** What a line of 100 Mbit/s carries, as the bandwidth of each destination that is not a folder. */
+const LINE = "12MB";
 const volumeMib = flags["volume-mib"];
 
 interface Run extends Measurement {
@@ -32,6 +34,12 @@ interface Run extends Measurement {
   readonly spoolBytes: number;
   /** Time of all processors that everything on the machine took meanwhile: servers, database and neighbours too. */
   readonly machineSeconds: number;
+}
+
+interface Way {
+  readonly name: string;
+  readonly types: readonly DestinationType[];
+  readonly bandwidth: string | undefined;
 }
 
 const work = mkdtempSync(join(tmpdir(), "rowkeep-bench-"));
@@ -48,17 +56,17 @@ try {
   log("making the data");
   for (const sql of benchData(Number(flags.scale))) await query(server.url, sql);
   const [size] = await query(server.url, TABLE_BYTES);
-  const ways = [
-    ...TYPES.map((type) => ({ name: type as string, types: [type] })),
-    { name: "all six", types: [...TYPES] },
-  ];
+  const ways = [undefined, LINE].flatMap((bandwidth): readonly Way[] => [
+    ...TYPES.map((type) => ({ name: type as string, types: [type], bandwidth })),
+    { name: "all six", types: [...TYPES], bandwidth },
+  ]);
   const results = ways.map((): Run[] => []);
   for (let round = 1; round <= rounds; round++) {
     for (const [index, way] of ways.entries()) {
-      const run = await runTo(way.types, `${way.name.replace(" ", "-")}-${round}`);
+      const run = await runTo(way, `${way.name.replace(" ", "-")}-${round}`);
       results[index]?.push(run);
       log(
-        `${round}/${rounds} ${way.name}: ${run.seconds.toFixed(1)} s, ${run.peakMiB?.toFixed(0)} MiB, ${run.cpuSeconds?.toFixed(1)} CPU-s of ${run.machineSeconds.toFixed(1)}`,
+        `${round}/${rounds} ${way.name}${way.bandwidth ? `, ${way.bandwidth}/s each` : ""}: ${run.seconds.toFixed(1)} s, ${run.peakMiB?.toFixed(0)} MiB, ${run.cpuSeconds?.toFixed(1)} CPU-s of ${run.machineSeconds.toFixed(1)}`,
       );
     }
   }
@@ -71,10 +79,13 @@ try {
   rmSync(work, { recursive: true, force: true });
 }
 
-async function runTo(types: readonly DestinationType[], place: string): Promise<Run> {
+async function runTo({ types, bandwidth }: Way, place: string): Promise<Run> {
   const file = join(work, "bench.yaml");
   const home = join(work, "home");
-  const destinations = types.map((type) => six.written(type, place));
+  const destinations = types.map((type) => ({
+    ...six.written(type, place),
+    ...(bandwidth && type !== "local" ? { bandwidth } : {}),
+  }));
   const job = {
     version: 1,
     name: "bench",
@@ -123,29 +134,46 @@ function bytesOf(folder: string): number {
   }
 }
 
-function report(
-  bytes: number,
-  ways: readonly { readonly name: string }[],
-  results: readonly (readonly Run[])[],
-): string {
-  const all = results.at(-1) ?? [];
-  const alone = results.slice(0, -1);
-  const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
+function report(bytes: number, ways: readonly Way[], results: readonly (readonly Run[])[]): string {
+  const half = ways.length / 2;
+  const all = results[half - 1] ?? [];
   const cpu = (runs: readonly Run[]) => medianOf(runs.map(({ cpuSeconds }) => cpuSeconds ?? Number.NaN)).toFixed(1);
   return [
     `Written by \`npm run bench:destinations\`: ${(bytes / 1e6).toFixed(0)} MB of tables, one run to all six against a run to each alone,`,
     `in turns; ${rounds} rounds, volumes of ${volumeMib === undefined ? "the size that rowkeep chooses" : `${volumeMib} MiB`}. All servers share the machine with the run (${machine});`,
     `Node ${process.versions.node}.`,
     "",
+    ...table(ways.slice(0, half), results.slice(0, half)),
+    `Rowkeep itself took ${cpu(all)} s of processor time for all six and ${cpu(results[0] ?? [])} s for the folder alone. All that ran on the machine, servers too, took`,
+    `${machineSeconds(all)} s meanwhile, of ${capacity(all)} s that its ${cpus().length} cores had.`,
+    "",
+    `The same with a bandwidth of ${LINE}/s for each destination but the folder, as if each were behind a line of 100 Mbit/s of its own:`,
+    "",
+    ...table(ways.slice(half), results.slice(half)),
+  ].join("\n");
+}
+
+/** The last way is all of them at once. */
+function table(ways: readonly Way[], results: readonly (readonly Run[])[]): readonly string[] {
+  const all = results.at(-1) ?? [];
+  const alone = results.slice(0, -1);
+  const ratios = all.map(({ seconds }, round) => seconds / Math.max(...alone.map((runs) => runs[round]?.seconds ?? 0)));
+  return [
     "| destination | median s | peak RSS MiB | largest spool MB |",
     "|---|---|---|---|",
     ...ways.map(({ name }, index) => line(name, results[index] ?? [])),
     "",
     `All six at once against the slowest alone, round by round: ${ratios.map((ratio) => ratio.toFixed(2)).join(" ")} (median ${medianOf(ratios).toFixed(2)}).`,
     "",
-    `Rowkeep itself took ${cpu(all)} s of processor time for all six and ${cpu(alone[0] ?? [])} s for the folder alone; the rest is the servers', on the same ${cpus().length} cores.`,
-    "",
-  ].join("\n");
+  ];
+}
+
+function machineSeconds(runs: readonly Run[]): string {
+  return medianOf(runs.map((run) => run.machineSeconds)).toFixed(1);
+}
+
+function capacity(runs: readonly Run[]): string {
+  return (medianOf(runs.map(({ seconds }) => seconds)) * cpus().length).toFixed(1);
 }
 
 function line(name: string, runs: readonly Run[]): string {
