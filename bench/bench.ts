@@ -1,7 +1,7 @@
 /**
  * Measures rowkeep against pg_dump and pg_restore on the same server and data, in turns, and writes docs/benchmarks.md.
  *
- *   npm run bench                     1.6 GB, 3 rounds
+ *   npm run bench                     1.6 GB, 5 rounds
  *   npm run bench -- --scale 0.1 --rounds 1 --no-write
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ import { bytesBelow, type Measurement, measure, medianOf } from "./measure.ts";
 const { values: flags } = parseArgs({
   options: {
     scale: { type: "string", default: "1" },
-    rounds: { type: "string", default: "3" },
+    rounds: { type: "string", default: "5" },
     "no-write": { type: "boolean", default: false },
   },
 });
@@ -118,11 +118,14 @@ function restoreWays(): readonly Way[] {
   ];
 }
 
-/** Runs the ways in turns, so that a slow moment of the machine meets all of them; ratios are taken inside a round. */
+/**
+ * Runs the ways in turns, so that a slow moment of the machine meets all of them, and each second round backwards, so that none profits
+ * from its place; ratios are taken inside a round.
+ */
 async function compare(title: string, ways: readonly Way[]): Promise<readonly Row[]> {
   const results = ways.map((): Measurement[] => []);
   for (let round = 1; round <= rounds; round += 1) {
-    for (const [index, way] of ways.entries()) {
+    for (const [index, way] of round % 2 === 1 ? [...ways.entries()] : [...ways.entries()].reverse()) {
       const result = await way.run(round);
       results[index]?.push(result);
       log(`${title} ${round}/${rounds} ${way.name}: ${result.seconds.toFixed(1)} s`);
@@ -148,7 +151,7 @@ function report(rawBytes: number, dump: readonly Row[], restore: readonly Row[])
   return [
     "# Benchmarks",
     "",
-    "Written by `npm run bench`: every way runs as a whole process on the same PostgreSQL 18 server and data, in turns;",
+    "Written by `npm run bench`: every way runs as a whole process on the same PostgreSQL 18 server and data, in turns, each second round backwards;",
     `medians of ${rounds} rounds. The ratio is rowkeep's time divided by the other's, inside one round (below 1: rowkeep is faster).`,
     "",
     `Data: ${(rawBytes / 1e9).toFixed(2)} GB of tables on disk (two narrow, two wide), 5 indexes, 4 keys, 1 foreign key.`,
