@@ -1,40 +1,23 @@
 import { spawnSync } from "node:child_process";
-import { linkSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findHome } from "../../src/job/home.ts";
 import { openSummaryStore } from "../../src/job/summary-store.ts";
-import { renderManifest } from "../../src/snapshot/manifest-text.ts";
-import { renderSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
-import { createFolder, never, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
+import { never, PREFIX, type TestFolder } from "../snapshot/sample-snapshot.ts";
+import { makeYear, NEWEST } from "../snapshot/year-of-snapshots.ts";
 
 /** One every four hours for a year: enough of them to fill the small heap below several times, were they all kept. */
 const COUNT = 2190;
 const STEP_MS = 4 * 3_600_000;
-const NEWEST = Date.parse("2026-11-21T02:00:00Z");
 
 const cliEntry = fileURLToPath(new URL("../support/rowkeep-process.ts", import.meta.url));
 
 let folder: TestFolder;
 
 beforeAll(async () => {
-  folder = await createFolder();
-  const sample = await writeSample({ destinations: [folder.destination], spoolFolder: folder.spool });
-  for (let index = 1; index < COUNT; index++) {
-    const at = new Date(NEWEST - index * STEP_MS);
-    const id = renderSnapshotId(at, "full");
-    const path = join(folder.path, "store", "shop", "shop", id);
-    mkdirSync(path);
-    linkSync(join(path, "..", sample.id, "volume-0001.tar"), join(path, "volume-0001.tar"));
-    writeFileSync(join(path, "manifest.json"), renderManifest({ ...sample, id, createdAt: at.toISOString() }));
-  }
-  writeFileSync(
-    join(folder.path, "shop.yaml"),
-    `version: 1\nname: shop\nsource: { url: "postgres://u@h/shop" }\ndestinations: [{ type: local, path: store }]\n` +
-      `retention: { keepHourly: 24, keepDaily: 7, keepWeekly: 4, keepMonthly: 12 }\nschedule: { timezone: Europe/Paris }\n`,
-  );
+  folder = await makeYear({ count: COUNT, stepMs: STEP_MS });
 });
 
 afterAll(() => folder[Symbol.asyncDispose]());
