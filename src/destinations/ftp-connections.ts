@@ -1,10 +1,11 @@
 import type { Client, RawListParser } from "basic-ftp";
+import { orAborted } from "../base/or-aborted.ts";
 import { isAbort, OperationalError } from "../base/errors.ts";
 import { destinationError } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
 import { ftpConnectMeaning, lostConnection, replyCodeOf, saysTooMany } from "./ftp-errors.ts";
 import { hearReason } from "./ftp-reason.ts";
-import { orAborted, remoteError } from "./network-errors.ts";
+import { remoteError } from "./network-errors.ts";
 
 /** Many servers allow one user no more. */
 const MAX_CONNECTIONS = 4;

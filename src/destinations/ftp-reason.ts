@@ -1,7 +1,8 @@
 import type { Client } from "basic-ftp";
+import { orAborted } from "../base/or-aborted.ts";
 import { codeOf, messageOf } from "../base/errors.ts";
 import { replyCodeOf } from "./ftp-errors.ts";
-import { networkMeaning, orAborted } from "./network-errors.ts";
+import { networkMeaning } from "./network-errors.ts";
 
 /** How long the reason of a broken data connection may take. */
 const REASON_MS = 3_000;

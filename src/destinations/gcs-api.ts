@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
 import type { GoogleAuth } from "google-auth-library";
+import { orAborted } from "../base/or-aborted.ts";
 import { codeOf } from "../base/errors.ts";
 import { destinationError } from "./destination.ts";
 import type { GcsSettings } from "./destination-settings.ts";
-import { type ErrorMeaning, networkMeaning, orAborted } from "./network-errors.ts";
+import { type ErrorMeaning, networkMeaning } from "./network-errors.ts";
 
 const GOOGLE = "https://storage.googleapis.com";
 /** To read and change objects, and nothing else. */

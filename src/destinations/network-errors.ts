@@ -56,16 +56,3 @@ export function remoteError(
   if (meaning === undefined) return error;
   return destinationError(`cannot ${action}: ${meaning.words}`, meaning.code, { hint: meaning.hint, cause: error });
 }
-
-/** Settles like `work`, or rejects with the signal's reason, whichever is first. */
-export function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) {
-    work.catch(() => undefined);
-    return Promise.reject(signal.reason);
-  }
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
-}

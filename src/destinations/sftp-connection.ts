@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import type { Client, ConnectConfig, SFTPWrapper } from "ssh2";
+import { orAborted } from "../base/or-aborted.ts";
 import { messageOf } from "../base/errors.ts";
 import { destinationError } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
-import { type ErrorMeaning, orAborted, remoteError } from "./network-errors.ts";
+import { type ErrorMeaning, remoteError } from "./network-errors.ts";
 
 const CONNECT_MS = 20_000;
 const KEEPALIVE_MS = 15_000;

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { connect } from "node:net";
+import { orAborted } from "../base/or-aborted.ts";
 import type { SftpSettings } from "./destination-settings.ts";
-import { type ErrorMeaning, networkMeaning, orAborted, remoteError } from "./network-errors.ts";
+import { type ErrorMeaning, networkMeaning, remoteError } from "./network-errors.ts";
 
 const CONNECT_MS = 20_000;
 

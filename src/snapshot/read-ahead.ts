@@ -13,7 +13,7 @@ export async function readAhead(
   { signal }: { readonly signal: AbortSignal },
 ): Promise<Destination> {
   if (!destination.getSmall || keys.length === 0) return destination;
-  const found = await destination.getSmall(keys, { maxBytes: SMALL_BYTES, signal });
+  const found = await readSmall(destination, keys, { signal });
   const bytes = new Map<string, Uint8Array>();
   for (const [index, key] of keys.entries()) {
     const one = found[index];
@@ -32,6 +32,15 @@ export async function readAhead(
     remove: (key, options) => destination.remove(key, options),
     [Symbol.asyncDispose]: async () => undefined,
   };
+}
+
+/** Reads small objects in one go, where the destination can; undefined for what cannot be had. */
+export async function readSmall(
+  destination: Destination,
+  keys: readonly string[],
+  { signal }: { readonly signal: AbortSignal },
+): Promise<readonly (Uint8Array | undefined)[]> {
+  return (await destination.getSmall?.(keys, { maxBytes: SMALL_BYTES, signal })) ?? [];
 }
 
 async function* once(bytes: Uint8Array, { signal }: GetOptions): AsyncIterable<Uint8Array> {

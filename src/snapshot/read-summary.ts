@@ -29,11 +29,14 @@ export async function readSummary(
   return summaryIn(bytes, id);
 }
 
-function summaryIn(bytes: Buffer, id: string): SnapshotSummary | undefined {
+/** Gives what a list shows of the manifest in these bytes; undefined when anything is not as it should be. */
+export function summaryIn(bytes: Uint8Array, id: string): SnapshotSummary | undefined {
   if (!isSealIntact(bytes)) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(withoutDefinitions(bytes.toString("utf8")));
+    value = JSON.parse(
+      withoutDefinitions(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8")),
+    );
   } catch {
     return undefined;
   }

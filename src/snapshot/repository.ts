@@ -15,6 +15,7 @@ import { readAhead } from "./read-ahead.ts";
 import { readSummary } from "./read-summary.ts";
 import { compareIdTexts, parseSnapshotId } from "./snapshot-id.ts";
 import { KEY_NAME, type KeyRing } from "./snapshot-key.ts";
+import { type ListedManifest, SummaryThread } from "./summary-thread.ts";
 import { type MarksPlace, readMarks, readMarksToReplace } from "./stored-marks.ts";
 import {
   type DamagedSnapshot,
@@ -93,6 +94,8 @@ const FOLDERS_AT_ONCE = 8;
 /** Where a destination reads many small objects in one go: so many folders each time, and so often at once. */
 const FOLDERS_PER_READ = 64;
 const READS_AT_ONCE = 2;
+/** From so many manifests on a thread is worth its start. */
+const WORTH_A_THREAD = 500;
 
 interface Reading extends Waiting {
   /** The destination, or what was read ahead of it. */
@@ -127,8 +130,11 @@ class ObjectRepository implements Repository {
     const found: FoundSnapshots = { snapshots: [], damaged: [], locked: [] };
     const queue = await listedFolders(this.#objects("", options));
     const [perRead, atOnce] = this.destination.getSmall ? [FOLDERS_PER_READ, READS_AT_ONCE] : [1, FOLDERS_AT_ONCE];
+    const isWorthThread = this.destination.getSmall && this.#options.cache && queue.length >= WORTH_A_THREAD;
+    using thread = isWorthThread ? new SummaryThread() : undefined;
     const read = async () => {
       for (let next = queue.splice(-perRead); next.length > 0; next = queue.splice(-perRead)) {
+        await this.#recall(next, thread, options);
         const source = await this.#readAhead(next, options);
         for (const folder of next) await this.#read(folder, found, { ...options, source });
       }
@@ -138,21 +144,36 @@ class ObjectRepository implements Repository {
     return { snapshots: sortByTime(snapshots), damaged: sortByTime(damaged), locked: sortByTime(locked) };
   }
 
-  /** Asks the memory about each folder, and reads in one go what it does not know. */
-  async #readAhead(folders: readonly ListedFolder[], options: Waiting): Promise<Destination> {
-    const { cache, keys: ring, checksLocked } = this.#options;
-    const keys: string[] = [];
+  /** Asks the memory about each folder, and the thread about those that it does not know. */
+  async #recall(folders: readonly ListedFolder[], thread: SummaryThread | undefined, options: Waiting): Promise<void> {
+    const { cache } = this.#options;
+    const unknown: (ListedFolder & ListedManifest)[] = [];
     for (const folder of folders) {
-      const { id, manifest, marks } = folder;
+      const { manifest } = folder;
+      if (!manifest || isEncrypted(manifest)) continue;
+      folder.known = await cache?.get(this.#cacheKey(manifest), manifest.size, manifest.modifiedAt);
+      if (!folder.known) unknown.push(folder as ListedFolder & ListedManifest);
+    }
+    const read = (await thread?.read(this.destination, unknown, options)) ?? [];
+    for (const [index, folder] of unknown.entries()) {
+      const summary = read[index];
+      folder.known = summary;
+      const { manifest } = folder;
+      if (summary) await cache?.put(this.#cacheKey(manifest), manifest.size, manifest.modifiedAt, summary);
+    }
+  }
+
+  /** Reads in one go what is not known of these folders. */
+  async #readAhead(folders: readonly ListedFolder[], options: Waiting): Promise<Destination> {
+    const { keys: ring, checksLocked } = this.#options;
+    const keys: string[] = [];
+    for (const { id, manifest, marks, known } of folders) {
       if (manifest === undefined) continue;
       if (marks) keys.push(marks.key);
       if (isEncrypted(manifest)) {
         keys.push(this.#key(id, ENVELOPE_NAME), this.#key(id, KEY_NAME));
         if (ring || checksLocked) keys.push(manifest.key);
-      } else {
-        folder.known = await cache?.get(this.#cacheKey(manifest), manifest.size, manifest.modifiedAt);
-        if (!folder.known) keys.push(manifest.key);
-      }
+      } else if (!known) keys.push(manifest.key);
     }
     return readAhead(this.destination, keys, options);
   }

@@ -1,9 +1,11 @@
 import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findHome } from "../../src/job/home.ts";
 import { openSummaryStore } from "../../src/job/summary-store.ts";
+import { renderSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { never, PREFIX, type TestFolder } from "../snapshot/sample-snapshot.ts";
 import { makeYear, NEWEST } from "../snapshot/year-of-snapshots.ts";
@@ -22,8 +24,8 @@ beforeAll(async () => {
 
 afterAll(() => folder[Symbol.asyncDispose]());
 
-async function list(options: { readonly reads?: "all" } = {}) {
-  const home = findHome({ homeFlag: join(folder.path, "home"), env: {} });
+async function list(options: { readonly reads?: "all"; readonly home?: string } = {}) {
+  const home = findHome({ homeFlag: join(folder.path, options.home ?? "home"), env: {} });
   using cache = options.reads === "all" ? undefined : await openSummaryStore(home);
   const destinations = [folder.destination];
   return await listSnapshots({ destinations, prefix: PREFIX, cache, signal: never, report: () => undefined });
@@ -50,6 +52,23 @@ describe("a year of snapshots", () => {
     const read = await list({ reads: "all" });
 
     expect(read).toEqual(shown);
+  });
+
+  test("is listed without those that are damaged or of another snapshot, which are named", async () => {
+    const ids = [7, 700].map((steps) => renderSnapshotId(new Date(NEWEST - steps * STEP_MS), "full"));
+    const [flipped = "", strange = ""] = ids.map((id) => join(folder.path, "store", PREFIX, id, "manifest.json"));
+    const bytes = readFileSync(flipped);
+    const others = readFileSync(strange);
+    writeFileSync(flipped, bytes.with(40, (bytes[40] ?? 0) ^ 1));
+    writeFileSync(strange, bytes);
+
+    const { snapshots, warnings } = await list({ home: "another-home" });
+
+    writeFileSync(flipped, bytes);
+    writeFileSync(strange, others);
+    expect(snapshots).toHaveLength(COUNT - 2);
+    expect(warnings.filter((warning) => ids.some((id) => warning.startsWith(id)))).toHaveLength(2);
+    expect(warnings).toHaveLength(2);
   });
 
   test("is pruned in a small heap", () => {
