@@ -2,6 +2,8 @@ import type { TableMark, TrustToken } from "../drivers/change-tracker.ts";
 
 /** Transaction numbers are compared in a circle of 2^32: half of it is "before". */
 const HALF_CIRCLE = 1n << 31n;
+/** The server counts ages back from its newest number, which goes on while tables are read. */
+const READING = 1n << 28n;
 
 /**
  * Says why row headers read now prove nothing about what changed since a base; undefined when they do. The server must be the
@@ -18,7 +20,7 @@ export function findDistrust(base: TrustToken | undefined, now: TrustToken | str
   if (base.startedAt !== now.startedAt) return "the server was restarted";
   if (BigInt(now.xmin) < BigInt(base.xmin) || BigInt(now.lsn) < BigInt(base.lsn)) return "the server was set back";
   // The youngest row may be as young as the end of the snapshot, which is behind its xmin.
-  if (endOf(now) - BigInt(base.xmin) >= HALF_CIRCLE) return "too many transactions have run since";
+  if (endOf(now) - BigInt(base.xmin) >= HALF_CIRCLE - READING) return "too many transactions have run since";
   return undefined;
 }
 

@@ -36,7 +36,7 @@ async function findProblem(
   try {
     const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
     const parts = await readParts({ destination, prefix, id, isEncrypted, signal });
-    if (volumes && !isDeepStrictEqual(factsOf(volumes), factsOf(parts.volumes))) {
+    if (volumes && !areSameVolumes(volumes, parts.volumes)) {
       return `and ${destination.name} has another snapshot with this id`;
     }
     const lacking = parts.volumes.find(({ name, size }) => folder.get(name) !== size);
@@ -74,6 +74,13 @@ async function findLoss(
   return lacking && `${lacking.name} of ${id} is not whole at ${destination.name}`;
 }
 
-function factsOf(volumes: NonNullable<NeededSnapshot["volumes"]>) {
+type Volumes = NonNullable<NeededSnapshot["volumes"]>;
+
+/** Tells a snapshot from another one with the same id: two machines may make one at once, each where only it comes to. */
+export function areSameVolumes(left: Volumes, right: Volumes): boolean {
+  return isDeepStrictEqual(factsOf(left), factsOf(right));
+}
+
+function factsOf(volumes: Volumes) {
   return volumes.map(({ name, size, sha256 }) => ({ name, size, sha256 }));
 }

@@ -1,7 +1,7 @@
 import { keyIdOf, type Lock } from "../archive/age-keys.ts";
 import { isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { findLostReference } from "../snapshot/find-missing-reference.ts";
+import { areSameVolumes, findLostReference } from "../snapshot/find-missing-reference.ts";
 import type { Manifest, SnapshotReference } from "../snapshot/manifest.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
@@ -152,7 +152,7 @@ async function openAnywhere(id: string, places: readonly Place[], options: Choos
   throw failure;
 }
 
-/** Says what a destination lacks of a snapshot and of those that it refers to. Sizes only: verify reads the bytes. */
+/** Says what a destination lacks of a snapshot and of those that it refers to. Sizes only: hashes come below, verify reads the bytes. */
 async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOptions): Promise<string | undefined> {
   const needed: readonly Pick<SnapshotReference, "id" | "volumes">[] = [manifest, ...(manifest.references ?? [])];
   const absent = needed.find(({ id }) => !place.ids.has(id));
@@ -170,9 +170,10 @@ async function findDamage(
   if (!options.cache) return undefined;
   // Of encrypted ones nothing is remembered.
   if (manifest.encryption) return undefined;
-  for (const { id } of [manifest, ...(manifest.references ?? [])]) {
+  for (const { id, volumes } of [manifest, ...(manifest.references ?? [])]) {
     try {
-      await openRepository(destination, options.prefix).open(id, options);
+      const opened = await openRepository(destination, options.prefix).open(id, options);
+      if (!areSameVolumes(opened.manifest.volumes, volumes)) return otherSnapshot(destination, id);
     } catch (error) {
       if (error instanceof OperationalError && error.kind === "archive") return error.message;
       throw error;
@@ -181,16 +182,17 @@ async function findDamage(
   return undefined;
 }
 
-/** Who can open the incremental must be able to open what it refers to. */
+/** Who can open the incremental must be able to open what it refers to, and find there what was taken over. */
 async function findOtherKey(
   destination: Destination,
   manifest: Manifest,
   { prefix, lock, signal }: ChooseBaseOptions,
 ): Promise<string | undefined> {
   if (!lock) return undefined;
-  for (const { id } of [manifest, ...(manifest.references ?? [])]) {
+  for (const { id, volumes } of [manifest, ...(manifest.references ?? [])]) {
     const envelope = await readEnvelope({ destination, prefix, id, signal });
     if (!envelope) return `nobody can tell who opens ${id}`;
+    if (!areSameVolumes(envelope.volumes, volumes)) return otherSnapshot(destination, id);
     const wanted = "recipients" in lock ? lock.recipients.map(keyIdOf) : [];
     const isSame =
       envelope.passphrase === "passphrase" in lock &&
@@ -198,4 +200,9 @@ async function findOtherKey(
     if (!isSame) return `${id} is encrypted to other keys than the job's are now`;
   }
   return undefined;
+}
+
+/** What was taken over would lie there among bytes that are not its own. */
+function otherSnapshot({ name }: Destination, id: string): string {
+  return `${name} has another snapshot with the id ${id}`;
 }

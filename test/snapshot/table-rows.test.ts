@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { ChunkRef, StoredTable } from "../../src/snapshot/manifest.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
@@ -39,6 +40,29 @@ test("rows that are gone are left out, wherever a chunk or a list ends", async (
   expect(await read(rows, ["1d\n", "2d\n", "3d\n4d\n5d\n6d\n"])).toBe("");
   expect(await read(rows, ["2d\n5d\n"])).toBe("a\nc\nd\nf\n");
   expect(await read(["a\nlo", "ng\nc\n"], ["2d\n"])).toBe("a\nc\n");
+});
+
+/** Cuts what comes one behind the other into parts at these places. */
+function cutAt<T extends string | readonly string[]>(whole: T, places: readonly number[]): readonly T[] {
+  const cuts = [...new Set([0, ...places.map((place) => place % (whole.length + 1)), whole.length])];
+  cuts.sort((left, right) => left - right);
+  return cuts.slice(1).map((end, index) => whole.slice(cuts[index], end) as T);
+}
+
+test("chunks that are cut anywhere, within rows too, and lists that are cut anywhere give the rows that are left", async () => {
+  const row = fc.record({ text: fc.stringMatching(/^[ab]{0,6}$/), isGone: fc.boolean() });
+  const [places, listPlaces] = [fc.array(fc.nat(200), { maxLength: 12 }), fc.array(fc.nat(20), { maxLength: 4 })];
+  await fc.assert(
+    fc.asyncProperty(fc.array(row, { maxLength: 14 }), places, listPlaces, async (rows, cuts, listCuts) => {
+      const text = rows.map((one) => `${one.text}\n`).join("");
+      const removed = rows.flatMap(({ isGone }, index) => (isGone ? [`${index + 1}d\n`] : []));
+      const lists = cutAt(removed, listCuts).map((list) => list.join(""));
+      const left = rows.filter(({ isGone }) => !isGone).map((one) => `${one.text}\n`);
+
+      expect(await read(cutAt(text, cuts), lists)).toBe(left.join(""));
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 test.each([

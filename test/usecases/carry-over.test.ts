@@ -1,7 +1,7 @@
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync, rmSync, statSync } from "node:fs";
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
@@ -76,14 +76,16 @@ async function openShop(database: TestDatabase, options: ShopOptions = {}) {
     },
     prune: () => pruneJob({ ...quiet, dryRun: false, acceptMissing: false, signal: never, report: silent }),
     /** Compares all that is there with the rows of its instant, and verifies its bytes. */
-    async expectAllExact() {
-      for (const id of await repository.ids({ signal: never })) {
-        const opened = await repository.open(id, { signal: never });
-        await using reader = openSnapshotReader({ destinations: [near], prefix, ...opened, keys, signal: never });
+    async expectAllExact(name = "near") {
+      const place = await openDestination({ type: "local", name, path: join(folder, name) }, { signal: never });
+      const there = openRepository(place, prefix, { keys });
+      for (const id of await there.ids({ signal: never })) {
+        const opened = await there.open(id, { signal: never });
+        await using reader = openSnapshotReader({ destinations: [place], prefix, ...opened, keys, signal: never });
         const truth = truths.get(id);
         expect(await contentOf(reader), id).toEqual(truth);
         const verified = await verifySnapshot({
-          destinations: [near],
+          destinations: [place],
           prefix,
           id,
           keys,
@@ -189,8 +191,9 @@ describe("a series of incrementals", () => {
 });
 
 /** A shop whose next incremental carries over what is left of the full. */
-async function openWithered(database: TestDatabase) {
-  const shop = await openShop(database, { retentions: { near: "{ keepLast: 1 }" } });
+async function openWithered(database: TestDatabase, places: readonly string[] = ["near"]) {
+  const retentions = Object.fromEntries(places.map((name) => [name, "{ keepLast: 1 }"]));
+  const shop = await openShop(database, { retentions });
   const full = await shop.run();
   await empty(database, "a", "b", "c");
   await shop.run();
@@ -222,6 +225,28 @@ describe("an incremental that carries over", () => {
     expect(made.carriedOver).toEqual(manifest.carriedOver);
     expect(made.storedBytes).toBeGreaterThanOrEqual(made.carriedOver?.bytes ?? Infinity);
     await shop.expectAllExact();
+  });
+
+  test("is exact at every destination though another machine removes what it reads at one of them", {
+    timeout: 60_000,
+  }, async () => {
+    await using database = await createDatabase(18, SQL);
+    await using shop = await openWithered(database, ["near", "far"]);
+    const earlier = await shop.ids();
+    let left = earlier;
+    const removing: Report = (event) => {
+      if (event.type !== "phase" || !event.text.startsWith("storing again")) return;
+      for (const id of left) rmSync(dirname(shop.pathOf(id, "manifest.json")), { recursive: true });
+      left = [];
+    };
+
+    const { made, removed } = await shop.run({ report: removing });
+
+    expect(made.carriedOver?.from).toEqual(earlier);
+    expect(made.destinations.map(({ status }) => status)).toEqual(["stored", "stored"]);
+    expect(removed.map(({ id, destination }) => `${destination}: ${id}`)).toEqual(earlier.map((id) => `far: ${id}`));
+    await shop.expectAllExact("near");
+    await shop.expectAllExact("far");
   });
 
   test("leaves alone what a snapshot needs that was pinned since the last prune", { timeout: 60_000 }, async () => {
