@@ -81,7 +81,7 @@ describe.each(TYPES.filter((type) => CHOSEN.includes(type)))("many small objects
 
     test("are listed, verified and pruned in bounded memory", { timeout: 3 * LIMIT_MS }, async () => {
       const listed = await rowkeep("list", job);
-      const verified = await rowkeep("verify", job);
+      const verified = await rowkeep("verify", job, "--all");
       const pruned = await rowkeep("prune", job);
       const all = [listed, verified, pruned];
       const figures = all.map(({ peakMiB, seconds }) => `${peakMiB.toFixed(0)} MiB ${seconds.toFixed(1)} s`);
@@ -92,6 +92,7 @@ describe.each(TYPES.filter((type) => CHOSEN.includes(type)))("many small objects
         all.map(({ stderr }) => stderr).join(""),
       ).toEqual([0, 0, 0]);
       expect(listed.last()["snapshots"]).toHaveLength(SNAPSHOTS);
+      expect(verified.last()["snapshots"]).toHaveLength(SNAPSHOTS);
       expect(pruned.last()["removed"]).toHaveLength(SNAPSHOTS - KEPT);
       const peaks = all.map(({ peakMiB }) => peakMiB);
       expect(Math.max(...peaks)).toBeLessThan(MOST_MIB);
