@@ -41,7 +41,8 @@ rgw_data=$folder/rgw
 ms_bind_ipv6=false
 public_addr=127.0.0.1
 cluster_addr=127.0.0.1
-rgw_frontends=beast endpoint=127.0.0.1:$port
+# Without nodelay every small answer waits 40 ms for the acknowledgement of its head.
+rgw_frontends=beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_thread_pool_size=16
 rgw_gc_max_objs=8
 rgw_lc_max_objs=4

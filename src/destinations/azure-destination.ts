@@ -172,6 +172,20 @@ class AzureDestination implements Destination {
     }
   }
 
+  async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
+    const start = `${placeKey(this.name, this.#folder, below).place}/`;
+    const names: string[] = [];
+    signal.throwIfAborted();
+    try {
+      const found = this.#container.listBlobsByHierarchy("/", { prefix: start, abortSignal: signal });
+      for await (const item of found) if (item.kind === "prefix") names.push(item.name.slice(start.length, -1));
+      return names;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `list ${this.name}/${below}/`, azureMeaning);
+    }
+  }
+
   async remove(key: string, { signal }: Options): Promise<void> {
     const { place, object } = placeKey(this.name, this.#folder, key);
     signal.throwIfAborted();

@@ -148,6 +148,16 @@ class FtpDestination implements Destination {
     }
   }
 
+  async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
+    assertKey(below);
+    try {
+      const entries = [...(await this.#entriesOf(below, signal))];
+      return entries.filter(({ kind, name }) => kind === "folder" && isKeyName(name)).map(({ name }) => name);
+    } catch (error) {
+      throw remoteError(error, `list ${this.name}/${below}/`, ftpMeaning);
+    }
+  }
+
   async remove(key: string, { signal }: Options): Promise<void> {
     const { path, object } = this.#place(key);
     try {
@@ -262,17 +272,7 @@ class FtpDestination implements Destination {
     if (parent !== "") assertKey(parent);
     const folders = [parent];
     for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-      const path = this.#path(folder);
-      const listing = await this.#connections.use(signal, async (session) => {
-        const text = await readListing(session, path);
-        if (text === undefined && (folder === "" || (await lookForFolder(session, this.#root)) !== "folder")) {
-          throw destinationError(`cannot list ${this.name}: its folder is gone`, "unreachable", {
-            hint: "Check whether the server has its disk.",
-          });
-        }
-        return { text: text ?? "", parseList: session.parseList };
-      });
-      for (const entry of parseListing(listing.text, listing.parseList, `${this.name}/${folder}`)) {
+      for (const entry of await this.#entriesOf(folder, signal)) {
         signal.throwIfAborted();
         if (!isKeyName(entry.name)) continue;
         const key = folder === "" ? entry.name : `${folder}/${entry.name}`;
@@ -283,6 +283,20 @@ class FtpDestination implements Destination {
         }
       }
     }
+  }
+
+  async #entriesOf(folder: string, signal: AbortSignal): Promise<Iterable<FtpEntry & { readonly name: string }>> {
+    const path = this.#path(folder);
+    const listing = await this.#connections.use(signal, async (session) => {
+      const text = await readListing(session, path);
+      if (text === undefined && (folder === "" || (await lookForFolder(session, this.#root)) !== "folder")) {
+        throw destinationError(`cannot list ${this.name}: its folder is gone`, "unreachable", {
+          hint: "Check whether the server has its disk.",
+        });
+      }
+      return { text: text ?? "", parseList: session.parseList };
+    });
+    return parseListing(listing.text, listing.parseList, `${this.name}/${folder}`);
   }
 
   async #makeFolders(session: FtpSession, key: string): Promise<void> {

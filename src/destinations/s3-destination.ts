@@ -192,6 +192,24 @@ class S3Destination implements Destination {
     }
   }
 
+  async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
+    const { sdk, client, folder, settings } = this.#parts;
+    const start = `${placeKey(this.name, folder, below).place}/`;
+    const names: string[] = [];
+    try {
+      const input = { client, stopOnSameToken: true };
+      const command = { Bucket: settings.bucket, Prefix: start, Delimiter: "/" };
+      for await (const page of sdk.paginateListObjectsV2(input, command, { abortSignal: signal })) {
+        for (const { Prefix } of page.CommonPrefixes ?? []) if (Prefix) names.push(Prefix.slice(start.length, -1));
+        if (page.IsTruncated && !page.NextContinuationToken) throw cutListing(this.name);
+      }
+      return names;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `list ${this.name}/${below}/`, s3Meaning);
+    }
+  }
+
   async remove(key: string, { signal }: Options): Promise<void> {
     const { place, object } = placeKey(this.name, this.#parts.folder, key);
     const { sdk, client } = this.#parts;

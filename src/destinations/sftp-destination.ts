@@ -129,6 +129,22 @@ class SftpDestination implements Destination {
     for await (const info of this.#objects(prefix, signal)) if (!info.key.endsWith(UNFINISHED)) yield info;
   }
 
+  async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
+    assertKey(below);
+    const names: string[] = [];
+    try {
+      await this.#assertFolders(`${below}/x`, signal);
+      for await (const { filename, attrs } of this.#files.entries(this.#path(below), signal)) {
+        if (attrs.isDirectory() && isKeyName(filename)) names.push(filename);
+      }
+      return names;
+    } catch (error) {
+      if (statusOf(error) !== SftpStatus.missing) throw remoteError(error, `list ${this.name}/${below}/`, sftpMeaning);
+      await this.#assertRoot(below, signal);
+      return [];
+    }
+  }
+
   /** Ages are told by the server's own clock, whatever ours says. */
   async removeUnfinished(
     prefix: string,

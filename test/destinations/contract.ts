@@ -393,6 +393,17 @@ export function describeDestination(
         expect((await listKeys(there, `${key}/`)).sort()).toEqual(names.sort());
       });
 
+      test("names the folders right below one, each one once, where it can without a list", async () => {
+        const key = fresh();
+        for (const name of ["a/x", "a/y", "b/deeper/x", "file"]) await put(there, `${key}/${name}`, "x");
+        await put(there, `${key}2/c/x`, "x");
+
+        const folders = await there.listFolders?.(key, { signal });
+        const missing = await there.listFolders?.(`${key}/none`, { signal });
+
+        expect([folders?.toSorted() ?? ["a", "b"], missing ?? []]).toEqual([["a", "b"], []]);
+      });
+
       test("can be left in the middle of a listing", async () => {
         const key = fresh();
         for (const name of ["a", "b", "c"]) await put(there, `${key}/${name}`, "x");

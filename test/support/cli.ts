@@ -19,6 +19,8 @@ export interface CliOptions {
   readonly input?: string;
   /** Called with the running process: to send signals, to close its stdout. */
   readonly during?: (child: ChildProcess) => void;
+  /** After so long it is taken for hanging and killed; a minute by default. */
+  readonly limitMs?: number;
 }
 
 export interface CliResult {
@@ -49,7 +51,7 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
     env: Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined)),
     stdio: ["pipe", "pipe", "pipe"],
     // A hanging process fails its test and is not left behind.
-    timeout: 60_000,
+    timeout: options.limitMs ?? 60_000,
     killSignal: "SIGKILL",
   });
   let stdout = "";

@@ -21,35 +21,62 @@ import {
 export const TYPES = ["local", "ftp", "sftp", "s3", "azure", "gcs"] as const;
 export type DestinationType = (typeof TYPES)[number];
 
-export const PROGRAMS = [
-  "proftpd",
-  "openssl",
-  "sshd",
-  "ssh-keygen",
-  "radosgw",
-  "ceph-mon",
-  "ceph-osd",
-  "ceph",
-] as const;
+/** What `npm run services` brings for the server of a type. */
+export const PROGRAMS_OF: Readonly<Record<DestinationType, readonly string[]>> = {
+  local: [],
+  ftp: ["proftpd", "openssl"],
+  sftp: ["sshd", "ssh-keygen"],
+  s3: ["radosgw", "ceph-mon", "ceph-osd", "ceph"],
+  azure: [],
+  gcs: [],
+};
+
+export const PROGRAMS = Object.values(PROGRAMS_OF).flat();
 
 const signal = new AbortController().signal;
 
-/** One running server of every type and one folder. */
-export class SixDestinations implements AsyncDisposable {
-  readonly folder: string;
+interface Servers {
   readonly ftp: FtpServer;
   readonly sftp: SshServer;
   readonly s3: S3Server;
   readonly azure: AzureServer;
   readonly gcs: GcsFake;
+}
 
-  constructor(folder: string, servers: Pick<SixDestinations, "ftp" | "sftp" | "s3" | "azure" | "gcs">) {
+/** One running server of every type, or of those that were asked for, and one folder. */
+export class SixDestinations implements AsyncDisposable {
+  readonly folder: string;
+  readonly #servers: Partial<Servers>;
+
+  constructor(folder: string, servers: Partial<Servers>) {
     this.folder = folder;
-    this.ftp = servers.ftp;
-    this.sftp = servers.sftp;
-    this.s3 = servers.s3;
-    this.azure = servers.azure;
-    this.gcs = servers.gcs;
+    this.#servers = servers;
+  }
+
+  get ftp(): FtpServer {
+    return this.#server("ftp");
+  }
+
+  get sftp(): SshServer {
+    return this.#server("sftp");
+  }
+
+  get s3(): S3Server {
+    return this.#server("s3");
+  }
+
+  get azure(): AzureServer {
+    return this.#server("azure");
+  }
+
+  get gcs(): GcsFake {
+    return this.#server("gcs");
+  }
+
+  #server<Type extends keyof Servers>(type: Type): Servers[Type] {
+    const server = this.#servers[type];
+    if (!server) throw new Error(`the ${type} server was not started`);
+    return server;
   }
 
   portOf(type: Exclude<DestinationType, "local">): number {
@@ -97,28 +124,43 @@ export class SixDestinations implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.ftp, this.sftp, this.s3, this.azure].map((server) => server[Symbol.asyncDispose]()));
+    const { gcs, ...others } = this.#servers;
+    await Promise.all(Object.values(others).map((server) => server[Symbol.asyncDispose]()));
     await rm(this.folder, { recursive: true, force: true });
-    await this.gcs.close();
+    await gcs?.close();
   }
 }
 
-/** Starts all of them side by side; the S3 server takes some twelve seconds. */
-export async function startSixDestinations(ftpTls: FtpServer["tls"] = "explicit"): Promise<SixDestinations> {
+/** Starts all of them, or only those of some types, side by side; the S3 server takes some twelve seconds. */
+export async function startSixDestinations(
+  ftpTls: FtpServer["tls"] = "explicit",
+  types: readonly DestinationType[] = TYPES,
+): Promise<SixDestinations> {
   const folder = await mkdtemp(join(tmpdir(), "rowkeep-six-"));
+  const startIf = async <Server>(type: DestinationType, start: () => Promise<Server>) =>
+    types.includes(type) ? start() : undefined;
   const [ftp, sftp, s3, azure, gcs] = await Promise.all([
-    startFtpServer(ftpTls),
-    startSshServer(),
-    startS3Server(),
-    startAzureServer(),
-    startGcsFake(),
+    startIf("ftp", () => startFtpServer(ftpTls)),
+    startIf("sftp", startSshServer),
+    startIf("s3", startS3Server),
+    startIf("azure", startAzureServer),
+    startIf("gcs", startGcsFake),
   ]);
-  await writeFile(join(folder, "ca.pem"), ftp.ca);
-  const { endpoint, accessKeyId, secretAccessKey } = s3;
+  if (ftp) await writeFile(join(folder, "ca.pem"), ftp.ca);
+  if (s3) await createBucket(s3);
+  if (azure) await BlobServiceClient.fromConnectionString(azure.connection).createContainer("backups");
+  return new SixDestinations(folder, {
+    ...(ftp && { ftp }),
+    ...(sftp && { sftp }),
+    ...(s3 && { s3 }),
+    ...(azure && { azure }),
+    ...(gcs && { gcs }),
+  });
+}
+
+async function createBucket({ endpoint, accessKeyId, secretAccessKey }: S3Server): Promise<void> {
   const credentials = { accessKeyId, secretAccessKey };
   const client = new S3Client({ endpoint, region: "us-east-1", forcePathStyle: true, credentials });
   await client.send(new CreateBucketCommand({ Bucket: "backups" }));
   client.destroy();
-  await BlobServiceClient.fromConnectionString(azure.connection).createContainer("backups");
-  return new SixDestinations(folder, { ftp, sftp, s3, azure, gcs });
 }
