@@ -174,12 +174,12 @@ class AzureDestination implements Destination {
 
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
     const start = `${placeKey(this.name, this.#folder, below).place}/`;
-    const names: string[] = [];
+    const names = new Set<string>();
     signal.throwIfAborted();
     try {
       const found = this.#container.listBlobsByHierarchy("/", { prefix: start, abortSignal: signal });
-      for await (const item of found) if (item.kind === "prefix") names.push(item.name.slice(start.length, -1));
-      return names;
+      for await (const { name } of found) names.add(name.slice(start.length).match(/^([^/]+)\//)?.[1] ?? "");
+      return [...names].filter((name) => name !== "");
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, azureMeaning);

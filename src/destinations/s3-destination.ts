@@ -195,15 +195,20 @@ class S3Destination implements Destination {
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
     const { sdk, client, folder, settings } = this.#parts;
     const start = `${placeKey(this.name, folder, below).place}/`;
-    const names: string[] = [];
+    const names = new Set<string>();
     try {
       const input = { client, stopOnSameToken: true };
       const command = { Bucket: settings.bucket, Prefix: start, Delimiter: "/" };
       for await (const page of sdk.paginateListObjectsV2(input, command, { abortSignal: signal })) {
-        for (const { Prefix } of page.CommonPrefixes ?? []) if (Prefix) names.push(Prefix.slice(start.length, -1));
+        // A server that knows no delimiter gives the objects themselves.
+        const found = [
+          ...(page.CommonPrefixes ?? []).map(({ Prefix }) => Prefix),
+          ...(page.Contents ?? []).map(({ Key }) => Key),
+        ];
+        for (const place of found) names.add(place?.slice(start.length).match(/^([^/]+)\//)?.[1] ?? "");
         if (page.IsTruncated && !page.NextContinuationToken) throw cutListing(this.name);
       }
-      return names;
+      return [...names].filter((name) => name !== "");
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, s3Meaning);
