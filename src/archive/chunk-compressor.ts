@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { threadUrl } from "../base/asked-thread.ts";
 import { freeBytes } from "../base/free-bytes.ts";
 import type { Compression } from "./chunk-codec.ts";
 import type { FileSeal } from "./chunk-encryption.ts";
@@ -22,8 +23,7 @@ const MAX_QUICK_ZSTD_LEVEL = 3;
 /** More than there are cores would only take turns. */
 const MAX_THREADS = Math.min(4, Math.max(2, availableParallelism()));
 
-/** The same folder holds this file and the thread's, as sources and when compiled. */
-const WORKER = new URL(import.meta.url.endsWith(".ts") ? "./chunk-worker.ts" : "./chunk-worker.js", import.meta.url);
+const WORKER = threadUrl("chunk-worker", import.meta.url);
 
 /** Bytes that a compressor and encryption add at most to bytes that they cannot make smaller. */
 const outputBoundOf = (rawBytes: number) => rawBytes + (rawBytes >> 7) + 4096;

@@ -2,11 +2,16 @@ import { type ResourceLimits, Worker } from "node:worker_threads";
 import { orAborted } from "./or-aborted.ts";
 
 export interface ThreadOptions {
-  /** Name of its file without the ending, beside that of who starts it. */
+  /** See `threadUrl`. */
   readonly file: string;
   /** `import.meta.url` of who starts it. */
   readonly from: string;
   readonly limits: ResourceLimits;
+}
+
+/** Where the file of a thread is, by its name without the ending: beside that of who starts it, as sources and when bundled. */
+export function threadUrl(file: string, from: string): URL {
+  return new URL(`./${file}.${from.endsWith(".ts") ? "ts" : "js"}`, from);
 }
 
 /**
@@ -24,26 +29,21 @@ export class AskedThread<Request, Answer> implements Disposable {
     this.#options = options;
   }
 
-  /** Rejects only with the signal's reason. `handedOver` is memory that the thread takes. */
-  async ask(
-    request: Request,
-    { signal, handedOver = [] }: { readonly signal: AbortSignal; readonly handedOver?: ArrayBuffer[] },
-  ): Promise<Answer | undefined> {
+  /** Rejects only with the signal's reason. */
+  async ask(request: Request, { signal }: { readonly signal: AbortSignal }): Promise<Answer | undefined> {
     if (this.#isLost) return undefined;
     this.#worker ??= this.#start();
     const answer = Promise.withResolvers<Answer | undefined>();
     this.#asked.push(answer);
     this.#worker.ref();
-    this.#worker.postMessage(request, handedOver);
+    this.#worker.postMessage(request);
     return await orAborted(answer.promise, signal);
   }
 
   #start(): Worker {
     const { file, from, limits } = this.#options;
-    // The same folder holds both, as sources and when bundled.
-    const url = new URL(`./${file}.${from.endsWith(".ts") ? "ts" : "js"}`, from);
     // The command's own flags (an inspector, a profile) are not meant for the thread.
-    const worker = new Worker(url, { execArgv: [], name: `rowkeep-${file}`, resourceLimits: limits });
+    const worker = new Worker(threadUrl(file, from), { execArgv: [], name: `rowkeep-${file}`, resourceLimits: limits });
     worker.on("message", (answer: Answer) => {
       this.#asked.shift()?.resolve(answer);
       if (this.#asked.length === 0) worker.unref();

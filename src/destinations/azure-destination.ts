@@ -14,7 +14,7 @@ import {
 } from "./destination.ts";
 import type { AzureSettings } from "./destination-settings.ts";
 import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+import { alreadyThere, assertLength, folderBelow, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
 
 interface Options {
   readonly signal: AbortSignal;
@@ -178,8 +178,11 @@ class AzureDestination implements Destination {
     signal.throwIfAborted();
     try {
       const found = this.#container.listBlobsByHierarchy("/", { prefix: start, abortSignal: signal });
-      for await (const { name } of found) names.add(name.slice(start.length).match(/^([^/]+)\//)?.[1] ?? "");
-      return [...names].filter((name) => name !== "");
+      for await (const { name } of found) {
+        const folder = folderBelow(start, name);
+        if (folder) names.add(folder);
+      }
+      return [...names];
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, azureMeaning);

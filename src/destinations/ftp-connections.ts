@@ -1,6 +1,6 @@
 import type { Client, RawListParser } from "basic-ftp";
-import { orAborted } from "../base/or-aborted.ts";
 import { isAbort, OperationalError } from "../base/errors.ts";
+import { orAborted } from "../base/or-aborted.ts";
 import { destinationError } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
 import { ftpConnectMeaning, lostConnection, replyCodeOf, saysTooMany } from "./ftp-errors.ts";

@@ -1,6 +1,6 @@
 import type { Client } from "basic-ftp";
-import { orAborted } from "../base/or-aborted.ts";
 import { codeOf, messageOf } from "../base/errors.ts";
+import { orAborted } from "../base/or-aborted.ts";
 import { replyCodeOf } from "./ftp-errors.ts";
 import { networkMeaning } from "./network-errors.ts";
 

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { GoogleAuth } from "google-auth-library";
-import { orAborted } from "../base/or-aborted.ts";
 import { codeOf } from "../base/errors.ts";
+import { orAborted } from "../base/or-aborted.ts";
 import { destinationError } from "./destination.ts";
 import type { GcsSettings } from "./destination-settings.ts";
 import { type ErrorMeaning, networkMeaning } from "./network-errors.ts";

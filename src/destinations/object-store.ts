@@ -21,6 +21,12 @@ export function placeKey(name: string, folder: string, key: string): PlacedKey {
   return { place: `${folder}${key}`, object: `${name}/${key}` };
 }
 
+/** Gives the name of the folder right below `start` (`a/b/`) that a place lies in; undefined for one right in `start`. */
+export function folderBelow(start: string, place: string): string | undefined {
+  const end = place.indexOf("/", start.length);
+  return end > start.length ? place.slice(start.length, end) : undefined;
+}
+
 /**
  * Sends bytes as the body of one request. The body is cut, so that the server cannot store it, when its source fails or
  * gives another number of bytes; then that failure is what this rejects with. An abort rejects with the signal's reason.

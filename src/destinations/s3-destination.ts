@@ -1,5 +1,11 @@
 import type { Readable } from "node:stream";
-import type { PutObjectCommandInput, S3Client, S3ClientConfig, StorageClass } from "@aws-sdk/client-s3";
+import type {
+  ListObjectsV2CommandOutput,
+  PutObjectCommandInput,
+  S3Client,
+  S3ClientConfig,
+  StorageClass,
+} from "@aws-sdk/client-s3";
 import { exactBytes } from "./checked-bytes.ts";
 import {
   type Destination,
@@ -13,7 +19,15 @@ import {
 } from "./destination.ts";
 import type { S3Settings } from "./destination-settings.ts";
 import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, PartSource, placeKey, sendBody } from "./object-store.ts";
+import {
+  alreadyThere,
+  assertLength,
+  folderBelow,
+  folderOfPrefix,
+  PartSource,
+  placeKey,
+  sendBody,
+} from "./object-store.ts";
 import { mustTry, thawRequestOf, thawStateOf } from "./s3-archive.ts";
 
 type Sdk = typeof import("@aws-sdk/client-s3");
@@ -168,24 +182,16 @@ class S3Destination implements Destination {
   }
 
   async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
-    const { sdk, client, folder, settings } = this.#parts;
+    const { folder } = this.#parts;
     signal.throwIfAborted();
-    let token: string | undefined;
     try {
-      do {
-        const input = { Bucket: settings.bucket, Prefix: `${folder}${prefix}` };
-        const page = await client.send(
-          new sdk.ListObjectsV2Command({ ...input, ...(token === undefined ? {} : { ContinuationToken: token }) }),
-          { abortSignal: signal },
-        );
-        for (const { Key, Size, LastModified, StorageClass: storageClass } of page.Contents ?? []) {
+      for await (const { Contents = [] } of this.#pages({ Prefix: `${folder}${prefix}` }, signal)) {
+        for (const { Key, Size, LastModified, StorageClass: storageClass } of Contents) {
           if (Key === undefined) continue;
           const modifiedAt = LastModified ?? new Date(0);
           yield { key: Key.slice(folder.length), size: Size ?? 0, modifiedAt, storageClass };
         }
-        token = page.IsTruncated ? page.NextContinuationToken : undefined;
-        if (page.IsTruncated && token === undefined) throw cutListing(this.name);
-      } while (token !== undefined);
+      }
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${prefix}`, s3Meaning);
@@ -193,26 +199,41 @@ class S3Destination implements Destination {
   }
 
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
-    const { sdk, client, folder, settings } = this.#parts;
-    const start = `${placeKey(this.name, folder, below).place}/`;
+    const start = `${placeKey(this.name, this.#parts.folder, below).place}/`;
     const names = new Set<string>();
+    signal.throwIfAborted();
     try {
-      const input = { client, stopOnSameToken: true };
-      const command = { Bucket: settings.bucket, Prefix: start, Delimiter: "/" };
-      for await (const page of sdk.paginateListObjectsV2(input, command, { abortSignal: signal })) {
+      for await (const page of this.#pages({ Prefix: start, Delimiter: "/" }, signal)) {
         // A server that knows no delimiter gives the objects themselves.
-        const found = [
-          ...(page.CommonPrefixes ?? []).map(({ Prefix }) => Prefix),
-          ...(page.Contents ?? []).map(({ Key }) => Key),
-        ];
-        for (const place of found) names.add(place?.slice(start.length).match(/^([^/]+)\//)?.[1] ?? "");
-        if (page.IsTruncated && !page.NextContinuationToken) throw cutListing(this.name);
+        const prefixes = (page.CommonPrefixes ?? []).map(({ Prefix }) => Prefix);
+        for (const place of [...prefixes, ...(page.Contents ?? []).map(({ Key }) => Key)]) {
+          const folder = folderBelow(start, place ?? "");
+          if (folder) names.add(folder);
+        }
       }
-      return [...names].filter((name) => name !== "");
+      return [...names];
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, s3Meaning);
     }
+  }
+
+  async *#pages(
+    what: { readonly Prefix: string; readonly Delimiter?: string },
+    signal: AbortSignal,
+  ): AsyncIterable<ListObjectsV2CommandOutput> {
+    const { sdk, client, settings } = this.#parts;
+    let token: string | undefined;
+    do {
+      const from = token === undefined ? {} : { ContinuationToken: token };
+      const command = new sdk.ListObjectsV2Command({ Bucket: settings.bucket, ...what, ...from });
+      const page = await client.send(command, { abortSignal: signal });
+      yield page;
+      const next = page.IsTruncated ? page.NextContinuationToken : undefined;
+      // One that leads to the same page again would never end.
+      if (page.IsTruncated && (next === undefined || next === token)) throw cutListing(this.name);
+      token = next;
+    } while (token !== undefined);
   }
 
   async remove(key: string, { signal }: Options): Promise<void> {

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import type { Client, ConnectConfig, SFTPWrapper } from "ssh2";
-import { orAborted } from "../base/or-aborted.ts";
 import { messageOf } from "../base/errors.ts";
+import { orAborted } from "../base/or-aborted.ts";
 import { destinationError } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
 import { type ErrorMeaning, remoteError } from "./network-errors.ts";

@@ -265,7 +265,7 @@ class ObjectRepository implements Repository {
   async ids(options: Waiting): Promise<readonly string[]> {
     const found = new Set<string>();
     for await (const { id, name } of this.#objects("", options)) if (MANIFEST_NAMES.includes(name)) found.add(id);
-    return sortByTime([...found].map((id) => ({ id }))).map(({ id }) => id);
+    return [...found].sort(compareIdTexts);
   }
 
   async remove(id: string, options: Waiting): Promise<readonly OperationalError[]> {

@@ -22,7 +22,7 @@ export class SummaryThread implements Disposable {
   });
 
   /**
-   * Gives a summary for each of these manifests, in their order; undefined for one that cannot be had in this way, for whatever
+   * Gives a summary for each of these manifests, in their order; none for one that cannot be had in this way, for whatever
    * reason. Fails with kind `destination`.
    */
   async read(
@@ -30,19 +30,14 @@ export class SummaryThread implements Disposable {
     listed: readonly ListedManifest[],
     { signal }: { readonly signal: AbortSignal },
   ): Promise<readonly (SnapshotSummary | undefined)[]> {
+    if (listed.length === 0) return [];
     const keys = listed.map(({ manifest }) => manifest.key);
     const found = await readSmall(destination, keys, { signal });
-    const places: number[] = [];
-    const request = listed.flatMap(({ id, manifest }, index) => {
+    const request = listed.map(({ id, manifest }, index) => {
       const bytes = found[index];
-      if (bytes?.length !== manifest.size) return [];
-      places.push(index);
-      return [{ id, bytes }];
+      return { id, bytes: bytes?.length === manifest.size ? bytes : undefined };
     });
-    const answer = request.length > 0 ? await this.#thread.ask(request, { signal }) : undefined;
-    const summaries = listed.map((): SnapshotSummary | undefined => undefined);
-    for (const [at, place] of places.entries()) summaries[place] = answer?.[at];
-    return summaries;
+    return (await this.#thread.ask(request, { signal })) ?? [];
   }
 
   [Symbol.dispose](): void {

@@ -7,7 +7,7 @@ import { chooseTable } from "../plan/table-patterns.ts";
 import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
 import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
-import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 
 // What was found lies in the manifest, and that somebody looked at it in the marks beside it: every machine that has the
 // destination sees the brake, and a state that is lost or torn cannot open it.
@@ -60,7 +60,8 @@ async function readLastTables(
     const ids = (await attempt(() => openRepository(destination, prefix).ids({ signal }))) ?? [];
     for (const id of ids) places.set(id, [...(places.get(id) ?? []), destination]);
   }
-  for (const id of newestFirst([...places.keys()])) {
+  const newestFirst = [...places.keys()].sort((left, right) => compareIdTexts(right, left));
+  for (const id of newestFirst) {
     const tables = state.tablesOf(prefix, id);
     if (tables) return { tables };
     for (const destination of places.get(id) ?? []) {
@@ -75,14 +76,6 @@ async function readLastTables(
     }
   }
   return { tables: [], ...(problems[0] === undefined ? {} : { problem: problems[0] }) };
-}
-
-function newestFirst(ids: readonly string[]): readonly string[] {
-  return ids
-    .map(parseSnapshotId)
-    .filter((id) => id !== undefined)
-    .sort((left, right) => compareSnapshotIds(right, left))
-    .map(({ id }) => id);
 }
 
 /** Says one anomaly to people. */

@@ -42,7 +42,7 @@ export class BaseTable {
     return Math.max(0, ...this.stored.segments.map(({ pages }) => pages?.hi ?? 0));
   }
 
-  /** Gives the segments of one span without their page maps. Fails as `segmentsOf` does. */
+  /** Gives the segments of one span without their page maps. Fails with kind `archive` or `destination`, or with a Doubt. */
   async outlineOf(span: PageRange): Promise<readonly OutlinedSegment[]> {
     const { segments, pageMaps = [] } = this.stored;
     this.#removed ??= this.#readRemoved();
@@ -59,11 +59,11 @@ export class BaseTable {
     return found;
   }
 
-  /** Gives the segments of one span. Fails with kind `archive` or `destination`, or with a Doubt. */
-  async segmentsOf(span: PageRange): Promise<readonly BaseSegment[]> {
+  /** Reads their page maps. Fails as `outlineOf` does. */
+  async withMaps(outlines: readonly OutlinedSegment[]): Promise<readonly BaseSegment[]> {
     const lines = new Map<ChunkRef, readonly string[]>();
     const found: BaseSegment[] = [];
-    for (const outline of await this.outlineOf(span)) {
+    for (const outline of outlines) {
       const { chunk, line } = outline.pageMap;
       const known = lines.get(chunk) ?? (await this.#readLines(chunk));
       lines.set(chunk, known);

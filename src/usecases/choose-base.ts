@@ -7,7 +7,7 @@ import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts"
 import { openSnapshotReader } from "../snapshot/open-snapshot-reader.ts";
 import { chunksOf } from "../snapshot/parse-manifest.ts";
 import { openRepository, type SummaryCache } from "../snapshot/repository.ts";
-import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
@@ -100,10 +100,7 @@ async function listPlaces(options: ChooseBaseOptions) {
 function candidatesOf([first, ...others]: readonly Place[]): readonly string[] {
   return [...(first?.ids ?? [])]
     .filter((id) => others.every(({ ids }) => ids.has(id)))
-    .map((id) => parseSnapshotId(id))
-    .filter((id) => id !== undefined)
-    .sort((left, right) => compareSnapshotIds(right, left))
-    .map(({ id }) => id);
+    .sort((left, right) => compareIdTexts(right, left));
 }
 
 /** Opens a snapshot as a base; a text says why it can be none. */

@@ -3,7 +3,7 @@ import type { Destination } from "../destinations/destination.ts";
 import { readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import type { Volume } from "../snapshot/manifest.ts";
 import { hasManifest, isSameFolder, listSnapshotFolders, type SnapshotFolder } from "../snapshot/snapshot-folders.ts";
-import { compareSnapshotIds, parseSnapshotId } from "../snapshot/snapshot-id.ts";
+import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { SnapshotParts } from "../snapshot/snapshot-parts.ts";
 
 export interface PlanSyncOptions {
@@ -107,6 +107,5 @@ function isComplete(folder: SnapshotFolder, { volumes, small }: SnapshotParts): 
 function idsOf(lists: Iterable<ReadonlyMap<string, SnapshotFolder>>): readonly string[] {
   const ids = new Set<string>();
   for (const list of lists) for (const [id, folder] of list) if (hasManifest(folder)) ids.add(id);
-  const parsed = [...ids].flatMap((id) => parseSnapshotId(id) ?? []);
-  return parsed.toSorted(compareSnapshotIds).map(({ id }) => id);
+  return [...ids].sort(compareIdTexts);
 }

@@ -48,13 +48,11 @@ export interface StoredSpan {
  */
 export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   const { span, known, findChanges } = context;
-  if (!findChanges) {
-    const outline = await ofBase(() => known.outlineOf(span));
-    if (await isUntouched(context, outline)) {
-      return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
-    }
+  const outline = await ofBase(() => known.outlineOf(span));
+  if (!findChanges && (await isUntouched(context, outline))) {
+    return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
   }
-  const segments = await ofBase(() => known.segmentsOf(span));
+  const segments = await ofBase(() => known.withMaps(outline));
   const changed = await (findChanges ?? findByHeaders)(context, segments);
   const plan: SpanPlan | string =
     changed.length === 0

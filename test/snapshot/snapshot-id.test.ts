@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
+import { bytesOf } from "../../src/snapshot/object-bytes.ts";
 import { compareSnapshotIds, makeSnapshotId, parseSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 
 const { signal } = new AbortController();
@@ -23,10 +24,8 @@ test("of two snapshots of one second the later one comes behind the earlier one,
     ] as const) {
       const id = await makeSnapshotId({ ...options, kind });
       ids.push(id);
-      const bytes = async function* () {
-        yield Buffer.from("{}");
-      };
-      await destination.put(`shop/shop/${id}/manifest.json`, bytes, { size: 2, signal });
+      const bytes = Buffer.from("{}");
+      await destination.put(`shop/shop/${id}/manifest.json`, () => bytesOf(bytes), { size: bytes.length, signal });
     }
 
     const sorted = ids

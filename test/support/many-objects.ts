@@ -3,14 +3,15 @@ import { dirname, join } from "node:path";
 import { makeLimit } from "../../src/base/limit.ts";
 import type { ChunkRef } from "../../src/snapshot/manifest.ts";
 import { renderManifest } from "../../src/snapshot/manifest-text.ts";
+import { bytesOf } from "../../src/snapshot/object-bytes.ts";
 import { renderSnapshotId } from "../../src/snapshot/snapshot-id.ts";
 import { openSampleWriter, PREFIX, type TestFolder, writeSample } from "../snapshot/sample-snapshot.ts";
+import { NEWEST } from "../snapshot/year-of-snapshots.ts";
 import type { DestinationType, SixDestinations } from "./six-destinations.ts";
 
 /** With the manifest a hundred objects for each snapshot. */
 const VOLUMES = 99;
 const STEP_MS = 8 * 3_600_000;
-const NEWEST = Date.parse("2026-11-21T02:00:00Z");
 const PUTS_AT_ONCE = 32;
 
 /** Many snapshots of the same many small volumes. */
@@ -67,17 +68,13 @@ export async function storeManySnapshots(
   for (const [id, manifest] of snapshots.manifests) {
     const objects = objectsOf(snapshots, manifest);
     const put = ([name, bytes]: readonly [string, Buffer]) =>
-      destination.put(`${PREFIX}/${id}/${name}`, () => once(bytes), { size: bytes.length, signal });
+      destination.put(`${PREFIX}/${id}/${name}`, () => bytesOf(bytes), { size: bytes.length, signal });
     await Promise.all(objects.map((object) => limit(() => put(object))));
   }
 }
 
 function objectsOf({ volumes }: ManySnapshots, manifest: Buffer): ManySnapshots["volumes"] {
   return [...volumes, ["manifest.json", manifest]];
-}
-
-async function* once(bytes: Buffer): AsyncIterable<Buffer> {
-  yield bytes;
 }
 
 function storeInFake(snapshots: ManySnapshots, { gcs }: SixDestinations, place: string): void {

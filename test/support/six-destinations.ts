@@ -43,12 +43,15 @@ interface Servers {
   readonly gcs: GcsFake;
 }
 
+/** Those that run. */
+type RunningServers = { readonly [Type in keyof Servers]: Servers[Type] | undefined };
+
 /** One running server of every type, or of those that were asked for, and one folder. */
 export class SixDestinations implements AsyncDisposable {
   readonly folder: string;
-  readonly #servers: Partial<Servers>;
+  readonly #servers: RunningServers;
 
-  constructor(folder: string, servers: Partial<Servers>) {
+  constructor(folder: string, servers: RunningServers) {
     this.folder = folder;
     this.#servers = servers;
   }
@@ -125,7 +128,7 @@ export class SixDestinations implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { gcs, ...others } = this.#servers;
-    await Promise.all(Object.values(others).map((server) => server[Symbol.asyncDispose]()));
+    await Promise.all(Object.values(others).map(async (server) => server?.[Symbol.asyncDispose]()));
     await rm(this.folder, { recursive: true, force: true });
     await gcs?.close();
   }
@@ -149,13 +152,7 @@ export async function startSixDestinations(
   if (ftp) await writeFile(join(folder, "ca.pem"), ftp.ca);
   if (s3) await createBucket(s3);
   if (azure) await BlobServiceClient.fromConnectionString(azure.connection).createContainer("backups");
-  return new SixDestinations(folder, {
-    ...(ftp && { ftp }),
-    ...(sftp && { sftp }),
-    ...(s3 && { s3 }),
-    ...(azure && { azure }),
-    ...(gcs && { gcs }),
-  });
+  return new SixDestinations(folder, { ftp, sftp, s3, azure, gcs });
 }
 
 async function createBucket({ endpoint, accessKeyId, secretAccessKey }: S3Server): Promise<void> {
