@@ -1,4 +1,4 @@
-import { Header } from "tar";
+import { Header } from "tar/header";
 import { archiveError } from "./archive-error.ts";
 
 /** Bytes of a tar header, and what every entry is padded to. */

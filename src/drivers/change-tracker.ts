@@ -102,11 +102,12 @@ export interface ChangeTracker {
   rangeRows(table: SourceTable, range: PageRange & { readonly since: TrustToken }): Promise<RangeRows | undefined>;
   /**
    * The pages on which rows were added or lost since a snapshot with this token. `counts` are the numbers of rows then, one for each
-   * page of the range. A page that is not given has the same rows as then; one that is given may have, too.
+   * page of the range, asked for when the server has looked at the pages. A page that is not given has the same rows as then; one that
+   * is given may have, too.
    */
   changedPages(
     table: SourceTable,
-    range: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
+    range: PageRange & { readonly counts: () => Promise<Int32Array>; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]>;
   /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
   rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes>;

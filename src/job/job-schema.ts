@@ -3,6 +3,9 @@ import { parseByteSize } from "../base/byte-size.ts";
 
 // Every field is described for the people who see it in an editor: the JSON Schema is generated from this file.
 
+// A file is checked once in a process: a function that is compiled for that takes longer than it saves.
+z.config({ jitless: true });
+
 const text = (description: string) => z.string().min(1).describe(description);
 const secret = (description: string) =>
   z.string().min(1).describe(`${description} Better not in clear: \${env:NAME}, file:path or cmd:command.`);

@@ -15,7 +15,7 @@ export interface KnownSegment {
   /** A whole cell, or a whole span for single rows. */
   readonly pages: PageRange;
   /** Where its rows were, in their order. */
-  readonly map: readonly PageRows[];
+  readonly map: Iterable<PageRows>;
   /** Numbers, from 1, of its rows that are gone; ascending. */
   readonly removed: ArrayLike<number>;
 }
@@ -32,16 +32,10 @@ export interface SpanPlan {
 /** Counts the rows of each page of the span that are there by what was stored. */
 export function countRows(span: PageRange, segments: readonly KnownSegment[]): Int32Array {
   const counts = new Int32Array(span.hi - span.lo);
-  for (const { map, removed } of segments) {
-    let number = 0;
-    let at = 0;
-    for (const rows of map) {
-      const before = at;
-      const count = countOf(rows);
-      number += count;
-      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
-      counts[rows.page - span.lo] = (counts[rows.page - span.lo] ?? 0) + count - (at - before);
-    }
+  for (const segment of segments) {
+    eachPage(segment, (page, rows) => {
+      counts[page - span.lo] = (counts[page - span.lo] ?? 0) + rows;
+    });
   }
   return counts;
 }
@@ -56,16 +50,15 @@ export function planSpan(
   changed: readonly ChangedPage[],
 ): SpanPlan | string {
   const removed = segments.map((segment) => Array.from(segment.removed));
-  const seen = new Map(changed.map((page) => [page.page, sightOf(page)]));
+  const sight = new Sight(span, changed);
   for (const [index, segment] of segments.entries()) {
-    const twice = findGone(segment, seen, removed[index] ?? []);
+    const twice = findGone(segment, sight, removed[index] ?? []);
     if (twice !== undefined) return `the base has a row of page ${twice} twice`;
   }
   const added: RowPlace[] = [];
   for (const { page, kept, added: fresh } of changed) {
-    const rows = seen.get(page);
     for (const offset of kept) {
-      if (rows?.[offset] !== SEEN) return `a row of page ${page} is older than the base and not in it`;
+      if (sight.at(page, offset) !== SEEN) return `a row of page ${page} is older than the base and not in it`;
     }
     for (const offset of fresh) added.push({ page, offset });
   }
@@ -78,24 +71,44 @@ const SEEN = 2;
 /** A page of 8 KiB has at most 291 line pointers. */
 const MOST_ROWS = 291;
 
-/** What is known of each line pointer of a page. An array of bytes: there may be a million rows on the pages that changed. */
-function sightOf({ kept }: ChangedPage): Uint8Array {
-  const rows = new Uint8Array(Math.max(MOST_ROWS, kept.at(-1) ?? 0) + 1);
-  for (const offset of kept) rows[offset] = KEPT;
-  return rows;
+/** What is known of each line pointer of the pages that changed: there may be a million, so all of them are in one array of bytes. */
+class Sight {
+  readonly #first: number;
+  readonly #width: number;
+  readonly #rows: Uint8Array;
+  readonly #isChanged: Uint8Array;
+
+  constructor({ lo, hi }: PageRange, changed: readonly ChangedPage[]) {
+    this.#first = lo;
+    this.#width = changed.reduce((most, { kept }) => Math.max(most, kept.at(-1) ?? 0), MOST_ROWS) + 1;
+    this.#rows = new Uint8Array((hi - lo) * this.#width);
+    this.#isChanged = new Uint8Array(hi - lo);
+    for (const { page, kept } of changed) {
+      this.#isChanged[page - lo] = 1;
+      for (const offset of kept) this.set(page, offset, KEPT);
+    }
+  }
+
+  hasPage(page: number): boolean {
+    return this.#isChanged[page - this.#first] === 1;
+  }
+
+  at(page: number, offset: number): number | undefined {
+    return offset < this.#width ? this.#rows[(page - this.#first) * this.#width + offset] : undefined;
+  }
+
+  set(page: number, offset: number, what: number): void {
+    if (offset < this.#width) this.#rows[(page - this.#first) * this.#width + offset] = what;
+  }
 }
 
 /** Adds the rows of a segment that are on changed pages no more to `gone`; gives a page that has a row twice. */
-function findGone(
-  { map, removed }: KnownSegment,
-  seen: ReadonlyMap<number, Uint8Array>,
-  gone: number[],
-): number | undefined {
+function findGone({ map, removed }: KnownSegment, sight: Sight, gone: number[]): number | undefined {
   let number = 0;
   let at = 0;
   for (const rows of map) {
-    const sight = seen.get(rows.page);
-    if (!sight) {
+    const { page } = rows;
+    if (!sight.hasPage(page)) {
       number += countOf(rows);
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
@@ -106,20 +119,32 @@ function findGone(
         at += 1;
         continue;
       }
-      const what = sight[offset];
-      if (what === SEEN) return rows.page;
+      const what = sight.at(page, offset);
+      if (what === SEEN) return page;
       // Nothing older than the base is at this place any more.
       if (what !== KEPT) gone.push(number);
-      sight[offset] = SEEN;
+      sight.set(page, offset, SEEN);
     }
   }
   return undefined;
 }
 
-function eachLiveRow(
-  { map, removed }: Pick<KnownSegment, "map" | "removed">,
-  visit: (page: number, offset: number, number: number) => void,
-): void {
+type Rows = Pick<KnownSegment, "map" | "removed">;
+
+/** Gives for each page the number of its rows that are not removed. */
+function eachPage({ map, removed }: Rows, visit: (page: number, rows: number) => void): void {
+  let number = 0;
+  let at = 0;
+  for (const rows of map) {
+    const before = at;
+    const count = countOf(rows);
+    number += count;
+    while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
+    visit(rows.page, count - (at - before));
+  }
+}
+
+function eachLiveRow({ map, removed }: Rows, visit: (page: number, offset: number, number: number) => void): void {
   let number = 0;
   let at = 0;
   for (const { page, offsets } of map) {
@@ -195,8 +220,8 @@ function tallyCells(span: PageRange, segments: readonly KnownSegment[], { remove
       tally.own += rowsOf(segment);
       tally.gone += gone.length;
     } else {
-      eachLiveRow({ map: segment.map, removed: gone }, (page) => {
-        tallyOf(page).elsewhere += 1;
+      eachPage({ map: segment.map, removed: gone }, (page, rows) => {
+        tallyOf(page).elsewhere += rows;
       });
     }
   }
@@ -211,9 +236,12 @@ function withoutCells(
   cells: ReadonlySet<number>,
 ): readonly number[] | undefined {
   const all = [...removed];
-  eachLiveRow({ map: segment.map, removed }, (page, _, number) => {
-    if (cells.has(cellOf(page))) all.push(number);
-  });
+  // Without a cell to look for, the line pointers of all its rows would be read in vain.
+  if (cells.size > 0) {
+    eachLiveRow({ map: segment.map, removed }, (page, _, number) => {
+      if (cells.has(cellOf(page))) all.push(number);
+    });
+  }
   return all.length === rowsOf(segment) ? undefined : all.sort((left, right) => left - right);
 }
 
@@ -223,7 +251,9 @@ export function isCell({ pages }: Pick<KnownSegment, "pages">): boolean {
 }
 
 export function rowsOf({ map }: Pick<KnownSegment, "map">): number {
-  return map.reduce((sum, rows) => sum + countOf(rows), 0);
+  let count = 0;
+  for (const rows of map) count += countOf(rows);
+  return count;
 }
 
 /** Line pointers of a page that did not change are never looked at. */

@@ -45,148 +45,133 @@ const MAX_PAGE = 2 ** 32;
 const MAX_OFFSET = 2048;
 /** Pages of one line: a line comes from an archive, which may claim anything. */
 const MAX_PAGES = 1 << 20;
+const MAX_DIGITS = 10;
+const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
 
-/** Reads a line; line pointers are only counted until somebody asks for them. Fails with kind `archive`. */
-export function parsePageMap(line: string): readonly PageRows[] {
-  const pages: PageRows[] = [];
-  const reader = new LineReader(line);
+/**
+ * Reads a line. Line pointers are only counted until somebody asks for them: a map has millions, of which an incremental needs few.
+ * Fails with kind `archive`.
+ */
+export function parsePageMap(line: string): PageMap {
+  const runs: PageRun[] = [];
+  let pages = 0;
   let next = 0;
-  while (!reader.isAtEnd) {
-    if (next > 0) reader.take(SEMICOLON);
-    reader.range(next, MAX_PAGE);
-    const { from, to } = reader;
-    if (to - from >= MAX_PAGES || pages.length + to - from >= MAX_PAGES) throw invalid();
-    reader.take(COLON);
-    const start = reader.at;
-    const count = reader.ranges();
-    const offsets = new LazyOffsets({ line, start, end: reader.at, isShared: to > from });
-    for (let page = from; page <= to; page++) pages.push(new MappedPage(page, count, offsets));
-    next = to + 1;
+  let run: PageRun | undefined;
+  let least = 0;
+  let from: number | undefined;
+  let value = 0;
+  let digits = 0;
+  // In one loop, by hand: a line has some hundred thousand numbers, and what takes ten times as long would be the half of all.
+  for (let at = 0; at <= line.length && line !== ""; at++) {
+    const code = at < line.length ? line.charCodeAt(at) : SEMICOLON;
+    if (code >= ZERO && code <= ZERO + 9) {
+      value = value * 10 + code - ZERO;
+      digits += 1;
+      continue;
+    }
+    if (digits === 0 || digits > MAX_DIGITS || value < least) throw invalid();
+    if (code === HYPHEN && from === undefined) {
+      from = value;
+      least = value;
+    } else if (code === COLON && !run) {
+      from ??= value;
+      pages += value - from + 1;
+      if (value > MAX_PAGE || pages > MAX_PAGES) throw invalid();
+      run = { from, to: value, count: 0, start: at + 1, end: 0 };
+      next = value + 1;
+      from = undefined;
+      least = 1;
+    } else if ((code === COMMA || code === SEMICOLON) && run) {
+      if (value > MAX_OFFSET) throw invalid();
+      run.count += value - (from ?? value) + 1;
+      from = undefined;
+      least = value + 1;
+      if (code === SEMICOLON) {
+        run.end = at;
+        runs.push(run);
+        run = undefined;
+        least = next;
+      }
+    } else {
+      throw invalid();
+    }
+    value = 0;
+    digits = 0;
   }
-  return pages;
+  return new PageMap(line, runs);
 }
 
-interface OffsetsPlace {
-  readonly line: string;
+/** Neighbouring pages with the same line pointers, which stand at `start` to `end` of the line. */
+interface PageRun {
+  readonly from: number;
+  readonly to: number;
+  count: number;
   readonly start: number;
-  readonly end: number;
-  /** By several pages. */
-  readonly isShared: boolean;
+  end: number;
 }
 
-/** Line pointers of one page, or of several that have the same ones. A map has millions of them, of which an incremental needs few. */
-class LazyOffsets {
+/** What a line says, page by page. One object stands for each of the pages in turn: it is good until the next one is asked for. */
+export class PageMap implements Iterable<PageRows> {
   readonly #line: string;
-  readonly #start: number;
-  readonly #end: number;
-  readonly #isShared: boolean;
-  #list: readonly number[] | undefined;
+  readonly #runs: readonly PageRun[];
 
-  constructor({ line, start, end, isShared }: OffsetsPlace) {
+  constructor(line: string, runs: readonly PageRun[]) {
     this.#line = line;
-    this.#start = start;
-    this.#end = end;
-    this.#isShared = isShared;
+    this.#runs = runs;
   }
 
-  get list(): readonly number[] {
-    if (!this.#isShared) return this.#read();
-    this.#list ??= this.#read();
-    return this.#list;
-  }
-
-  #read(): readonly number[] {
-    const offsets: number[] = [];
-    new LineReader(this.#line.slice(this.#start, this.#end)).ranges((first, last) => {
-      for (let offset = first; offset <= last; offset++) offsets.push(offset);
-    });
-    return offsets;
+  *[Symbol.iterator](): Iterator<PageRows> {
+    const page = new MappedPage(this.#line);
+    for (const run of this.#runs) {
+      page.enter(run);
+      for (; page.page <= run.to; page.page += 1) yield page;
+    }
   }
 }
 
 class MappedPage implements PageRows {
-  readonly page: number;
-  readonly count: number;
-  readonly #offsets: LazyOffsets;
-
-  constructor(page: number, count: number, offsets: LazyOffsets) {
-    this.page = page;
-    this.count = count;
-    this.#offsets = offsets;
-  }
-
-  get offsets(): readonly number[] {
-    return this.#offsets.list;
-  }
-}
-
-const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
-
-/** By hand: a line has some hundred thousand numbers, and a pattern for each takes ten times as long. */
-class LineReader {
+  page = 0;
+  count = 0;
   readonly #line: string;
-  #at = 0;
-  /** The range that was read last. */
-  from = 0;
-  to = 0;
+  #run: PageRun | undefined;
+  #offsets: readonly number[] | undefined;
 
   constructor(line: string) {
     this.#line = line;
   }
 
-  get at(): number {
-    return this.#at;
+  enter(run: PageRun): void {
+    this.page = run.from;
+    this.count = run.count;
+    this.#run = run;
+    this.#offsets = undefined;
   }
 
-  get isAtEnd(): boolean {
-    return this.#at >= this.#line.length;
+  get offsets(): readonly number[] {
+    this.#offsets ??= this.#run ? readOffsets(this.#line, this.#run) : [];
+    return this.#offsets;
   }
+}
 
-  take(code: number): void {
-    if (!this.#isAt(code)) throw invalid();
-    this.#at += 1;
-  }
-
-  /** Reads the line pointers of a page and gives their number. */
-  ranges(visit?: (from: number, to: number) => void): number {
-    let count = 0;
-    let least = 1;
-    for (;;) {
-      this.range(least, MAX_OFFSET);
-      count += this.to - this.from + 1;
-      visit?.(this.from, this.to);
-      if (!this.#isAt(COMMA)) return count;
-      this.#at += 1;
-      least = this.to + 1;
+/** Of a line that was found to be of its form. */
+function readOffsets(line: string, { start, end }: PageRun): readonly number[] {
+  const offsets: number[] = [];
+  let from: number | undefined;
+  let value = 0;
+  for (let at = start; at <= end; at++) {
+    const code = at < end ? line.charCodeAt(at) : COMMA;
+    if (code === HYPHEN) {
+      from = value;
+      value = 0;
+    } else if (code === COMMA) {
+      for (let offset = from ?? value; offset <= value; offset++) offsets.push(offset);
+      from = undefined;
+      value = 0;
+    } else {
+      value = value * 10 + code - ZERO;
     }
   }
-
-  range(least: number, most: number): void {
-    this.from = this.#number();
-    this.to = this.from;
-    if (this.#isAt(HYPHEN)) {
-      this.#at += 1;
-      this.to = this.#number();
-    }
-    if (this.from < least || this.to < this.from || this.to > most) throw invalid();
-  }
-
-  #isAt(code: number): boolean {
-    return this.#line.charCodeAt(this.#at) === code;
-  }
-
-  #number(): number {
-    const start = this.#at;
-    let value = 0;
-    for (;;) {
-      const digit = this.#line.charCodeAt(this.#at) - ZERO;
-      if (!(digit >= 0 && digit <= 9)) break;
-      value = value * 10 + digit;
-      this.#at += 1;
-    }
-    if (this.#at === start || this.#at - start > 10) throw invalid();
-    return value;
-  }
+  return offsets;
 }
 
 function invalid(): Error {

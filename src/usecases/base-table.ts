@@ -116,7 +116,8 @@ function rangeOf({ pages }: StoredSegment): PageRange {
 
 function assertSound(segment: BaseSegment): void {
   const { map, pages, stored } = segment;
-  const isInside = map.every(({ page }) => page >= pages.lo && page < pages.hi);
+  let isInside = true;
+  for (const { page } of map) isInside &&= page >= pages.lo && page < pages.hi;
   if (!isInside || rowsOf(segment) !== storedRowsOf(stored)) {
     throw new Doubt(`the page map of a ${isCell(segment) ? "cell" : "span"} of the base is not that of its rows`);
   }

@@ -112,7 +112,9 @@ async function openBase(
   const { prefix, lock, keys, keeper, signal } = options;
   const destinations = places.map(({ destination }) => destination);
   const kept = lock ? await keeper.find(id) : undefined;
-  const opened: OpenedManifest = kept ? { manifest: kept.manifest } : await openAnywhere(id, places, options);
+  const { readAt, ...opened }: ReadManifest = kept
+    ? { manifest: kept.manifest }
+    : await openAnywhere(id, places, options);
   const { manifest } = opened;
   if (manifest.safetyOf) return `${id} holds only what a restore replaced`;
   if (!manifest.trust && !isHashed(manifest))
@@ -121,7 +123,7 @@ async function openBase(
   for (const place of places) {
     const problem =
       (await findGap(place, manifest, options)) ??
-      (await findDamage(place.destination, manifest, options)) ??
+      (await findDamage(place.destination, { manifest, readAt }, options)) ??
       (await findOtherKey(place.destination, manifest, options));
     if (problem) return `${id} cannot be used: ${problem}`;
   }
@@ -135,11 +137,17 @@ function isHashed(manifest: Manifest): boolean {
   return true;
 }
 
-async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<OpenedManifest> {
+interface ReadManifest extends OpenedManifest {
+  /** Where it was read just now; undefined: it is what this machine remembers. */
+  readonly readAt?: Destination | undefined;
+}
+
+async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<ReadManifest> {
   let failure: unknown;
   for (const { destination } of places) {
     try {
-      return await openRepository(destination, options.prefix, options).open(id, options);
+      const opened = await openRepository(destination, options.prefix, options).open(id, options);
+      return { ...opened, readAt: destination };
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;
@@ -161,13 +169,14 @@ async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOpti
 /** Reads what a list may only have remembered: a manifest that rots keeps its size and time. */
 async function findDamage(
   destination: Destination,
-  manifest: Manifest,
+  { manifest, readAt }: ReadManifest,
   options: ChooseBaseOptions,
 ): Promise<string | undefined> {
   if (!options.cache) return undefined;
   // Of encrypted ones nothing is remembered.
   if (manifest.encryption) return undefined;
-  for (const { id, volumes } of [manifest, ...(manifest.references ?? [])]) {
+  const { references = [] } = manifest;
+  for (const { id, volumes } of destination === readAt ? references : [manifest, ...references]) {
     try {
       const opened = await openRepository(destination, options.prefix).open(id, options);
       if (!areSameVolumes(opened.manifest.volumes, volumes)) return otherSnapshot(destination, id);

@@ -19,7 +19,7 @@ import { BATCH_BYTES, storeRows, type StoreTablesOptions } from "./store-rows.ts
 export const BASE_UNREADABLE = "base-unreadable";
 
 /** Pages that one statement looks at. */
-const SCAN_PAGES = 4096;
+const SCAN_PAGES = 8192;
 
 export interface TableContext extends Omit<StoreTablesOptions, "plan"> {
   readonly table: SourceTable;
@@ -52,8 +52,10 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   if (!findChanges && (await isUntouched(context, outline))) {
     return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
   }
-  const segments = await ofBase(() => known.withMaps(outline));
-  const changed = await (findChanges ?? findByHeaders)(context, segments);
+  const mapped = ofBase(() => known.withMaps(outline));
+  // The server looks at its pages while the page maps are read.
+  const finding = findChanges ? mapped.then((found) => findChanges(context, found)) : findByHeaders(context, mapped);
+  const [segments, changed] = await Promise.all([mapped, finding]);
   const plan: SpanPlan | string =
     changed.length === 0
       ? { kept: segments.map(({ removed }) => removed), reread: [], added: [] }
@@ -124,13 +126,25 @@ async function pagesToLookAt({ table, tracker, known, span }: SpanContext): Prom
   return { lo: span.lo, hi: Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table))) };
 }
 
-async function findByHeaders(context: SpanContext, segments: readonly BaseSegment[]): Promise<readonly ChangedPage[]> {
+async function findByHeaders(
+  context: SpanContext,
+  segments: Promise<readonly BaseSegment[]>,
+): Promise<readonly ChangedPage[]> {
   const { table, tracker, span } = context;
   const since = tokenOf(context);
-  const counts = countRows(span, segments);
+  let counted: Promise<Int32Array> | undefined;
+  const counts = () => {
+    counted ??= segments.then((found) => countRows(span, found));
+    return counted;
+  };
   // At once: the source has as many of them done at a time as it has connections.
   const scans = pieces(await pagesToLookAt(context)).map(({ lo, hi }) =>
-    tracker.changedPages(table, { lo, hi, counts: counts.subarray(lo - span.lo, hi - span.lo), since }),
+    tracker.changedPages(table, {
+      lo,
+      hi,
+      counts: async () => (await counts()).subarray(lo - span.lo, hi - span.lo),
+      since,
+    }),
   );
   return (await Promise.all(scans)).flat();
 }

@@ -46,12 +46,16 @@ interface Hashed {
   readonly reason: string;
 }
 
-/** Stores the rows of all tables by `concurrency` streams that take work from one queue. */
+/**
+ * Stores the rows of all tables by streams that take work from one queue: as many as the source has connections, and where tables are
+ * compared with a base one more, so that the server works for the others while one decides what changed.
+ */
 export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
   const [storing] = await sideBySide<[TableStoring, ...unknown[]]>(options.signal, (signal) => {
     const opening = TableStoring.open({ ...options, signal });
     const stream = async () => (await opening).work();
-    return [opening, ...Array.from({ length: options.source.concurrency }, stream)];
+    const length = options.source.concurrency + (options.base ? 1 : 0);
+    return [opening, ...Array.from({ length }, stream)];
   });
   return storing.finish();
 }

@@ -122,8 +122,8 @@ test("a page map reads back as it was written, and a damaged one is refused", ()
   fc.assert(
     fc.property(map, (pages) => {
       const read = parsePageMap(renderPageMap(pages));
-      expect(read.map(({ page, offsets }) => ({ page, offsets }))).toEqual(pages);
-      expect(read.map(({ count }) => count)).toEqual(pages.map(({ offsets }) => offsets.length));
+      expect(Array.from(read, ({ page, offsets }) => ({ page, offsets }))).toEqual(pages);
+      expect(Array.from(read, ({ count }) => count)).toEqual(pages.map(({ offsets }) => offsets.length));
     }),
   );
   for (const line of [

@@ -12,9 +12,11 @@ import {
 } from "../change-tracker.ts";
 import type { RowOptions, SourceTable } from "../driver.ts";
 import type { PlaceHashes } from "../place-hashes.ts";
+import { findChangedPages, listChangedPages } from "./postgres-changed-pages.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
+import { offsetList, offsetsOf, onPage } from "./postgres-page-sql.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { placedCopy, placedRows } from "./postgres-placed-rows.ts";
 import { headerXidOf, parseRangeRows, type RangeQuestion, rangeScan } from "./postgres-range-rows.ts";
@@ -28,16 +30,8 @@ const PAGE_BYTES = "8192";
 /** Beyond this share of pages with holes one scan that reads all line pointers is cheaper than two. */
 const HOLED_SHARE = 0.3;
 
-/** Pages that are looked at together while few of them change. */
-const GROUP_PAGES = 16;
-
-/** What a scan looks at first; then it goes down to the rows of pages that changed. */
-type View = "groups" | "pages" | "rows";
-
-/** By measurement: where many groups, or many pages, hold a change, to look at them first costs more than it saves. */
-function viewOf(changedShare: number): View {
-  return changedShare < 0.01 ? "groups" : changedShare < 0.45 ? "pages" : "rows";
-}
+/** By measurement: where more than this part of the pages changed, a scan that lists all rows is cheaper. */
+const LISTED_SHARE = 0.7;
 
 /** Rows that one statement asks for by their places: its text grows by some ten bytes for each. */
 const PLACES_A_STATEMENT = 10_000;
@@ -180,19 +174,14 @@ export class PostgresTracker implements ChangeTracker {
 
   async changedPages(
     table: SourceTable,
-    { lo, hi, counts, since }: PageRange & { readonly counts: Int32Array; readonly since: TrustToken },
+    { lo, hi, counts, since }: PageRange & { readonly counts: () => Promise<Int32Array>; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]> {
-    const xid = headerXidOf(since);
-    const key = tableKey(table);
-    const rows = await this.#scan(table, () => {
-      const view = viewOf(this.#changedShare.get(key) ?? 0);
-      const sums = view === "groups" ? [groupSums(counts)] : [];
-      return { sql: changeScan(nameOf(table), view), values: [lo, hi - 1, arrayOf(counts), xid, ...sums] };
-    });
-    this.#changedShare.set(key, rows.length / (hi - lo));
-    return rows
-      .map(([page, kept, added]) => ({ page: Number(page), kept: offsetsOf(kept), added: offsetsOf(added) }))
-      .sort((left, right) => left.page - right.page);
+    const question = { name: nameOf(table), lo, hi, counts, xid: headerXidOf(since) };
+    const ask = (sql: string, values: readonly unknown[]) => this.#scan(table, () => ({ sql, values }));
+    const find = (this.#changedShare.get(tableKey(table)) ?? 0) < LISTED_SHARE ? findChangedPages : listChangedPages;
+    const changed = await find(ask, question);
+    this.#changedShare.set(tableKey(table), changed.length / (hi - lo));
+    return changed;
   }
 
   async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes> {
@@ -257,27 +246,17 @@ function nameOf(table: SourceTable): string {
   return quoteName(table.schema, table.name);
 }
 
-/** With its alias: a column `page` of the table comes before a name from outside. */
-function onPage(alias: string): string {
-  return onPages(alias, "g.page", "g.page + 1");
-}
-
-function onPages(alias: string, lo: string, hi: string): string {
-  return `${alias}.ctid >= format('(%s,0)', ${lo})::tid and ${alias}.ctid < format('(%s,0)', ${hi})::tid`;
-}
-
 /**
  * Renders the scan of pages $1 to $2 for the places of their rows. A page without holes tells its line pointers by their number, so
  * that they are read by a second scan of the other pages; where most pages have holes, one scan that reads all is cheaper.
  */
 function mapScan(name: string, hasHoles: boolean): string {
-  const offsets = (alias: string) => `encode(string_agg(substr(tidsend(${alias}.ctid), 5, 2), ''), 'hex') as offsets`;
   if (hasHoles) {
     return `
       select g.page, c.n, c.offsets
         from generate_series($1::bigint, $2::bigint) g(page)
        cross join lateral (
-               select count(*)::int as n, ${offsets("x")} from only ${name} x where ${onPage("x")}) c
+               select count(*)::int as n, ${offsetList("x")} as offsets from only ${name} x where ${onPage("x")}) c
        where c.n > 0`;
   }
   return `
@@ -286,80 +265,15 @@ function mapScan(name: string, hasHoles: boolean): string {
        cross join lateral (
                select count(*)::int as n, max(x.ctid) as last from only ${name} x where ${onPage("x")}) c
         left join lateral (
-               select ${offsets("y")} from only ${name} y
+               select ${offsetList("y")} as offsets from only ${name} y
                 where ${onPage("y")} and c.last <> format('(%s,%s)', g.page, c.n)::tid) d on true
        where c.n > 0`;
-}
-
-/**
- * Renders the scan of pages $1 to $2 for those whose number of rows is not the one in $3, or that have a row of transaction $4 or a
- * later one. Groups of pages have their numbers of rows in $5.
- */
-function changeScan(name: string, view: View): string {
-  // The age of $4 is computed once for the statement: for each row it would cost as much as that row's.
-  const isNew = (alias: string) => `age(${alias}.xmin) <= (select age($4::xid))`;
-  const counted = (alias: string, where: string) =>
-    `select count(*)::int as n, count(*) filter (where ${isNew(alias)})::int as fresh from only ${name} ${alias} where ${where}`;
-  const isOtherCount = (scan: string, counts: string, index: string) =>
-    `${scan}.n is distinct from (${counts}::int[])[(${index} + 1)::int]`;
-  const offsets = (condition: string) =>
-    `encode(string_agg(substr(tidsend(y.ctid), 5, 2), '') filter (where ${condition}), 'hex')`;
-  const lists = `${offsets(`not ${isNew("y")}`)} as kept, ${offsets(isNew("y"))} as added`;
-  const pages = "generate_series($1::bigint, $2::bigint) g(page)";
-  const isOther = isOtherCount("c", "$3", "g.page - $1::bigint");
-  if (view === "rows") {
-    return `
-      select g.page, c.kept, c.added
-        from ${pages}
-       cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
-       where c.added is not null or ${isOther}`;
-  }
-  const groups = `generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s(page)
-       cross join lateral (${counted("z", onPages("z", "s.page", `least(s.page + ${GROUP_PAGES}, $2::bigint + 1)`))}) b
-       cross join lateral (
-               select q.page from generate_series(s.page, least(s.page + ${GROUP_PAGES - 1}, $2::bigint)) q(page)
-                where b.fresh > 0 or ${isOtherCount("b", "$5", `(s.page - $1::bigint) / ${GROUP_PAGES}`)}) g`;
-  // The last scan depends on the one before, so that it runs for flagged pages only.
-  return `
-      select g.page, d.kept, d.added
-        from ${view === "pages" ? pages : groups}
-       cross join lateral (${counted("x", onPage("x"))}) c
-        left join lateral (select ${lists} from only ${name} y where ${onPage("y")} and c.n > 0) d on true
-       where c.fresh > 0 or ${isOther}`;
-}
-
-function groupSums(counts: Int32Array): string {
-  const sums = new Int32Array(Math.ceil(counts.length / GROUP_PAGES));
-  for (const [index, count] of counts.entries()) {
-    const group = Math.floor(index / GROUP_PAGES);
-    sums[group] = (sums[group] ?? 0) + count;
-  }
-  return arrayOf(sums);
-}
-
-function arrayOf(numbers: Int32Array): string {
-  return `{${numbers.join(",")}}`;
 }
 
 function denseOffsets(count: number, known: Map<number, readonly number[]>): readonly number[] {
   const offsets = known.get(count) ?? Array.from({ length: count }, (_, index) => index + 1);
   known.set(count, offsets);
   return offsets;
-}
-
-/** Line pointers, two bytes each, in hex; ascending. By a loop: a full has one for each row. */
-function offsetsOf(hex: string | null | undefined): number[] {
-  const bytes = Buffer.from(hex ?? "", "hex");
-  const offsets: number[] = [];
-  let last = 0;
-  let isSorted = true;
-  for (let at = 0; at < bytes.length; at += 2) {
-    const offset = ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
-    offsets.push(offset);
-    isSorted &&= offset > last;
-    last = offset;
-  }
-  return isSorted ? offsets : offsets.sort((left, right) => left - right);
 }
 
 function hexOf(offset: number): string {

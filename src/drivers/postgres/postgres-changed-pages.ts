@@ -1,0 +1,134 @@
+import type { ChangedPage, PageRange } from "../change-tracker.ts";
+import { offsetList, offsetsOf, onPage, onPages } from "./postgres-page-sql.ts";
+
+export interface ChangeQuestion extends PageRange {
+  /** The quoted name of the table. */
+  readonly name: string;
+  /** Numbers of rows then, one for each page. */
+  readonly counts: () => Promise<Int32Array>;
+  /** Rows of this transaction, or of a later one, may be new. */
+  readonly xid: string;
+}
+
+/** Runs a statement in the snapshot. */
+export type Ask = (sql: string, values: readonly unknown[]) => Promise<readonly (readonly (string | null)[])[]>;
+
+/** Pages whose rows are counted together: a lost row has the others of its group looked at, too. */
+const GROUP_PAGES = 16;
+
+/**
+ * Finds the pages whose rows are not those of then, ascending. One scan counts the rows of groups of pages and names those that may be
+ * new. The pages with a new row are asked for all their rows. The other pages have no row but of those of then: while all of a group
+ * together have as many, none of them lost one.
+ */
+export async function findChangedPages(ask: Ask, question: ChangeQuestion): Promise<readonly ChangedPage[]> {
+  const { name, lo, hi, xid } = question;
+  const groups = await ask(groupScan(name), [lo, hi - 1, xid]);
+  const added = new Map<number, number[]>();
+  for (const [, , places] of groups) addPlaces(added, places);
+  const visible = await readPages(ask, name, [...added.keys()]);
+  const counts = await question.counts();
+  const changed: ChangedPage[] = [];
+  for (const [page, offsets] of visible) {
+    const fresh = added.get(page)?.sort((left, right) => left - right) ?? [];
+    changed.push({ page, kept: without(offsets, fresh), added: fresh });
+  }
+  const before = (page: number) => counts[page - lo] ?? 0;
+  const suspected = groups.flatMap(([first, rows]) => {
+    const pages = { lo: Number(first), hi: Math.min(hi, Number(first) + GROUP_PAGES) };
+    return othersIfFewer({ ...pages, rows: Number(rows) }, visible, before);
+  });
+  for (const [page, offsets] of await readPages(ask, name, suspected)) {
+    if (offsets.length !== before(page)) changed.push({ page, kept: offsets, added: [] });
+  }
+  return changed.sort((left, right) => left.page - right.page);
+}
+
+/** Gives the pages of a group without a new row, unless they have as many rows together as before. */
+function othersIfFewer(
+  group: PageRange & { readonly rows: number },
+  visible: ReadonlyMap<number, readonly number[]>,
+  before: (page: number) => number,
+): readonly number[] {
+  const others: number[] = [];
+  let missing = -group.rows;
+  for (let page = group.lo; page < group.hi; page++) {
+    const offsets = visible.get(page);
+    if (!offsets) others.push(page);
+    missing += offsets?.length ?? before(page);
+  }
+  return missing === 0 ? [] : others;
+}
+
+/** The same by one scan that lists the rows of all pages: less where most of them changed. */
+export async function listChangedPages(ask: Ask, question: ChangeQuestion): Promise<readonly ChangedPage[]> {
+  const { name, lo, hi, xid } = question;
+  const counts = await question.counts();
+  const rows = await ask(listScan(name), [lo, hi - 1, xid, `{${counts.join(",")}}`]);
+  return rows
+    .map(([page, kept, added]) => ({ page: Number(page), kept: offsetsOf(kept), added: offsetsOf(added) }))
+    .sort((left, right) => left.page - right.page);
+}
+
+/** A text `(page,line pointer)` for each row would be longer, and slower to make. */
+const PLACE_BYTES = 6;
+
+function addPlaces(pages: Map<number, number[]>, hex: string | null | undefined): void {
+  const bytes = Buffer.from(hex ?? "", "hex");
+  for (let at = 0; at < bytes.length; at += PLACE_BYTES) {
+    const page = bytes.readUInt32BE(at);
+    const offset = bytes.readUInt16BE(at + 4);
+    const offsets = pages.get(page);
+    if (offsets) offsets.push(offset);
+    else pages.set(page, [offset]);
+  }
+}
+
+/** Gives the line pointers of the visible rows of each of these pages. */
+async function readPages(ask: Ask, name: string, pages: readonly number[]): Promise<ReadonlyMap<number, number[]>> {
+  if (pages.length === 0) return new Map();
+  const rows = await ask(pageScan(name), [`{${pages.join(",")}}`]);
+  return new Map(rows.map(([page, offsets]) => [Number(page), offsetsOf(offsets)]));
+}
+
+/** Both ascend. By a loop, as for all that is done for each row: a set would be most of the work. */
+function without(offsets: readonly number[], others: readonly number[]): readonly number[] {
+  const left: number[] = [];
+  let at = 0;
+  for (const offset of offsets) {
+    while (at < others.length && (others[at] ?? 0) < offset) at += 1;
+    if (others[at] !== offset) left.push(offset);
+  }
+  return left;
+}
+
+/** The age of the parameter is computed once for the statement: for each row it would cost as much as that row's. */
+function isNew(alias: string): string {
+  return `age(${alias}.xmin) <= (select age($3::xid))`;
+}
+
+function groupScan(name: string): string {
+  const range = onPages("z", "s.page", `least(s.page + ${GROUP_PAGES}, $2::bigint + 1)`);
+  return `
+      select s.page, b.n, b.added
+        from generate_series($1::bigint, $2::bigint, ${GROUP_PAGES}) s(page)
+       cross join lateral (
+               select count(*) as n, encode(string_agg(tidsend(z.ctid), '') filter (where ${isNew("z")}), 'hex') as added
+                 from only ${name} z where ${range}) b`;
+}
+
+function pageScan(name: string): string {
+  return `
+      select g.page, c.offsets
+        from unnest($1::bigint[]) g(page)
+       cross join lateral (select ${offsetList("y")} as offsets from only ${name} y where ${onPage("y")}) c`;
+}
+
+function listScan(name: string): string {
+  const lists = `${offsetList("y", `not ${isNew("y")}`)} as kept, ${offsetList("y", isNew("y"))} as added`;
+  return `
+      select g.page, c.kept, c.added
+        from generate_series($1::bigint, $2::bigint) g(page)
+       cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
+       where c.added is not null or c.n is distinct from ($4::int[])[(g.page - $1::bigint + 1)::int]`;
+}

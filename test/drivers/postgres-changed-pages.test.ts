@@ -1,0 +1,131 @@
+import { describe, expect, test } from "vitest";
+import type { ChangedPage, ChangeTracker, TrustToken } from "../../src/drivers/change-tracker.ts";
+import type { SourceTable } from "../../src/drivers/driver.ts";
+import { openSource } from "../../src/drivers/open-driver.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { untilAlone } from "../support/until-alone.ts";
+
+const signal = new AbortController().signal;
+const PAGES = 40;
+
+/** Ten rows a page, 40 pages: two groups of pages and a half. */
+const TABLE = `create table t (id int, v text); alter table t alter v set storage plain;
+  insert into t select i, repeat('x', 760) from generate_series(1, ${PAGES * 10}) i`;
+
+async function look<T>(url: string, use: (tracker: ChangeTracker, table: SourceTable) => Promise<T>): Promise<T> {
+  await using source = await openSource(connectionOfUrl(url), {
+    parallel: 1,
+    choose: () => "rows",
+    stallTimeoutMs: 60_000,
+    track: true,
+    signal,
+  });
+  const table = source.tables.find(({ name }) => name === "t");
+  if (!table || !source.tracker) throw new Error("no table is tracked");
+  return await use(source.tracker, table);
+}
+
+async function tokenOf(url: string): Promise<TrustToken> {
+  const token = await look(url, async (tracker) => tracker.token);
+  if (typeof token !== "object") throw new Error(`no token: ${token}`);
+  return token;
+}
+
+/** What changed on all pages, asked as often as that: each answer decides how the next one is found. */
+async function changesSince(url: string, since: TrustToken, times = 1): Promise<readonly (readonly ChangedPage[])[]> {
+  const counts = async () => new Int32Array(PAGES + 8).map((_, page) => (page < PAGES ? 10 : 0));
+  return look(url, async (tracker, table) => {
+    const answers: (readonly ChangedPage[])[] = [];
+    for (let time = 0; time < times; time += 1) {
+      answers.push(await tracker.changedPages(table, { lo: 0, hi: PAGES + 8, counts, since }));
+    }
+    return answers;
+  });
+}
+
+/** The line pointers 1 to 10 but these. */
+function all(...but: readonly number[]): readonly number[] {
+  return [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].filter((offset) => !but.includes(offset));
+}
+
+describe.each(postgresMajors)("the changed pages of PostgreSQL %i", (major) => {
+  test("are none while nothing changed, or what changed was taken back", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("begin; delete from t where id < 100; insert into t values (0, repeat('x', 760)); rollback");
+
+    const [changed] = await changesSince(database.url, since);
+
+    expect(changed).toEqual([]);
+  });
+
+  test("are those that only lost rows, the last of a group and all of a page among them", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("delete from t where id in (31, 160, 400) or id between 201 and 210");
+
+    const [changed] = await changesSince(database.url, since);
+
+    expect(changed).toEqual([
+      { page: 3, kept: all(1), added: [] },
+      { page: 15, kept: all(10), added: [] },
+      { page: 20, kept: [], added: [] },
+      { page: 39, kept: all(10), added: [] },
+    ]);
+  });
+
+  test("are those that lost a row while another of the same group won one, and those behind the last of then", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    await database.query("delete from t where id = 55");
+    await untilAlone(database);
+    await database.query("vacuum t");
+    const since = await tokenOf(database.url);
+    await database.query("insert into t values (55, repeat('y', 760)), (401, repeat('y', 760))");
+    await database.query("delete from t where id = 41");
+
+    const [changed] = await changesSince(database.url, since);
+
+    expect(changed).toEqual([
+      { page: 4, kept: all(1), added: [] },
+      { page: 5, kept: all(5), added: [5] },
+      { page: 40, kept: [], added: [1] },
+    ]);
+  });
+
+  test("are the same where a row took the place of another", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("delete from t where id in (3, 7)");
+    await untilAlone(database);
+    await database.query("vacuum t");
+    await database.query("insert into t values (3, repeat('y', 760)), (7, repeat('y', 760))");
+
+    const [changed] = await changesSince(database.url, since);
+
+    expect(changed).toEqual([{ page: 0, kept: all(3, 7), added: [3, 7] }]);
+  });
+
+  test("are the same by the scan of all rows that follows where most pages changed", async () => {
+    await using database = await createDatabase(major, TABLE);
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    await database.query("delete from t where id % 10 = 4");
+    await untilAlone(database);
+    await database.query("vacuum t");
+    await database.query("insert into t select i, repeat('y', 760) from generate_series(1, 30) i");
+    await database.query("delete from t where id = 99");
+
+    const [first, second] = await changesSince(database.url, since, 2);
+
+    expect(first).toHaveLength(PAGES);
+    expect(second).toEqual(first);
+    const places = await database.query("select t.ctid::text from t where v like 'y%' order by t.ctid");
+    expect(first?.flatMap(({ page, added }) => added.map((offset) => [`(${page},${offset})`]))).toEqual(places);
+    expect(first?.find(({ page }) => page === 9)?.kept).toEqual(all(4, 9));
+  });
+});
