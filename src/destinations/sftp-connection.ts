@@ -5,6 +5,7 @@ import { messageOf } from "../base/errors.ts";
 import { orAborted } from "../base/or-aborted.ts";
 import { destinationError } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
+import { gatherWrites } from "./gather-writes.ts";
 import { type ErrorMeaning, remoteError } from "./network-errors.ts";
 
 const CONNECT_MS = 20_000;
@@ -123,6 +124,7 @@ function connectSocket({ host, port = 22 }: SftpSettings): Promise<Socket> {
     socket.once("connect", () => {
       socket.setTimeout(0);
       socket.off("error", reject);
+      gatherWrites(socket);
       resolve(socket);
     });
   });
