@@ -15,10 +15,18 @@ if (Number(process.versions.node.split(".")[0]) < 24) {
 }
 
 /**
- * Every command loads them, and as the many small files that they are they take half of its start. All others are loaded when they are
- * needed, from node_modules.
+ * As the many small files that they are, they take half of the start of a command, and those that speak to one kind of destination half of
+ * what a job with it needs to begin: bundled with all that they import. All others are loaded from node_modules when they are needed.
  */
-const BUNDLED = ["commander", "yaml", "zod"];
+const BUNDLED = [
+  "commander",
+  "yaml",
+  "zod",
+  "@aws-sdk/client-s3",
+  "@azure/storage-blob",
+  "basic-ftp",
+  "google-auth-library",
+];
 
 /** Threads are started by the name of their file, beside that of who starts them. */
 const threads = globSync("src/**/*-worker.ts", { cwd: root }).map((path) => [basename(path, ".ts"), join(root, path)]);
@@ -26,11 +34,15 @@ const threads = globSync("src/**/*-worker.ts", { cwd: root }).map((path) => [bas
 const bundle = await rolldown({
   input: { main: join(root, "src/cli/main.ts"), ...Object.fromEntries(threads) },
   platform: "node",
-  external: (id) =>
-    !id.startsWith(".") && !isAbsolute(id) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
+  external: (id, importer = "") =>
+    isPackage(id) && !packageFolderOf(importer) && !BUNDLED.some((name) => id === name || id.startsWith(`${name}/`)),
   tsconfig: join(root, "tsconfig.json"),
 });
-const { output: chunks } = await bundle.write({ dir: output, chunkFileNames: "[name]-[hash].js" });
+const { output: chunks } = await bundle.write({
+  dir: output,
+  chunkFileNames: "[name]-[hash].js",
+  comments: { legal: true, annotation: false, jsdoc: false },
+});
 await bundle.close();
 // Afterwards, so that a process which starts meanwhile finds all that it needs.
 const written = new Set(chunks.map(({ fileName }) => fileName));
@@ -38,11 +50,29 @@ for (const name of readdirSync(join(root, "dist")))
   if (name !== "cli") rmSync(join(root, "dist", name), { recursive: true });
 for (const name of readdirSync(output)) if (!written.has(name)) rmSync(join(output, name), { recursive: true });
 
-const licenses = BUNDLED.map((name) => {
-  const license = readFileSync(join(root, "node_modules", name, "LICENSE"), "utf8");
-  return `${name}, whose code is part of these files:\n\n${license}`;
-});
-writeFileSync(join(root, "dist/LICENSES.txt"), licenses.join("\n"));
+const folders = new Set(chunks.flatMap(({ moduleIds = [] }) => moduleIds.map(packageFolderOf)).filter(Boolean));
+writeFileSync(join(root, "dist/LICENSES.txt"), Array.from(folders, renderLicense).sort(compareTexts).join("\n"));
 
 const { renderJobJsonSchema } = await import("../src/job/job-json-schema.ts");
 writeFileSync(join(root, "job.schema.json"), `${JSON.stringify(renderJobJsonSchema(), null, 2)}\n`);
+
+function isPackage(id) {
+  return !id.startsWith(".") && !id.startsWith("#") && !isAbsolute(id);
+}
+
+/** The folder of the package that a module is from; undefined for one of ours. */
+function packageFolderOf(id) {
+  return /^.*[\\/]node_modules[\\/](?:@[^\\/]+[\\/])?[^\\/]+/.exec(id)?.[0];
+}
+
+function renderLicense(folder) {
+  const { name, version, license, author } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.(md|txt))?$/i.test(entry));
+  const holder = typeof author === "object" ? author.name : (author ?? `the authors of ${name}`);
+  const text = file ? readFileSync(join(folder, file), "utf8") : `License: ${license}. Copyright: ${holder}.\n`;
+  return `${name} ${version}, whose code is part of these files:\n\n${text}`;
+}
+
+function compareTexts(left, right) {
+  return left < right ? -1 : 1;
+}
