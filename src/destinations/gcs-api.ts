@@ -25,6 +25,14 @@ export interface GcsObject {
   readonly generation?: string;
 }
 
+/** One answer of a listing. */
+export interface GcsPage {
+  readonly items?: readonly GcsObject[];
+  /** Folders right below, with their slash, where a delimiter was given. */
+  readonly prefixes?: readonly string[];
+  readonly nextPageToken?: string;
+}
+
 /** The JSON API of Google Cloud Storage with an account that is signed in. */
 export class GcsApi {
   readonly #auth: GoogleAuth;

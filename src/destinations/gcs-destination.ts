@@ -9,10 +9,10 @@ import {
   type PutOptions,
 } from "./destination.ts";
 import type { GcsSettings } from "./destination-settings.ts";
-import { type GcsApi, type GcsObject, gcsMeaning, signInToGcs, statusOf } from "./gcs-api.ts";
+import { type GcsApi, type GcsObject, type GcsPage, gcsMeaning, signInToGcs, statusOf } from "./gcs-api.ts";
 import { uploadToGcs } from "./gcs-upload.ts";
 import { remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, placeKey } from "./object-store.ts";
+import { alreadyThere, assertLength, folderBelow, folderOfPrefix, placeKey } from "./object-store.ts";
 
 const FIELDS = "name,size,timeCreated,storageClass";
 
@@ -127,27 +127,53 @@ class GcsDestination implements Destination {
   async *list(prefix: string, { signal }: Options): AsyncIterable<ObjectInfo> {
     signal.throwIfAborted();
     const params = { prefix: `${this.#folder}${prefix}`, fields: `items(${FIELDS}),nextPageToken` };
-    let pageToken: string | undefined;
     try {
-      do {
-        const { data: page } = await this.#api.send<{ items?: readonly GcsObject[]; nextPageToken?: string }>({
-          url: this.#api.objectUrl(),
-          params: { ...params, ...(pageToken === undefined ? {} : { pageToken }) },
-          signal,
-        });
-        for (const found of page.items ?? []) {
+      for await (const { items = [] } of this.#pages(params, signal)) {
+        for (const found of items) {
           if (found.name !== undefined) yield infoOf(found.name.slice(this.#folder.length), found);
           signal.throwIfAborted();
         }
-        if (page.nextPageToken !== undefined && page.nextPageToken === pageToken) {
-          throw destinationError(`cannot list ${this.name}: the server gives the same page again`, "failed");
-        }
-        pageToken = page.nextPageToken;
-      } while (pageToken !== undefined);
+      }
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${prefix}`, gcsMeaning);
     }
+  }
+
+  async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
+    const start = `${placeKey(this.name, this.#folder, below).place}/`;
+    const params = { prefix: start, delimiter: "/", fields: "prefixes,items(name),nextPageToken" };
+    const names = new Set<string>();
+    signal.throwIfAborted();
+    try {
+      for await (const { prefixes = [], items = [] } of this.#pages(params, signal)) {
+        // A server that knows no delimiter gives the objects themselves.
+        for (const place of [...prefixes, ...items.map(({ name = "" }) => name)]) {
+          const folder = folderBelow(start, place);
+          if (folder) names.add(folder);
+        }
+      }
+      return [...names];
+    } catch (error) {
+      signal.throwIfAborted();
+      throw remoteError(error, `list ${this.name}/${below}/`, gcsMeaning);
+    }
+  }
+
+  async *#pages(params: Readonly<Record<string, string>>, signal: AbortSignal): AsyncIterable<GcsPage> {
+    let pageToken: string | undefined;
+    do {
+      const { data: page } = await this.#api.send<GcsPage>({
+        url: this.#api.objectUrl(),
+        params: { ...params, ...(pageToken === undefined ? {} : { pageToken }) },
+        signal,
+      });
+      yield page;
+      if (page.nextPageToken !== undefined && page.nextPageToken === pageToken) {
+        throw destinationError(`cannot list ${this.name}: the server gives the same page again`, "failed");
+      }
+      pageToken = page.nextPageToken;
+    } while (pageToken !== undefined);
   }
 
   async remove(key: string, { signal }: Options): Promise<void> {

@@ -149,19 +149,37 @@ export class GcsFake {
   }
 
   #list(url: URL): Answer {
-    const { prefix = "", maxResults = "1000", pageToken = "", fields, ...more } = Object.fromEntries(url.searchParams);
-    if (Object.keys(more).length > 0 || !fields) {
+    const {
+      prefix = "",
+      delimiter,
+      maxResults = "1000",
+      pageToken = "",
+      fields,
+      ...more
+    } = Object.fromEntries(url.searchParams);
+    if (Object.keys(more).length > 0 || !fields || (delimiter !== undefined && delimiter !== "/")) {
       this.complaints.push(`list: ${url.search}`);
       return failure(400, "invalid");
     }
     const size = Math.min(this.pageSize, Number(maxResults));
     const after = Buffer.from(pageToken, "base64url").toString();
-    const names = this.#namesFrom(prefix, after);
+    const names = delimiter ? this.#placesBelow(prefix, after) : this.#namesFrom(prefix, after);
     const page = names.slice(0, size);
+    const [folders, items] = [page.filter((name) => name.endsWith("/")), page.filter((name) => !name.endsWith("/"))];
     return json(200, {
-      ...(page.length === 0 ? {} : { items: page.map((name) => this.#described(name)) }),
+      ...(folders.length === 0 ? {} : { prefixes: folders }),
+      ...(items.length === 0 ? {} : { items: items.map((name) => this.#described(name)) }),
       ...(names.length <= size ? {} : { nextPageToken: Buffer.from(page.at(-1) ?? "").toString("base64url") }),
     });
+  }
+
+  /** Objects right below, and of those deeper down the folder that they lie in, with its slash. */
+  #placesBelow(prefix: string, after: string): readonly string[] {
+    const places = this.#namesFrom(prefix, "").map((name) => {
+      const end = name.indexOf("/", prefix.length);
+      return end < 0 ? name : name.slice(0, end + 1);
+    });
+    return [...new Set(places)].filter((place) => place > after).sort();
   }
 
   /** Sorted anew only when objects came or went: with a hundred thousand of them the fake would take all the time. */
