@@ -60,16 +60,6 @@ function othersIfFewer(
   return missing === 0 ? [] : others;
 }
 
-/** The same by one scan that lists the rows of all pages: less where most of them changed. */
-export async function listChangedPages(ask: Ask, question: ChangeQuestion): Promise<readonly ChangedPage[]> {
-  const { name, lo, hi, xid } = question;
-  const counts = await question.counts();
-  const rows = await ask(listScan(name), [lo, hi - 1, xid, `{${counts.join(",")}}`]);
-  return rows
-    .map(([page, kept, added]) => ({ page: Number(page), kept: offsetsOf(kept), added: offsetsOf(added) }))
-    .sort((left, right) => left.page - right.page);
-}
-
 /** A text `(page,line pointer)` for each row would be longer, and slower to make. */
 const PLACE_BYTES = 6;
 
@@ -122,13 +112,4 @@ function pageScan(name: string): string {
       select g.page, c.offsets
         from unnest($1::bigint[]) g(page)
        cross join lateral (select ${offsetList("y")} as offsets from only ${name} y where ${onPage("y")}) c`;
-}
-
-function listScan(name: string): string {
-  const lists = `${offsetList("y", `not ${isNew("y")}`)} as kept, ${offsetList("y", isNew("y"))} as added`;
-  return `
-      select g.page, c.kept, c.added
-        from generate_series($1::bigint, $2::bigint) g(page)
-       cross join lateral (select count(*)::int as n, ${lists} from only ${name} y where ${onPage("y")}) c
-       where c.added is not null or c.n is distinct from ($4::int[])[(g.page - $1::bigint + 1)::int]`;
 }

@@ -12,7 +12,7 @@ import {
 } from "../change-tracker.ts";
 import type { RowOptions, SourceTable } from "../driver.ts";
 import type { PlaceHashes } from "../place-hashes.ts";
-import { findChangedPages, listChangedPages } from "./postgres-changed-pages.ts";
+import { findChangedPages } from "./postgres-changed-pages.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
@@ -29,9 +29,6 @@ const PAGE_BYTES = "8192";
 
 /** Beyond this share of pages with holes one scan that reads all line pointers is cheaper than two. */
 const HOLED_SHARE = 0.3;
-
-/** By measurement: where more than this part of the pages changed, a scan that lists all rows is cheaper. */
-const LISTED_SHARE = 0.7;
 
 /** Rows that one statement asks for by their places: its text grows by some ten bytes for each. */
 const PLACES_A_STATEMENT = 10_000;
@@ -97,8 +94,6 @@ export class PostgresTracker implements ChangeTracker {
   readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
   /** Tables of which the last scan found many pages with holes. */
   readonly #hasHoles = new Set<string>();
-  /** The part of the pages that the last scan of a table found changed. */
-  readonly #changedShare = new Map<string, number>();
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
@@ -177,11 +172,7 @@ export class PostgresTracker implements ChangeTracker {
     { lo, hi, counts, since }: PageRange & { readonly counts: () => Promise<Int32Array>; readonly since: TrustToken },
   ): Promise<readonly ChangedPage[]> {
     const question = { name: nameOf(table), lo, hi, counts, xid: headerXidOf(since) };
-    const ask = (sql: string, values: readonly unknown[]) => this.#scan(table, () => ({ sql, values }));
-    const find = (this.#changedShare.get(tableKey(table)) ?? 0) < LISTED_SHARE ? findChangedPages : listChangedPages;
-    const changed = await find(ask, question);
-    this.#changedShare.set(tableKey(table), changed.length / (hi - lo));
-    return changed;
+    return findChangedPages((sql, values) => this.#scan(table, () => ({ sql, values })), question);
   }
 
   async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes> {

@@ -9,9 +9,8 @@ export function onPages(alias: string, lo: string, hi: string): string {
 }
 
 /** Gathers the line pointers of rows as `offsetsOf` reads them. */
-export function offsetList(alias: string, condition?: string): string {
-  const filter = condition === undefined ? "" : ` filter (where ${condition})`;
-  return `encode(string_agg(substr(tidsend(${alias}.ctid), 5, 2), '')${filter}, 'hex')`;
+export function offsetList(alias: string): string {
+  return `encode(string_agg(substr(tidsend(${alias}.ctid), 5, 2), ''), 'hex')`;
 }
 
 /** Line pointers, two bytes each, in hex; ascending. By a loop: a full has one for each row. */
