@@ -46,6 +46,27 @@ export async function unlessArchived<T>(read: () => Promise<T>): Promise<T | und
 
 export type VolumeFacts = Pick<Volume, "name" | "size">;
 
+const MOST_AT_ONCE = 8;
+const BYTES_AT_ONCE = 4 * 1024 * 1024;
+
+/** Puts small volumes together that are read at once: of those the way there and back takes most of the time. A large one stays alone. */
+export function* smallTogether<T extends { readonly volume: VolumeFacts }>(
+  checks: Iterable<T>,
+): Generator<readonly T[]> {
+  let batch: T[] = [];
+  let bytes = 0;
+  for (const check of checks) {
+    const { size } = check.volume;
+    if (batch.length === MOST_AT_ONCE || (batch.length > 0 && bytes + size > BYTES_AT_ONCE)) {
+      yield batch;
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(check);
+    bytes += size;
+  }
+  if (batch.length > 0) yield batch;
+}
+
 interface ReferenceCheck {
   readonly repository: Repository;
   readonly reference: SnapshotReference;

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { archiveError } from "../archive/archive-error.ts";
 import { OperationalError } from "../base/errors.ts";
+import { sideBySide } from "../base/side-by-side.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
@@ -17,6 +18,7 @@ import { neededOf } from "../snapshot/snapshot-parts.ts";
 import { type Problem, verifyObject, verifySample, verifySize, verifyVolume } from "../snapshot/verify-volume.ts";
 import {
   checkVolume,
+  smallTogether,
   unlessArchived,
   verifyReference,
   type VolumeFacts,
@@ -167,31 +169,43 @@ async function verifyOne(
   using _lease = await options.announce?.([id, ...(manifest.references ?? []).map((reference) => reference.id)]);
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
-  const problems: Problem[] = [];
-  const archived: VolumeFacts[] = [];
-  const readChunks: ChunkPlace[] = [];
-  const take = (found: VolumeFindings) => {
-    problems.push(...found.problems);
-    readChunks.push(...found.read);
-    archived.push(...found.archived);
-  };
-  const groups = byVolume(chosen.filter(({ ref }) => ref.snapshot === undefined));
-  const content = { ...codingOf(manifest), decrypt: opened.decrypt };
-  for (const [index, volume] of manifest.volumes.entries()) {
-    const key = `${repository.prefix}/${id}/${volume.name}`;
-    const object = { destination: repository.destination, key, size: volume.size };
-    const check = { content, volume, object, chunks: groups.get(index) ?? [], signal };
-    take(await checkVolume(check, sample < 1 ? verifySample : verifyVolume, options));
-  }
+  const found = await verifyOwn(repository, opened, chosen, options);
   for (const [index, reference] of (manifest.references ?? []).entries()) {
     const needed = chosen.filter(({ ref }) => ref.snapshot === index);
-    take(await verifyReference({ repository, reference, needed }, options));
+    found.push(await verifyReference({ repository, reference, needed }, options));
   }
+  const problems = found.flatMap((some) => some.problems);
+  const archived = found.flatMap((some) => some.archived);
+  const readChunks = found.flatMap((some) => some.read);
   if (opened.decrypt) problems.push(...(await checkEnvelope(repository, manifest, signal)));
   const result = { ...verdict(repository, id, sample, readChunks, problems), ...archivedOf(archived) };
   warnOfArchived(result, report);
   if (result.ok && sample >= 1 && archived.length === 0) await markVerified(repository, id, options);
   return result;
+}
+
+/** Checks the volumes of the snapshot itself. */
+async function verifyOwn(
+  { destination, prefix }: Repository,
+  { manifest, decrypt }: OpenedManifest,
+  chosen: readonly ChunkPlace[],
+  options: VerifySnapshotOptions,
+): Promise<VolumeFindings[]> {
+  const groups = byVolume(chosen.filter(({ ref }) => ref.snapshot === undefined));
+  const content = { ...codingOf(manifest), decrypt };
+  const checks = manifest.volumes.map((volume, index) => {
+    const object = { destination, key: `${prefix}/${manifest.id}/${volume.name}`, size: volume.size };
+    return { content, volume, object, chunks: groups.get(index) ?? [] };
+  });
+  const read = (options.sample ?? 1) < 1 ? verifySample : verifyVolume;
+  const found: VolumeFindings[] = [];
+  for (const batch of smallTogether(checks)) {
+    const some = await sideBySide<readonly VolumeFindings[]>(options.signal, (signal) =>
+      batch.map((check) => checkVolume({ ...check, signal }, read, options)),
+    );
+    found.push(...some);
+  }
+  return found;
 }
 
 function archivedOf(volumes: readonly VolumeFacts[]): Pick<VerifiedSnapshot, "archived"> {
