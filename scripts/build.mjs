@@ -67,10 +67,16 @@ function packageFolderOf(id) {
 
 function renderLicense(folder) {
   const { name, version, license, author } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.(md|txt))?$/i.test(entry));
+  const read = (pattern) =>
+    readdirSync(folder)
+      .filter((entry) => pattern.test(entry))
+      .map((entry) => readFileSync(join(folder, entry), "utf8"));
+  const licenses = read(/^licen[cs]e(\.(md|txt))?$/i);
   const holder = typeof author === "object" ? author.name : (author ?? `the authors of ${name}`);
-  const text = file ? readFileSync(join(folder, file), "utf8") : `License: ${license}. Copyright: ${holder}.\n`;
-  return `${name} ${version}, whose code is part of these files:\n\n${text}`;
+  if (licenses.length === 0) licenses.push(`License: ${license}. Copyright: ${holder}.\n`);
+  // The Apache license asks that they go along.
+  const notices = read(/^(copyright)?notice(\.(md|txt))?$/i);
+  return `${name} ${version}, whose code is part of these files:\n\n${[...licenses, ...notices].join("\n")}`;
 }
 
 function compareTexts(left, right) {

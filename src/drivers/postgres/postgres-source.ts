@@ -158,6 +158,7 @@ class PostgresSource implements Source {
   /** Connections that are open or being opened. */
   #workers = 0;
   readonly #waiting: (() => void)[] = [];
+  #isClosed = false;
   readonly #heartbeat: NodeJS.Timeout;
 
   constructor(parts: SourceParts) {
@@ -318,9 +319,13 @@ class PostgresSource implements Source {
   }
 
   async #openWorker(): Promise<PostgresClient> {
+    this.#throwIfClosed();
     const { connection } = this.#leader;
     const worker = (await this.#early.take()) ?? (await openBackupClient(connection, this.#options));
+    // Before anything is asked of it: who closes the source from now on closes it, too.
+    this.#all.add(worker);
     try {
+      this.#throwIfClosed();
       await worker.begin("isolation level repeatable read read only", { search_path: "" });
       await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
       if (this.#options.track) await worker.query(SCAN_SETTINGS);
@@ -332,11 +337,16 @@ class PostgresSource implements Source {
         throw databaseError("share the snapshot with", new Error("a load balancer led to another server"), connection);
       }
     } catch (error) {
+      this.#all.delete(worker);
       worker.destroy();
       throw error;
     }
-    this.#all.add(worker);
     return worker;
+  }
+
+  /** When one of several statements failed, nobody waits for the others: they may still ask for a connection. */
+  #throwIfClosed(): void {
+    if (this.#isClosed) throw new RangeError("the source was closed");
   }
 
   sequences(): Promise<readonly SequenceState[]> {
@@ -344,6 +354,7 @@ class PostgresSource implements Source {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     clearInterval(this.#heartbeat);
     await Promise.all([...this.#all, this.#early, this.#leader].map((client) => client[Symbol.asyncDispose]()));
   }
