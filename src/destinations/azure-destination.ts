@@ -14,7 +14,7 @@ import {
 } from "./destination.ts";
 import type { AzureSettings } from "./destination-settings.ts";
 import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderBelow, folderOfPrefix, placeKey, sendBody } from "./object-store.ts";
+import { alreadyThere, assertLength, folderOfPrefix, foldersBelow, placeKey, sendBody } from "./object-store.ts";
 
 interface Options {
   readonly signal: AbortSignal;
@@ -174,15 +174,10 @@ class AzureDestination implements Destination {
 
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
     const start = `${placeKey(this.name, this.#folder, below).place}/`;
-    const names = new Set<string>();
     signal.throwIfAborted();
     try {
       const found = this.#container.listBlobsByHierarchy("/", { prefix: start, abortSignal: signal });
-      for await (const { name } of found) {
-        const folder = folderBelow(start, name);
-        if (folder) names.add(folder);
-      }
-      return [...names];
+      return await foldersBelow(start, found, ({ name }) => [name]);
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, azureMeaning);

@@ -12,7 +12,7 @@ import type { GcsSettings } from "./destination-settings.ts";
 import { type GcsApi, type GcsObject, type GcsPage, gcsMeaning, signInToGcs, statusOf } from "./gcs-api.ts";
 import { uploadToGcs } from "./gcs-upload.ts";
 import { remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderBelow, folderOfPrefix, placeKey } from "./object-store.ts";
+import { alreadyThere, assertLength, folderOfPrefix, foldersBelow, placeKey } from "./object-store.ts";
 
 const FIELDS = "name,size,timeCreated,storageClass";
 
@@ -143,17 +143,12 @@ class GcsDestination implements Destination {
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
     const start = `${placeKey(this.name, this.#folder, below).place}/`;
     const params = { prefix: start, delimiter: "/", fields: "prefixes,items(name),nextPageToken" };
-    const names = new Set<string>();
     signal.throwIfAborted();
     try {
-      for await (const { prefixes = [], items = [] } of this.#pages(params, signal)) {
-        // A server that knows no delimiter gives the objects themselves.
-        for (const place of [...prefixes, ...items.map(({ name = "" }) => name)]) {
-          const folder = folderBelow(start, place);
-          if (folder) names.add(folder);
-        }
-      }
-      return [...names];
+      return await foldersBelow(start, this.#pages(params, signal), ({ prefixes = [], items = [] }) => [
+        ...prefixes,
+        ...items.map(({ name }) => name),
+      ]);
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, gcsMeaning);

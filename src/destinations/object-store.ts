@@ -21,10 +21,24 @@ export function placeKey(name: string, folder: string, key: string): PlacedKey {
   return { place: `${folder}${key}`, object: `${name}/${key}` };
 }
 
-/** Gives the name of the folder right below `start` (`a/b/`) that a place lies in; undefined for one right in `start`. */
-export function folderBelow(start: string, place: string): string | undefined {
-  const end = place.indexOf("/", start.length);
-  return end > start.length ? place.slice(start.length, end) : undefined;
+/**
+ * Gives the names of the folders right below `start` (`a/b/`), each one once, by the pages of a listing with a delimiter. `placesOf` gives
+ * the folders and the objects of a page: a server that knows no delimiter gives the objects themselves.
+ */
+export async function foldersBelow<Page>(
+  start: string,
+  pages: AsyncIterable<Page>,
+  placesOf: (page: Page) => readonly (string | undefined)[],
+): Promise<readonly string[]> {
+  const names = new Set<string>();
+  for await (const page of pages) {
+    for (const place of placesOf(page)) {
+      const end = place?.indexOf("/", start.length) ?? -1;
+      // What lies right in `start` is in no folder below it.
+      if (place && end > start.length) names.add(place.slice(start.length, end));
+    }
+  }
+  return [...names];
 }
 
 /**

@@ -22,8 +22,8 @@ import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
 import {
   alreadyThere,
   assertLength,
-  folderBelow,
   folderOfPrefix,
+  foldersBelow,
   PartSource,
   placeKey,
   sendBody,
@@ -200,18 +200,13 @@ class S3Destination implements Destination {
 
   async listFolders(below: string, { signal }: Options): Promise<readonly string[]> {
     const start = `${placeKey(this.name, this.#parts.folder, below).place}/`;
-    const names = new Set<string>();
     signal.throwIfAborted();
     try {
-      for await (const page of this.#pages({ Prefix: start, Delimiter: "/" }, signal)) {
-        // A server that knows no delimiter gives the objects themselves.
-        const prefixes = (page.CommonPrefixes ?? []).map(({ Prefix }) => Prefix);
-        for (const place of [...prefixes, ...(page.Contents ?? []).map(({ Key }) => Key)]) {
-          const folder = folderBelow(start, place ?? "");
-          if (folder) names.add(folder);
-        }
-      }
-      return [...names];
+      const pages = this.#pages({ Prefix: start, Delimiter: "/" }, signal);
+      return await foldersBelow(start, pages, ({ CommonPrefixes = [], Contents = [] }) => [
+        ...CommonPrefixes.map(({ Prefix }) => Prefix),
+        ...Contents.map(({ Key }) => Key),
+      ]);
     } catch (error) {
       signal.throwIfAborted();
       throw remoteError(error, `list ${this.name}/${below}/`, s3Meaning);

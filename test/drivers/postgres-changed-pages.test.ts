@@ -1,40 +1,21 @@
 import { describe, expect, test } from "vitest";
-import type { ChangedPage, ChangeTracker, TrustToken } from "../../src/drivers/change-tracker.ts";
-import type { SourceTable } from "../../src/drivers/driver.ts";
-import { openSource } from "../../src/drivers/open-driver.ts";
-import { connectionOfUrl } from "../support/connection.ts";
+import type { ChangedPage, TrustToken } from "../../src/drivers/change-tracker.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { openTracked, tokenOf } from "../support/tracked-source.ts";
 import { untilAlone } from "../support/until-alone.ts";
 
-const signal = new AbortController().signal;
 const PAGES = 40;
 
 /** Ten rows a page, 40 pages: two groups of pages and a half. */
 const TABLE = `create table t (id int, v text); alter table t alter v set storage plain;
   insert into t select i, repeat('x', 760) from generate_series(1, ${PAGES * 10}) i`;
 
-async function look<T>(url: string, use: (tracker: ChangeTracker, table: SourceTable) => Promise<T>): Promise<T> {
-  await using source = await openSource(connectionOfUrl(url), {
-    parallel: 1,
-    choose: () => "rows",
-    stallTimeoutMs: 60_000,
-    track: true,
-    signal,
-  });
+async function changesSince(url: string, since: TrustToken): Promise<readonly ChangedPage[]> {
+  await using source = await openTracked(url);
   const table = source.tables.find(({ name }) => name === "t");
   if (!table || !source.tracker) throw new Error("no table is tracked");
-  return await use(source.tracker, table);
-}
-
-async function tokenOf(url: string): Promise<TrustToken> {
-  const token = await look(url, async (tracker) => tracker.token);
-  if (typeof token !== "object") throw new Error(`no token: ${token}`);
-  return token;
-}
-
-async function changesSince(url: string, since: TrustToken): Promise<readonly ChangedPage[]> {
   const counts = async () => new Int32Array(PAGES + 8).map((_, page) => (page < PAGES ? 10 : 0));
-  return look(url, (tracker, table) => tracker.changedPages(table, { lo: 0, hi: PAGES + 8, counts, since }));
+  return await source.tracker.changedPages(table, { lo: 0, hi: PAGES + 8, counts, since });
 }
 
 /** The line pointers 1 to 10 but these. */

@@ -2,11 +2,10 @@ import pg from "pg";
 import { expect, test } from "vitest";
 import type { ChangedPage, ChangeTracker, TrustToken } from "../../src/drivers/change-tracker.ts";
 import type { SourceTable } from "../../src/drivers/driver.ts";
-import { openSource } from "../../src/drivers/open-driver.ts";
-import { connectionOfUrl } from "../support/connection.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 import { postgresMajors } from "../support/postgres.ts";
 import { randomFrom } from "../support/random-history.ts";
+import { openTracked } from "../support/tracked-source.ts";
 
 const signal = new AbortController().signal;
 const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_000);
@@ -141,13 +140,7 @@ test.each(postgresMajors)(
         for (const session of sessions) await session.settle();
         await clients[0]?.query("vacuum t");
       }
-      await using source = await openSource(connectionOfUrl(server.url), {
-        parallel: 1,
-        choose: () => "rows",
-        stallTimeoutMs: 60_000,
-        track: true,
-        signal,
-      });
+      await using source = await openTracked(server.url);
       const { tracker, tables } = source;
       const [table] = tables;
       if (!tracker || !table || typeof tracker.token !== "object") throw new Error("no table is tracked");

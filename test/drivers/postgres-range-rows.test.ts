@@ -1,34 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { RangeRows, TrustToken } from "../../src/drivers/change-tracker.ts";
-import type { Source } from "../../src/drivers/driver.ts";
-import { openSource } from "../../src/drivers/open-driver.ts";
 import { parseRangeRows } from "../../src/drivers/postgres/postgres-range-rows.ts";
-import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { openTracked, tokenOf } from "../support/tracked-source.ts";
 import { untilAlone } from "../support/until-alone.ts";
-
-const signal = new AbortController().signal;
-
-function open(url: string): Promise<Source> {
-  return openSource(connectionOfUrl(url), {
-    parallel: 1,
-    choose: () => "rows",
-    stallTimeoutMs: 60_000,
-    track: true,
-    signal,
-  });
-}
-
-async function tokenOf(url: string): Promise<TrustToken> {
-  await using source = await open(url);
-  const token = source.tracker?.token;
-  if (typeof token !== "object") throw new Error(`no token: ${token}`);
-  return token;
-}
 
 /** What the first and the second 8 pages hold. */
 async function look(url: string, since: TrustToken): Promise<readonly (RangeRows | undefined)[]> {
-  await using source = await open(url);
+  await using source = await openTracked(url);
   const table = source.tables.find(({ name }) => name.startsWith("t"));
   const { tracker } = source;
   if (!table || !tracker) throw new Error("no table is tracked");
