@@ -28,9 +28,11 @@ const rounds = Number(flags.rounds);
 /** What a line of 100 Mbit/s carries, as the bandwidth of each destination that is not a folder. */
 const LINE = "12MB";
 const volumeMib = flags["volume-mib"];
+/** Each look takes processor time that the run on the same cores would have. */
+const SPOOL_WATCH_MS = 50;
 
 interface Run extends Measurement {
-  /** Most bytes that lay in the spool at one time, as far as a look every few milliseconds sees it. */
+  /** Most bytes that lay in the spool at one time, as far as a look now and then sees it: a volume lies there for seconds. */
   readonly spoolBytes: number;
   /** Time of all processors that everything on the machine took meanwhile: servers, database and neighbours too. */
   readonly machineSeconds: number;
@@ -99,7 +101,7 @@ async function runTo({ types, bandwidth }: Way, place: string): Promise<Run> {
   let spoolBytes = 0;
   const watch = setInterval(() => {
     spoolBytes = Math.max(spoolBytes, ...folders.map(bytesOf));
-  }, 5);
+  }, SPOOL_WATCH_MS);
   const busyBefore = busySeconds();
   try {
     const run = await measure(process.execPath, [rowkeep, "run", file, "--home", home, "-q"]);

@@ -41,8 +41,6 @@ export interface PageRange {
 export interface PageRows {
   readonly page: number;
   readonly offsets: readonly number[];
-  /** How many there are, where that is known for less than `offsets`. */
-  readonly count?: number;
 }
 
 /** A page whose rows are not those of the earlier snapshot. */

@@ -1,4 +1,5 @@
-import type { ChangedPage, PageRange, PageRows, RowPlace } from "../drivers/change-tracker.ts";
+import type { ChangedPage, PageRange, RowPlace } from "../drivers/change-tracker.ts";
+import type { PageMap } from "../snapshot/page-map.ts";
 
 /** Pages of a cell: the rows of one cell that are read together form a segment, 8 MiB of the table. */
 export const CELL_PAGES = 1024;
@@ -15,7 +16,7 @@ export interface KnownSegment {
   /** A whole cell, or a whole span for single rows. */
   readonly pages: PageRange;
   /** Where its rows were, in their order. */
-  readonly map: Iterable<PageRows>;
+  readonly map: PageMap;
   /** Numbers, from 1, of its rows that are gone; ascending. */
   readonly removed: ArrayLike<number>;
 }
@@ -75,30 +76,35 @@ const MOST_ROWS = 291;
 class Sight {
   readonly #first: number;
   readonly #width: number;
+  /** Where the line pointers of a page begin; -1 where nothing changed. */
+  readonly #starts: Int32Array;
   readonly #rows: Uint8Array;
-  readonly #isChanged: Uint8Array;
 
   constructor({ lo, hi }: PageRange, changed: readonly ChangedPage[]) {
     this.#first = lo;
     this.#width = changed.reduce((most, { kept }) => Math.max(most, kept.at(-1) ?? 0), MOST_ROWS) + 1;
-    this.#rows = new Uint8Array((hi - lo) * this.#width);
-    this.#isChanged = new Uint8Array(hi - lo);
-    for (const { page, kept } of changed) {
-      this.#isChanged[page - lo] = 1;
+    this.#starts = new Int32Array(hi - lo).fill(-1);
+    this.#rows = new Uint8Array(changed.length * this.#width);
+    for (const [index, { page, kept }] of changed.entries()) {
+      this.#starts[page - lo] = index * this.#width;
       for (const offset of kept) this.set(page, offset, KEPT);
     }
   }
 
   hasPage(page: number): boolean {
-    return this.#isChanged[page - this.#first] === 1;
+    return this.#startOf(page) >= 0;
   }
 
   at(page: number, offset: number): number | undefined {
-    return offset < this.#width ? this.#rows[(page - this.#first) * this.#width + offset] : undefined;
+    return offset < this.#width ? this.#rows[this.#startOf(page) + offset] : undefined;
   }
 
   set(page: number, offset: number, what: number): void {
-    if (offset < this.#width) this.#rows[(page - this.#first) * this.#width + offset] = what;
+    if (offset < this.#width) this.#rows[this.#startOf(page) + offset] = what;
+  }
+
+  #startOf(page: number): number {
+    return this.#starts[page - this.#first] ?? -1;
   }
 }
 
@@ -109,7 +115,7 @@ function findGone({ map, removed }: KnownSegment, sight: Sight, gone: number[]):
   for (const rows of map) {
     const { page } = rows;
     if (!sight.hasPage(page)) {
-      number += countOf(rows);
+      number += rows.count;
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
     }
@@ -137,7 +143,7 @@ function eachPage({ map, removed }: Rows, visit: (page: number, rows: number) =>
   let at = 0;
   for (const rows of map) {
     const before = at;
-    const count = countOf(rows);
+    const { count } = rows;
     number += count;
     while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
     visit(rows.page, count - (at - before));
@@ -217,7 +223,7 @@ function tallyCells(span: PageRange, segments: readonly KnownSegment[], { remove
     const gone = removed[index] ?? [];
     if (isCell(segment)) {
       const tally = tallyOf(segment.pages.lo);
-      tally.own += rowsOf(segment);
+      tally.own += segment.map.rows;
       tally.gone += gone.length;
     } else {
       eachPage({ map: segment.map, removed: gone }, (page, rows) => {
@@ -242,7 +248,7 @@ function withoutCells(
       if (cells.has(cellOf(page))) all.push(number);
     });
   }
-  return all.length === rowsOf(segment) ? undefined : all.sort((left, right) => left - right);
+  return all.length === segment.map.rows ? undefined : all.sort((left, right) => left - right);
 }
 
 /** Tells a segment with the rows of a whole cell from one with single rows of a span. */
@@ -250,19 +256,8 @@ export function isCell({ pages }: Pick<KnownSegment, "pages">): boolean {
   return pages.hi - pages.lo === CELL_PAGES;
 }
 
-export function rowsOf({ map }: Pick<KnownSegment, "map">): number {
-  let count = 0;
-  for (const rows of map) count += countOf(rows);
-  return count;
-}
-
-/** Line pointers of a page that did not change are never looked at. */
-function countOf(rows: PageRows): number {
-  return rows.count ?? rows.offsets.length;
-}
-
 function allOf(segment: KnownSegment): number[] {
-  return Array.from({ length: rowsOf(segment) }, (_, index) => index + 1);
+  return Array.from({ length: segment.map.rows }, (_, index) => index + 1);
 }
 
 function cellOf(page: number): number {

@@ -1,5 +1,5 @@
 import { archiveError } from "../archive/archive-error.ts";
-import type { PageRows } from "../drivers/change-tracker.ts";
+import type { PageRange, PageRows } from "../drivers/change-tracker.ts";
 
 // A page map is text, a line for each of several segments. It says where the rows of a segment's chunks were in the table, in the
 // order of the rows: `0-99:1-61;100:1,3,5-7` is pages 0 to 99 with the line pointers 1 to 61 each, then page 100 with five.
@@ -53,10 +53,12 @@ const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
  * Fails with kind `archive`.
  */
 export function parsePageMap(line: string): PageMap {
-  const runs: PageRun[] = [];
+  // Numbers behind each other: an object for each of the runs would be most of what the garbage collector has to do.
+  const runs: number[] = [];
+  let rows = 0;
   let pages = 0;
   let next = 0;
-  let run: PageRun | undefined;
+  let count = -1;
   let least = 0;
   let from: number | undefined;
   let value = 0;
@@ -73,23 +75,24 @@ export function parsePageMap(line: string): PageMap {
     if (code === HYPHEN && from === undefined) {
       from = value;
       least = value;
-    } else if (code === COLON && !run) {
+    } else if (code === COLON && count < 0) {
       from ??= value;
       pages += value - from + 1;
       if (value > MAX_PAGE || pages > MAX_PAGES) throw invalid();
-      run = { from, to: value, count: 0, start: at + 1, end: 0 };
+      runs.push(from, value, at + 1);
       next = value + 1;
       from = undefined;
       least = 1;
-    } else if ((code === COMMA || code === SEMICOLON) && run) {
+      count = 0;
+    } else if ((code === COMMA || code === SEMICOLON) && count >= 0) {
       if (value > MAX_OFFSET) throw invalid();
-      run.count += value - (from ?? value) + 1;
+      count += value - (from ?? value) + 1;
       from = undefined;
       least = value + 1;
       if (code === SEMICOLON) {
-        run.end = at;
-        runs.push(run);
-        run = undefined;
+        runs.push(at, count);
+        rows += count * (next - (runs[runs.length - RUN_FIELDS] ?? 0));
+        count = -1;
         least = next;
       }
     } else {
@@ -98,63 +101,78 @@ export function parsePageMap(line: string): PageMap {
     value = 0;
     digits = 0;
   }
-  return new PageMap(line, runs);
+  return new PageMap(line, runs, rows);
 }
 
-/** Neighbouring pages with the same line pointers, which stand at `start` to `end` of the line. */
-interface PageRun {
-  readonly from: number;
-  readonly to: number;
-  count: number;
-  readonly start: number;
-  end: number;
-}
+/**
+ * Numbers of a run, neighbouring pages with the same line pointers: its first and its last page, where its line pointers start and end
+ * in the line, and how many each page has.
+ */
+const RUN_FIELDS = 5;
 
 /** What a line says, page by page. One object stands for each of the pages in turn: it is good until the next one is asked for. */
-export class PageMap implements Iterable<PageRows> {
+export class PageMap implements Iterable<MappedPage> {
+  /** Rows of all pages. */
+  readonly rows: number;
   readonly #line: string;
-  readonly #runs: readonly PageRun[];
+  readonly #runs: readonly number[];
 
-  constructor(line: string, runs: readonly PageRun[]) {
+  constructor(line: string, runs: readonly number[], rows: number) {
     this.#line = line;
     this.#runs = runs;
+    this.rows = rows;
   }
 
-  *[Symbol.iterator](): Iterator<PageRows> {
-    const page = new MappedPage(this.#line);
-    for (const run of this.#runs) {
-      page.enter(run);
-      for (; page.page <= run.to; page.page += 1) yield page;
+  /** From the first page with rows to behind the last one; both 0 without one. */
+  get pages(): PageRange {
+    return { lo: this.#runs[0] ?? 0, hi: (this.#runs.at(1 - RUN_FIELDS) ?? -1) + 1 };
+  }
+
+  *[Symbol.iterator](): Iterator<MappedPage> {
+    const runs = this.#runs;
+    const page = new Page(this.#line);
+    for (let at = 0; at < runs.length; at += RUN_FIELDS) {
+      const last = runs[at + 1] ?? 0;
+      page.enter(runs[at] ?? 0, { start: runs[at + 2] ?? 0, end: runs[at + 3] ?? 0, count: runs[at + 4] ?? 0 });
+      for (; page.page <= last; page.page += 1) yield page;
     }
   }
 }
 
-class MappedPage implements PageRows {
+/** A page of a map. */
+export interface MappedPage extends PageRows {
+  /** How many line pointers there are, without reading them. */
+  readonly count: number;
+}
+
+class Page implements MappedPage {
   page = 0;
   count = 0;
   readonly #line: string;
-  #run: PageRun | undefined;
+  #start = 0;
+  #end = 0;
   #offsets: readonly number[] | undefined;
 
   constructor(line: string) {
     this.#line = line;
   }
 
-  enter(run: PageRun): void {
-    this.page = run.from;
-    this.count = run.count;
-    this.#run = run;
+  enter(page: number, { start, end, count }: { readonly start: number; readonly end: number; readonly count: number }) {
+    this.page = page;
+    this.count = count;
+    this.#start = start;
+    this.#end = end;
     this.#offsets = undefined;
   }
 
   get offsets(): readonly number[] {
-    this.#offsets ??= this.#run ? readOffsets(this.#line, this.#run) : [];
+    this.#offsets ??= readOffsets(this.#line, this.#start, this.#end);
     return this.#offsets;
   }
 }
 
 /** Of a line that was found to be of its form. */
-function readOffsets(line: string, { start, end }: PageRun): readonly number[] {
+function readOffsets(line: string, start: number, end: number): readonly number[] {
   const offsets: number[] = [];
   let from: number | undefined;
   let value = 0;

@@ -2,7 +2,6 @@ import type { PageRange } from "../drivers/change-tracker.ts";
 import { HASHES_BYTES, placeText } from "../drivers/place-hashes.ts";
 import { type RowForm, storedNames } from "../drivers/row-form.ts";
 import { RowHasher } from "../drivers/row-hash.ts";
-import { rowsOf } from "../plan/plan-delta.ts";
 import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { RowEncoder } from "../snapshot/row-encoder.ts";
@@ -43,7 +42,7 @@ export class BaseHashes {
     sums[at + 2] = (sums[at + 2] as number) + firstLow;
     sums[at + 3] = (sums[at + 3] as number) + secondHigh;
     sums[at + 4] = (sums[at + 4] as number) + secondLow;
-    const rows = this.#rows.get(segment) ?? Buffer.alloc(HASHES_BYTES * rowsOf(segment));
+    const rows = this.#rows.get(segment) ?? Buffer.alloc(HASHES_BYTES * segment.map.rows);
     this.#rows.set(segment, rows);
     const start = HASHES_BYTES * (row.number - 1);
     rows.writeInt32BE(firstHigh, start);
@@ -101,7 +100,7 @@ export async function hashBase(segments: readonly BaseSegment[], options: HashBa
     });
     for await (const bytes of reader.chunks(segment.stored.chunks, { signal })) rows.push(bytes);
     rows.finish();
-    if (number !== rowsOf(segment)) throw new RangeError("the base has fewer rows than its page map");
+    if (number !== segment.map.rows) throw new RangeError("the base has fewer rows than its page map");
   }
   return hashes;
 }

@@ -1,5 +1,5 @@
 import type { PageRange } from "../drivers/change-tracker.ts";
-import { CELL_PAGES, isCell, type KnownSegment, rowsOf, SPAN_PAGES } from "../plan/plan-delta.ts";
+import { CELL_PAGES, isCell, type KnownSegment, SPAN_PAGES } from "../plan/plan-delta.ts";
 import type { ChunkRef, StoredSegment, StoredTable } from "../snapshot/manifest.ts";
 import { parsePageMap } from "../snapshot/page-map.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
@@ -116,9 +116,8 @@ function rangeOf({ pages }: StoredSegment): PageRange {
 
 function assertSound(segment: BaseSegment): void {
   const { map, pages, stored } = segment;
-  let isInside = true;
-  for (const { page } of map) isInside &&= page >= pages.lo && page < pages.hi;
-  if (!isInside || rowsOf(segment) !== storedRowsOf(stored)) {
+  const isInside = map.rows === 0 || (map.pages.lo >= pages.lo && map.pages.hi <= pages.hi);
+  if (!isInside || map.rows !== storedRowsOf(stored)) {
     throw new Doubt(`the page map of a ${isCell(segment) ? "cell" : "span"} of the base is not that of its rows`);
   }
 }

@@ -2,7 +2,7 @@ import { messageOf, OperationalError } from "../base/errors.ts";
 import type { ChangedPage, PageRange } from "../drivers/change-tracker.ts";
 import { HASHES_BYTES, type HashedPage, type PlaceSum } from "../drivers/place-hashes.ts";
 import type { RowForm } from "../drivers/row-form.ts";
-import { CELL_PAGES, rowsOf } from "../plan/plan-delta.ts";
+import { CELL_PAGES } from "../plan/plan-delta.ts";
 import { type BaseHashes, hashBase } from "./base-hashes.ts";
 import { type BaseSegment, Doubt } from "./base-table.ts";
 import { BASE_UNREADABLE, type SpanContext } from "./store-span.ts";
@@ -115,7 +115,7 @@ function liveRowsOf(segments: readonly BaseSegment[], pages: ReadonlySet<number>
     for (const found of segment.map) {
       const { page } = found;
       if (!pages.has(page)) {
-        number += rowsOf({ map: [found] });
+        number += found.count;
         while (at < segment.removed.length && (segment.removed[at] ?? 0) <= number) at += 1;
         continue;
       }

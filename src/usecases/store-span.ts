@@ -8,7 +8,7 @@ import type {
   TrustToken,
 } from "../drivers/change-tracker.ts";
 import type { SourceTable } from "../drivers/driver.ts";
-import { CELL_PAGES, countRows, planSpan, rowsOf, type SpanPlan } from "../plan/plan-delta.ts";
+import { CELL_PAGES, countRows, planSpan, type SpanPlan } from "../plan/plan-delta.ts";
 import type { ChunkRef } from "../snapshot/manifest.ts";
 import { renderPageMap } from "../snapshot/page-map.ts";
 import type { SegmentPart } from "./assemble-table.ts";
@@ -251,5 +251,8 @@ async function storeMaps(
   const text = maps.map((map) => `${renderPageMap(map)}\n`).join("");
   const entry = { group, label, segment: 0, index: span.lo / CELL_PAGES + 1, extension: "pages" };
   const chunk = await sink.addChunk(entry, Buffer.from(text), maps.length);
-  return maps.map((map, line) => ({ pageMap: { chunk, line }, mappedRows: rowsOf({ map }) }));
+  return maps.map((map, line) => {
+    const mappedRows = map.reduce((sum, { offsets }) => sum + offsets.length, 0);
+    return { pageMap: { chunk, line }, mappedRows };
+  });
 }

@@ -2,15 +2,19 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { PageRows } from "../../src/drivers/change-tracker.ts";
 import { CELL_PAGES, countRows, type KnownSegment, planSpan, SPAN_PAGES } from "../../src/plan/plan-delta.ts";
-import { parsePageMap, renderPageMap } from "../../src/snapshot/page-map.ts";
+import { type PageMap, parsePageMap, renderPageMap } from "../../src/snapshot/page-map.ts";
 
 const SPAN = { lo: 0, hi: SPAN_PAGES };
 const CELL = { lo: 0, hi: CELL_PAGES };
 
+function mapOf(pages: readonly PageRows[]): PageMap {
+  return parsePageMap(renderPageMap(pages));
+}
+
 /** A cell of `pages` pages with the line pointers 1 to `rows`. */
 function cell(pages: number, rows: number): KnownSegment {
   const offsets = Array.from({ length: rows }, (_, index) => index + 1);
-  return { pages: CELL, map: Array.from({ length: pages }, (_, page) => ({ page, offsets })), removed: [] };
+  return { pages: CELL, map: mapOf(Array.from({ length: pages }, (_, page) => ({ page, offsets }))), removed: [] };
 }
 
 test("finds the rows that are gone by their numbers and the added ones by their places", () => {
@@ -27,7 +31,7 @@ test("finds the rows that are gone by their numbers and the added ones by their 
 });
 
 test("has a cell read again when more than a quarter of it changed, and drops its rows everywhere else", () => {
-  const delta = { pages: SPAN, map: [{ page: 3, offsets: [11] }], removed: [] };
+  const delta = { pages: SPAN, map: mapOf([{ page: 3, offsets: [11] }]), removed: [] };
 
   const plan = planSpan(
     SPAN,
@@ -48,7 +52,11 @@ test("reads nothing of a cell that lost its last row", () => {
 });
 
 test("gathers the single rows of many segments into one", () => {
-  const deltas = Array.from({ length: 8 }, (_, page) => ({ pages: SPAN, map: [{ page, offsets: [50] }], removed: [] }));
+  const deltas = Array.from({ length: 8 }, (_, page) => ({
+    pages: SPAN,
+    map: mapOf([{ page, offsets: [50] }]),
+    removed: [],
+  }));
 
   const plan = planSpan(
     SPAN,
@@ -64,7 +72,7 @@ test("gathers the single rows of many segments into one", () => {
 });
 
 test("counts the rows that a page has by all segments, without those that are gone", () => {
-  const delta = { pages: SPAN, map: [{ page: 1, offsets: [11, 12] }], removed: [2] };
+  const delta = { pages: SPAN, map: mapOf([{ page: 1, offsets: [11, 12] }]), removed: [2] };
 
   const counts = countRows(SPAN, [{ ...cell(3, 10), removed: [10, 11, 30] }, delta]);
 
@@ -89,7 +97,7 @@ test("what is kept, read again and added is what is there, whatever changed", ()
         const now = sorted(after[page] ?? []);
         return { page, kept: now.filter(isOld), added: now.filter((offset) => !isOld(offset)) };
       });
-      const segment: KnownSegment = { pages: CELL, map, removed: [] };
+      const segment: KnownSegment = { pages: CELL, map: mapOf(map), removed: [] };
 
       const plan = planSpan(SPAN, [segment], changed);
 
@@ -103,7 +111,7 @@ test("what is kept, read again and added is what is there, whatever changed", ()
       const reread = plan.reread.length > 0 ? after.flatMap((rows, page) => rows.map((row) => `${page}/${row}`)) : [];
       const there = after.flatMap((rows, page) => rows.map((row) => `${page}/${row}`));
       expect([...survivors, ...added, ...reread].sort()).toEqual(there.sort());
-      const left = [{ pages: CELL, map, removed: plan.kept[0] ?? [] }];
+      const left = [{ pages: CELL, map: mapOf(map), removed: plan.kept[0] ?? [] }];
       if (plan.kept[0]) expect(countRows(SPAN, left).reduce((sum, rows) => sum + rows, 0)).toBe(survivors.length);
     }),
   );
@@ -124,6 +132,8 @@ test("a page map reads back as it was written, and a damaged one is refused", ()
       const read = parsePageMap(renderPageMap(pages));
       expect(Array.from(read, ({ page, offsets }) => ({ page, offsets }))).toEqual(pages);
       expect(Array.from(read, ({ count }) => count)).toEqual(pages.map(({ offsets }) => offsets.length));
+      expect(read.rows).toBe(pages.reduce((sum, { offsets }) => sum + offsets.length, 0));
+      expect(read.pages).toEqual({ lo: pages[0]?.page ?? 0, hi: (pages.at(-1)?.page ?? -1) + 1 });
     }),
   );
   for (const line of [
