@@ -52,11 +52,18 @@ export interface ChangedPage {
   readonly added: readonly number[];
 }
 
-/** What is known of the rows of a range at a glance. */
+/** What one look at the rows of a range tells. */
 export interface RangeRows {
-  /** Some of them may be new; then there may be more than `rows`. */
-  readonly hasNew: boolean;
+  /** Line pointers of rows that may be new, by their pages. */
+  readonly added: ReadonlyMap<number, readonly number[]>;
+  /** How many rows there are, those too. */
   readonly rows: number;
+}
+
+export interface ChangesQuestion extends PageRange {
+  readonly since: TrustToken;
+  readonly counts: () => Promise<Int32Array>;
+  readonly seen: RangeRows | undefined;
 }
 
 export interface RowPlace {
@@ -94,19 +101,17 @@ export interface ChangeTracker {
   /** The rows of every page that has some. */
   pageRows(table: SourceTable, range: PageRange): Promise<readonly PageRows[]>;
   /**
-   * Counts the rows of a range, and stops at the first that may be from after a snapshot with this token. Without such a row all of
-   * them were there at that snapshot: when there were as many, they are the same. Undefined where the server does not tell.
+   * Counts the rows of a range and names those that may be from after a snapshot with this token. All others were there at that
+   * snapshot: when there is none of the former and as many of the latter, the rows are the same. Undefined where the server does not
+   * tell, or where it would not spare `changedPages` its own look.
    */
   rangeRows(table: SourceTable, range: PageRange & { readonly since: TrustToken }): Promise<RangeRows | undefined>;
   /**
-   * The pages on which rows were added or lost since a snapshot with this token. `counts` are the numbers of rows then, one for each
-   * page of the range, asked for when the server has looked at the pages. A page that is not given has the same rows as then; one that
-   * is given may have, too.
+   * The pages on which rows were added or lost since a snapshot with this token. `seen` is what `rangeRows` told of the range;
+   * `counts` are the numbers of rows then, one for each page, asked for when the server has looked at the pages. A page that is not
+   * given has the same rows as then; one that is given may have, too.
    */
-  changedPages(
-    table: SourceTable,
-    range: PageRange & { readonly counts: () => Promise<Int32Array>; readonly since: TrustToken },
-  ): Promise<readonly ChangedPage[]>;
+  changedPages(table: SourceTable, question: ChangesQuestion): Promise<readonly ChangedPage[]>;
   /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
   rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes>;
   /** Reads all rows in the order of their pages. Fails as `rowsAt` does. */

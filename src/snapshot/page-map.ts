@@ -40,7 +40,7 @@ function renderRanges(offsets: readonly number[]): string {
   return parts.join(",");
 }
 
-const MAX_PAGE = 2 ** 32;
+const MAX_PAGE = 2 ** 32 - 1;
 /** More line pointers than any page of PostgreSQL has. */
 const MAX_OFFSET = 2048;
 /** Pages of one line: a line comes from an archive, which may claim anything. */
@@ -53,8 +53,9 @@ const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
  * Fails with kind `archive`.
  */
 export function parsePageMap(line: string): PageMap {
-  // Numbers behind each other: an object for each of the runs would be most of what the garbage collector has to do.
-  const runs: number[] = [];
+  // Numbers behind each other: objects would be most of what the garbage collector has to do.
+  const runs = new Uint32Array(RUN_FIELDS * Math.ceil((line.length + 1) / LEAST_RUN_LENGTH));
+  let end = 0;
   let rows = 0;
   let pages = 0;
   let next = 0;
@@ -79,7 +80,9 @@ export function parsePageMap(line: string): PageMap {
       from ??= value;
       pages += value - from + 1;
       if (value > MAX_PAGE || pages > MAX_PAGES) throw invalid();
-      runs.push(from, value, at + 1);
+      runs[end] = from;
+      runs[end + 1] = value;
+      runs[end + 2] = at + 1;
       next = value + 1;
       from = undefined;
       least = 1;
@@ -90,8 +93,10 @@ export function parsePageMap(line: string): PageMap {
       from = undefined;
       least = value + 1;
       if (code === SEMICOLON) {
-        runs.push(at, count);
-        rows += count * (next - (runs[runs.length - RUN_FIELDS] ?? 0));
+        runs[end + 3] = at;
+        runs[end + 4] = count;
+        rows += count * (next - (runs[end] ?? 0));
+        end += RUN_FIELDS;
         count = -1;
         least = next;
       }
@@ -101,7 +106,7 @@ export function parsePageMap(line: string): PageMap {
     value = 0;
     digits = 0;
   }
-  return new PageMap(line, runs, rows);
+  return new PageMap(line, runs.subarray(0, end), rows);
 }
 
 /**
@@ -109,15 +114,17 @@ export function parsePageMap(line: string): PageMap {
  * in the line, and how many each page has.
  */
 const RUN_FIELDS = 5;
+/** As in `0:1;`. */
+const LEAST_RUN_LENGTH = 4;
 
 /** What a line says, page by page. One object stands for each of the pages in turn: it is good until the next one is asked for. */
 export class PageMap implements Iterable<MappedPage> {
   /** Rows of all pages. */
   readonly rows: number;
   readonly #line: string;
-  readonly #runs: readonly number[];
+  readonly #runs: Uint32Array;
 
-  constructor(line: string, runs: readonly number[], rows: number) {
+  constructor(line: string, runs: Uint32Array, rows: number) {
     this.#line = line;
     this.#runs = runs;
     this.rows = rows;

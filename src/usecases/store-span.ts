@@ -4,6 +4,7 @@ import type {
   ChangeTracker,
   PageRange,
   PageRows,
+  RangeRows,
   RowPlace,
   TrustToken,
 } from "../drivers/change-tracker.ts";
@@ -49,12 +50,18 @@ export interface StoredSpan {
 export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   const { span, known, findChanges } = context;
   const outline = await ofBase(() => known.outlineOf(span));
-  if (!findChanges && (await isUntouched(context, outline))) {
+  const read = () => ofBase(() => known.withMaps(outline));
+  // The server looks at its pages while the page maps are read. Not read before they are needed for a table without changes so far.
+  const ahead = findChanges || known.isChanging ? read() : undefined;
+  ahead?.catch(() => undefined);
+  const looks = findChanges ? [] : await lookAtRows(context);
+  if (!findChanges && isUntouched(outline, looks)) {
     return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
   }
-  const mapped = ofBase(() => known.withMaps(outline));
-  // The server looks at its pages while the page maps are read.
-  const finding = findChanges ? mapped.then((found) => findChanges(context, found)) : findByHeaders(context, mapped);
+  const mapped = ahead ?? read();
+  const finding = findChanges
+    ? mapped.then((found) => findChanges(context, found))
+    : findByHeaders(context, mapped, looks);
   const [segments, changed] = await Promise.all([mapped, finding]);
   const plan: SpanPlan | string =
     changed.length === 0
@@ -99,20 +106,26 @@ async function ofBase<T>(read: () => Promise<T>): Promise<T> {
   }
 }
 
-/**
- * Whether all rows of a span are those of the base: none of them is new, and there are as many. That takes a third less than to look
- * at each page, and no page map. Not asked behind a span that had changes: the next one is likely to have some, too.
- */
-async function isUntouched(context: SpanContext, segments: readonly OutlinedSegment[]): Promise<boolean> {
-  const { table, tracker, known } = context;
-  if (known.isChanging) return false;
+interface Look {
+  readonly range: PageRange;
+  readonly seen: RangeRows | undefined;
+}
+
+/** At once: the source has as many of them done at a time as it has connections. */
+async function lookAtRows(context: SpanContext): Promise<readonly Look[]> {
+  const { table, tracker } = context;
   const since = tokenOf(context);
-  const expected = segments.reduce((sum, { stored, removed }) => sum + storedRowsOf(stored) - removed.length, 0);
   const ranges = pieces(await pagesToLookAt(context));
-  const seen = await Promise.all(ranges.map((range) => tracker.rangeRows(table, { ...range, since })));
-  return (
-    seen.every((some) => some?.hasNew === false) && seen.reduce((sum, some) => sum + (some?.rows ?? 0), 0) === expected
+  return Promise.all(
+    ranges.map(async (range) => ({ range, seen: await tracker.rangeRows(table, { ...range, since }) })),
   );
+}
+
+/** Whether all rows of a span are those of the base: none of them is new, and there are as many. */
+function isUntouched(segments: readonly OutlinedSegment[], looks: readonly Look[]): boolean {
+  const expected = segments.reduce((sum, { stored, removed }) => sum + storedRowsOf(stored) - removed.length, 0);
+  const rows = looks.reduce((sum, { seen }) => sum + (seen?.rows ?? 0), 0);
+  return rows === expected && looks.every(({ seen }) => seen?.added.size === 0);
 }
 
 function tokenOf({ base }: SpanContext): TrustToken {
@@ -129,24 +142,21 @@ async function pagesToLookAt({ table, tracker, known, span }: SpanContext): Prom
 async function findByHeaders(
   context: SpanContext,
   segments: Promise<readonly BaseSegment[]>,
+  looks: readonly Look[],
 ): Promise<readonly ChangedPage[]> {
   const { table, tracker, span } = context;
   const since = tokenOf(context);
   let counted: Promise<Int32Array> | undefined;
-  const counts = () => {
+  const countsOf = async ({ lo, hi }: PageRange) => {
     counted ??= segments.then((found) => countRows(span, found));
-    return counted;
+    return (await counted).subarray(lo - span.lo, hi - span.lo);
   };
-  // At once: the source has as many of them done at a time as it has connections.
-  const scans = pieces(await pagesToLookAt(context)).map(({ lo, hi }) =>
-    tracker.changedPages(table, {
-      lo,
-      hi,
-      counts: async () => (await counts()).subarray(lo - span.lo, hi - span.lo),
-      since,
-    }),
+  const found = await Promise.all(
+    looks.map(({ range, seen }) =>
+      tracker.changedPages(table, { ...range, since, seen, counts: () => countsOf(range) }),
+    ),
   );
-  return (await Promise.all(scans)).flat();
+  return found.flat();
 }
 
 /** Cuts a span into ranges for one statement each. */

@@ -15,7 +15,12 @@ async function changesSince(url: string, since: TrustToken): Promise<readonly Ch
   const table = source.tables.find(({ name }) => name === "t");
   if (!table || !source.tracker) throw new Error("no table is tracked");
   const counts = async () => new Int32Array(PAGES + 8).map((_, page) => (page < PAGES ? 10 : 0));
-  return await source.tracker.changedPages(table, { lo: 0, hi: PAGES + 8, counts, since });
+  const range = { lo: 0, hi: PAGES + 8, since };
+  const seen = await source.tracker.rangeRows(table, range);
+  if (!seen) throw new Error("the server does not count");
+  const changed = await source.tracker.changedPages(table, { ...range, counts, seen });
+  expect(await source.tracker.changedPages(table, { ...range, counts, seen: undefined })).toEqual(changed);
+  return changed;
 }
 
 /** The line pointers 1 to 10 but these. */

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import type { RangeRows, TrustToken } from "../../src/drivers/change-tracker.ts";
-import { parseRangeRows } from "../../src/drivers/postgres/postgres-range-rows.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { openTracked, tokenOf } from "../support/tracked-source.ts";
 import { untilAlone } from "../support/until-alone.ts";
@@ -15,6 +14,8 @@ async function look(url: string, since: TrustToken): Promise<readonly (RangeRows
   return [first, await tracker.rangeRows(table, { lo: 8, hi: 16, since })];
 }
 
+const NONE = new Map();
+
 /** Ten rows a page, 16 pages. */
 const TABLE = `create table t (id int, v text); alter table t alter v set storage plain;
   insert into t select i, repeat('x', 760) from generate_series(1, 160) i`;
@@ -28,8 +29,8 @@ describe.each(postgresMajors)("the rows of a range of pages of PostgreSQL %i", (
     const rows = await look(database.url, since);
 
     expect(rows).toEqual([
-      { hasNew: false, rows: 80 },
-      { hasNew: false, rows: 80 },
+      { added: NONE, rows: 80 },
+      { added: NONE, rows: 80 },
     ]);
   });
 
@@ -43,8 +44,8 @@ describe.each(postgresMajors)("the rows of a range of pages of PostgreSQL %i", (
     const rows = await look(database.url, since);
 
     expect(rows).toEqual([
-      { hasNew: false, rows: 80 },
-      { hasNew: false, rows: 79 },
+      { added: NONE, rows: 80 },
+      { added: NONE, rows: 79 },
     ]);
   });
 
@@ -59,8 +60,8 @@ describe.each(postgresMajors)("the rows of a range of pages of PostgreSQL %i", (
 
     const [first, second] = await look(database.url, since);
 
-    expect(first?.hasNew).toBe(true);
-    expect(second).toEqual({ hasNew: false, rows: 80 });
+    expect(first).toEqual({ added: new Map([[0, [3]]]), rows: 80 });
+    expect(second).toEqual({ added: NONE, rows: 80 });
   });
 });
 
@@ -99,31 +100,37 @@ test.each([
     const rows = await look(database.url, since);
 
     expect(rows).toEqual([
-      { hasNew: false, rows: 80 },
-      { hasNew: false, rows: 79 },
+      { added: NONE, rows: 80 },
+      { added: NONE, rows: 79 },
     ]);
   },
 );
 
-const limit = (scan: object) => JSON.stringify([{ Plan: { "Node Type": "Limit", Plans: [scan] } }]);
-const scan = {
-  "Node Type": "Tid Range Scan",
-  "Actual Rows": 0,
-  "Actual Loops": 1,
-  "Rows Removed by Filter": 12,
-};
+test.each(postgresMajors)("are not told by a server that does not count (PostgreSQL %i)", async (major) => {
+  await using database = await createDatabase(major, TABLE);
+  await untilAlone(database);
+  const since = await tokenOf(database.url);
+  await database.query(`alter database ${database.name} set track_counts = off`);
 
-test("a scan whose numbers are not known to be exact tells nothing", () => {
-  const { "Rows Removed by Filter": _removed, ...silent } = scan;
-  const answers = [
-    limit({ ...scan, "Node Type": "Seq Scan" }),
-    limit({ ...scan, "Actual Loops": 2 }),
-    limit({ ...scan, "Actual Rows": 0.5 }),
-    limit(silent),
-    JSON.stringify([{ Plan: scan }]),
-    "[]",
-  ];
+  const rows = await look(database.url, since);
 
-  expect(parseRangeRows(limit(scan))).toEqual({ hasNew: false, rows: 12 });
-  expect(answers.map(parseRangeRows)).toEqual(answers.map(() => undefined));
+  expect(rows).toEqual([undefined, undefined]);
+});
+
+test.each(postgresMajors)("are not looked at once more where rows only went (PostgreSQL %i)", async (major) => {
+  await using database = await createDatabase(major, TABLE);
+  await untilAlone(database);
+  const since = await tokenOf(database.url);
+  await database.query("delete from t where id = 100");
+  await using source = await openTracked(database.url);
+  const { tracker, tables } = source;
+  const [table] = tables;
+  if (!table || !tracker) throw new Error("no table is tracked");
+  const range = { lo: 8, hi: 16, since };
+  const seen = await tracker.rangeRows(table, range);
+
+  await tracker.changedPages(table, { ...range, seen, counts: async () => new Int32Array(8).fill(10) });
+
+  expect(seen).toEqual({ added: NONE, rows: 79 });
+  expect(await tracker.rangeRows(table, range)).toBeUndefined();
 });

@@ -1,5 +1,6 @@
-import type { ChangedPage, PageRange } from "../change-tracker.ts";
+import type { ChangedPage, PageRange, RangeRows } from "../change-tracker.ts";
 import { offsetList, offsetsOf, onPage, onPages } from "./postgres-page-sql.ts";
+import { isNew, placesByPage } from "./postgres-range-rows.ts";
 
 export interface ChangeQuestion extends PageRange {
   /** The quoted name of the table. */
@@ -8,6 +9,8 @@ export interface ChangeQuestion extends PageRange {
   readonly counts: () => Promise<Int32Array>;
   /** Rows of this transaction, or of a later one, may be new. */
   readonly xid: string;
+  /** What a scan of the range has told. */
+  readonly seen: RangeRows | undefined;
 }
 
 /** Runs a statement in the snapshot. */
@@ -16,62 +19,62 @@ export type Ask = (sql: string, values: readonly unknown[]) => Promise<readonly 
 /** Pages whose rows are counted together: a lost row has the others of its group looked at, too. */
 const GROUP_PAGES = 16;
 
+export interface FoundPages {
+  /** Ascending. */
+  readonly changed: readonly ChangedPage[];
+  /** A page without a new row lost one. */
+  readonly hasLost: boolean;
+}
+
 /**
- * Finds the pages whose rows are not those of then, ascending. One scan counts the rows of groups of pages and names those that may be
- * new. The pages with a new row are asked for all their rows. The other pages have no row but of those of then: while all of a group
- * together have as many, none of them lost one.
+ * Finds the pages whose rows are not those of then. The pages with a new row are asked for all their rows. The other pages have no row
+ * but of those of then: while all of them together have as many, none of them lost one. Where they have fewer, or where nothing was
+ * seen of the range, one scan counts the rows of groups of pages and names those that may be new.
  */
-export async function findChangedPages(ask: Ask, question: ChangeQuestion): Promise<readonly ChangedPage[]> {
-  const { name, lo, hi, xid } = question;
-  const groups = await ask(groupScan(name), [lo, hi - 1, xid]);
-  const added = new Map<number, number[]>();
-  for (const [, , places] of groups) addPlaces(added, places);
+export async function findChangedPages(ask: Ask, question: ChangeQuestion): Promise<FoundPages> {
+  const { name, lo, hi, xid, seen } = question;
+  const scanGroups = () => ask(groupScan(name), [lo, hi - 1, xid]);
+  let groups = seen ? undefined : await scanGroups();
+  const added = seen?.added ?? addedOf(groups ?? []);
   const visible = await readPages(ask, name, [...added.keys()]);
   const counts = await question.counts();
+  const before = (page: number) => counts[page - lo] ?? 0;
   const changed: ChangedPage[] = [];
   for (const [page, offsets] of visible) {
-    const fresh = added.get(page)?.sort((left, right) => left - right) ?? [];
+    const fresh = (added.get(page) ?? []).toSorted((left, right) => left - right);
     changed.push({ page, kept: without(offsets, fresh), added: fresh });
   }
-  const before = (page: number) => counts[page - lo] ?? 0;
-  const suspected = groups.flatMap(([first, rows]) => {
+  if (seen && othersIfFewer({ lo, hi, rows: seen.rows }, visible, before).length > 0) groups = await scanGroups();
+  const suspected = (groups ?? []).flatMap(([first, rows]) => {
     const pages = { lo: Number(first), hi: Math.min(hi, Number(first) + GROUP_PAGES) };
     return othersIfFewer({ ...pages, rows: Number(rows) }, visible, before);
   });
   for (const [page, offsets] of await readPages(ask, name, suspected)) {
     if (offsets.length !== before(page)) changed.push({ page, kept: offsets, added: [] });
   }
-  return changed.sort((left, right) => left.page - right.page);
+  return { changed: changed.sort((left, right) => left.page - right.page), hasLost: suspected.length > 0 };
 }
 
-/** Gives the pages of a group without a new row, unless they have as many rows together as before. */
+function addedOf(groups: readonly (readonly (string | null)[])[]): ReadonlyMap<number, readonly number[]> {
+  const added = new Map<number, number[]>();
+  for (const [, , places] of groups) placesByPage(places, added);
+  return added;
+}
+
+/** Gives the pages of a range without a new row, unless they have as many rows together as before. */
 function othersIfFewer(
-  group: PageRange & { readonly rows: number },
+  range: PageRange & { readonly rows: number },
   visible: ReadonlyMap<number, readonly number[]>,
   before: (page: number) => number,
 ): readonly number[] {
   const others: number[] = [];
-  let missing = -group.rows;
-  for (let page = group.lo; page < group.hi; page++) {
+  let missing = -range.rows;
+  for (let page = range.lo; page < range.hi; page++) {
     const offsets = visible.get(page);
     if (!offsets) others.push(page);
     missing += offsets?.length ?? before(page);
   }
   return missing === 0 ? [] : others;
-}
-
-/** A text `(page,line pointer)` for each row would be longer, and slower to make. */
-const PLACE_BYTES = 6;
-
-function addPlaces(pages: Map<number, number[]>, hex: string | null | undefined): void {
-  const bytes = Buffer.from(hex ?? "", "hex");
-  for (let at = 0; at < bytes.length; at += PLACE_BYTES) {
-    const page = bytes.readUInt32BE(at);
-    const offset = bytes.readUInt16BE(at + 4);
-    const offsets = pages.get(page);
-    if (offsets) offsets.push(offset);
-    else pages.set(page, [offset]);
-  }
 }
 
 /** Gives the line pointers of the visible rows of each of these pages. */
@@ -90,11 +93,6 @@ function without(offsets: readonly number[], others: readonly number[]): readonl
     if (others[at] !== offset) left.push(offset);
   }
   return left;
-}
-
-/** The age of the parameter is computed once for the statement: for each row it would cost as much as that row's. */
-function isNew(alias: string): string {
-  return `age(${alias}.xmin) <= (select age($3::xid))`;
 }
 
 function groupScan(name: string): string {

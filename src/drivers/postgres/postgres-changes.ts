@@ -1,5 +1,6 @@
 import {
   type ChangedPage,
+  type ChangesQuestion,
   type ChangeTracker,
   type PageRange,
   type PageRows,
@@ -19,7 +20,7 @@ import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
 import { offsetList, offsetsOf, onPage } from "./postgres-page-sql.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { placedCopy, placedRows } from "./postgres-placed-rows.ts";
-import { headerXidOf, parseRangeRows, type RangeQuestion, rangeScan } from "./postgres-range-rows.ts";
+import { canCountRows, headerXidOf, type RangeQuestion, readRangeRows } from "./postgres-range-rows.ts";
 import { storedColumns } from "./postgres-rows.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
@@ -94,6 +95,9 @@ export class PostgresTracker implements ChangeTracker {
   readonly #pages = new Map<CatalogTable["oid"], Promise<number>>();
   /** Tables of which the last scan found many pages with holes. */
   readonly #hasHoles = new Set<string>();
+  /** Tables whose pages lose rows without getting new ones: their groups of pages are counted at once. */
+  readonly #isLosing = new Set<string>();
+  #canCount: Promise<boolean> | undefined;
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
@@ -163,16 +167,24 @@ export class PostgresTracker implements ChangeTracker {
   }
 
   async rangeRows(table: SourceTable, range: RangeQuestion): Promise<RangeRows | undefined> {
-    const [row] = await this.#scan(table, () => ({ sql: rangeScan(nameOf(table), range), values: [] }));
-    return parseRangeRows(row?.[0] ?? "[]");
+    if (this.#isLosing.has(tableKey(table))) return undefined;
+    const scanned = { oid: (table as CatalogTable).oid, name: nameOf(table) };
+    return this.#parts.withWorker(async (worker) => {
+      this.#canCount ??= canCountRows(worker);
+      if (!(await this.#canCount)) return undefined;
+      await lockLikeLeader(worker, table);
+      return readRangeRows(worker, scanned, range);
+    });
   }
 
-  async changedPages(
-    table: SourceTable,
-    { lo, hi, counts, since }: PageRange & { readonly counts: () => Promise<Int32Array>; readonly since: TrustToken },
-  ): Promise<readonly ChangedPage[]> {
-    const question = { name: nameOf(table), lo, hi, counts, xid: headerXidOf(since) };
-    return findChangedPages((sql, values) => this.#scan(table, () => ({ sql, values })), question);
+  async changedPages(table: SourceTable, { since, ...question }: ChangesQuestion): Promise<readonly ChangedPage[]> {
+    const found = await findChangedPages((sql, values) => this.#scan(table, () => ({ sql, values })), {
+      ...question,
+      name: nameOf(table),
+      xid: headerXidOf(since),
+    });
+    if (found.hasLost) this.#isLosing.add(tableKey(table));
+    return found.changed;
   }
 
   async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes> {
