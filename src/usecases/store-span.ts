@@ -56,6 +56,9 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
   ahead?.catch(() => undefined);
   const looks = findChanges ? [] : await lookAtRows(context);
   if (!findChanges && isUntouched(outline, looks)) {
+    // Not needed here, but what was found out counts: nothing may refer to page maps that are known to be damaged.
+    await ahead;
+    known.isChanging = false;
     return { isUnchanged: true, parts: outline.map((segment) => takeOver(context, segment, segment.removed)) };
   }
   const mapped = ahead ?? read();

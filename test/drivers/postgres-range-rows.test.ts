@@ -117,6 +117,30 @@ test.each(postgresMajors)("are not told by a server that does not count (Postgre
   expect(rows).toEqual([undefined, undefined]);
 });
 
+test.each(postgresMajors)(
+  "are not told to a login that may not ask, and nothing fails (PostgreSQL %i)",
+  async (major) => {
+    await using database = await createDatabase(major, TABLE);
+    const role = `${database.name}_reader`;
+    await database.query(
+      `revoke execute on function pg_catalog.pg_stat_get_xact_tuples_returned(oid) from public;
+     create role ${role} login password 'secret'; grant select on t to ${role}`,
+    );
+    await untilAlone(database);
+    const since = await tokenOf(database.url);
+    const url = new URL(database.url);
+    url.username = role;
+    url.password = "secret";
+    try {
+      const rows = await look(url.href, since);
+
+      expect(rows).toEqual([undefined, undefined]);
+    } finally {
+      await database.query(`drop owned by ${role}; drop role ${role}`);
+    }
+  },
+);
+
 test.each(postgresMajors)("are not looked at once more where rows only went (PostgreSQL %i)", async (major) => {
   await using database = await createDatabase(major, TABLE);
   await untilAlone(database);
