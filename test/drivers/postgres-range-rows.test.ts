@@ -67,6 +67,7 @@ describe.each(postgresMajors)("the rows of a range of pages of PostgreSQL %i", (
 
 const HOSTILE = [
   "enable_tidscan = off",
+  "track_functions = 'all'",
   "max_parallel_workers_per_gather = 8",
   "parallel_setup_cost = 0",
   "parallel_tuple_cost = 0",
