@@ -1,16 +1,12 @@
-import type { ChangedPage, PageRange, RangeRows } from "../change-tracker.ts";
+import type { ChangedPage, ChangesQuestion, PageRange } from "../change-tracker.ts";
 import { offsetList, offsetsOf, onPage, onPages } from "./postgres-page-sql.ts";
 import { isNew, placesByPage } from "./postgres-range-rows.ts";
 
-export interface ChangeQuestion extends PageRange {
+export interface TableQuestion extends Omit<ChangesQuestion, "since"> {
   /** The quoted name of the table. */
   readonly name: string;
-  /** Numbers of rows then, one for each page. */
-  readonly counts: () => Promise<Int32Array>;
   /** Rows of this transaction, or of a later one, may be new. */
   readonly xid: string;
-  /** What a scan of the range has told. */
-  readonly seen: RangeRows | undefined;
 }
 
 /** Runs a statement in the snapshot. */
@@ -31,11 +27,11 @@ export interface FoundPages {
  * but of those of then: while all of them together have as many, none of them lost one. Where they have fewer, or where nothing was
  * seen of the range, one scan counts the rows of groups of pages and names those that may be new.
  */
-export async function findChangedPages(ask: Ask, question: ChangeQuestion): Promise<FoundPages> {
+export async function findChangedPages(ask: Ask, question: TableQuestion): Promise<FoundPages> {
   const { name, lo, hi, xid, seen } = question;
   const scanGroups = () => ask(groupScan(name), [lo, hi - 1, xid]);
   let groups = seen ? undefined : await scanGroups();
-  const added = seen?.added ?? addedOf(groups ?? []);
+  const added = seen?.added ?? placesByPage(groups?.map(([, , places]) => places ?? "").join(""));
   const visible = await readPages(ask, name, [...added.keys()]);
   const counts = await question.counts();
   const before = (page: number) => counts[page - lo] ?? 0;
@@ -53,12 +49,6 @@ export async function findChangedPages(ask: Ask, question: ChangeQuestion): Prom
     if (offsets.length !== before(page)) changed.push({ page, kept: offsets, added: [] });
   }
   return { changed: changed.sort((left, right) => left.page - right.page), hasLost: suspected.length > 0 };
-}
-
-function addedOf(groups: readonly (readonly (string | null)[])[]): ReadonlyMap<number, readonly number[]> {
-  const added = new Map<number, number[]>();
-  for (const [, , places] of groups) placesByPage(places, added);
-  return added;
 }
 
 /** Gives the pages of a range without a new row, unless they have as many rows together as before. */

@@ -5,7 +5,8 @@ export function onPage(alias: string): string {
 
 /** A condition for the rows of pages `lo` (inclusive) to `hi` (exclusive), each an expression. */
 export function onPages(alias: string, lo: string, hi: string): string {
-  return `${alias}.ctid >= format('(%s,0)', ${lo})::tid and ${alias}.ctid < format('(%s,0)', ${hi})::tid`;
+  const start = (page: string) => `pg_catalog.format('(%s,0)', ${page})::pg_catalog.tid`;
+  return `${alias}.ctid >= ${start(lo)} and ${alias}.ctid < ${start(hi)}`;
 }
 
 /** Gathers the line pointers of rows as `offsetsOf` reads them. */

@@ -1,5 +1,6 @@
 import type { PageRange, RangeRows, TrustToken } from "../change-tracker.ts";
 import type { PostgresClient } from "./postgres-client.ts";
+import { onPages } from "./postgres-page-sql.ts";
 
 export interface RangeQuestion extends PageRange {
   readonly since: TrustToken;
@@ -49,8 +50,7 @@ async function countedRows(client: PostgresClient, { oid }: ScannedTable): Promi
 function newRows(name: string): string {
   return `
     select pg_catalog.encode(pg_catalog.string_agg(pg_catalog.tidsend(x.ctid), ''), 'hex') from only ${name} x
-     where x.ctid >= pg_catalog.format('(%s,0)', $1::pg_catalog.int8)::pg_catalog.tid
-       and x.ctid < pg_catalog.format('(%s,0)', $2::pg_catalog.int8)::pg_catalog.tid and ${isNew("x")}`;
+     where ${onPages("x", "$1::pg_catalog.int8", "$2::pg_catalog.int8")} and ${isNew("x")}`;
 }
 
 /** The age of the parameter is computed once for the statement: for each row it would cost as much as that row's. */
@@ -62,8 +62,9 @@ export function isNew(alias: string): string {
 const PLACE_BYTES = 6;
 
 /** Reads places as `tidsend` gives them, in hex: the line pointers of each page, ascending where the scan was. */
-export function placesByPage(hex: string | null | undefined, pages = new Map<number, number[]>()) {
+export function placesByPage(hex: string | null | undefined): ReadonlyMap<number, readonly number[]> {
   const bytes = Buffer.from(hex ?? "", "hex");
+  const pages = new Map<number, number[]>();
   for (let at = 0; at < bytes.length; at += PLACE_BYTES) {
     const page = bytes.readUInt32BE(at);
     const offset = bytes.readUInt16BE(at + 4);
