@@ -1,6 +1,6 @@
-import { open } from "node:fs/promises";
 import { codeOf, isAbort, OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
+import { SharedFile } from "./shared-file.ts";
 import type { SealedVolume } from "./spool-volume.ts";
 
 /** One destination of a run and what became of it. */
@@ -55,10 +55,11 @@ export class VolumeFanout {
   /** Queues a volume everywhere; resolves when every destination has it or dropped out. Never rejects: see `signal`. */
   async store(volume: SealedVolume): Promise<void> {
     const key = `${this.#folder}/${volume.name}`;
+    await using source = new SharedFile(volume.path);
     const put = async ({ destination }: OwnLane) => {
       const { size, sha256, path: file } = volume;
       const options = { size, sha256, exclusive: true, archival: true, file, signal: this.signal };
-      await destination.put(key, () => readWhole(file), options);
+      await destination.put(key, () => source.read(), options);
       await assertStored(destination, key, size, this.signal);
     };
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));
@@ -131,15 +132,3 @@ function noneLeft(lanes: readonly Lane[], error: OperationalError): OperationalE
     ),
   });
 }
-
-/** Reads a file of the spool from its start; opened when the first bytes are pulled, closed when the loop is left. */
-export async function* readWhole(path: string): AsyncIterable<Uint8Array> {
-  await using file = await open(path, "r");
-  while (true) {
-    const { bytesRead, buffer } = await file.read({ buffer: Buffer.allocUnsafeSlow(READ_BYTES) });
-    if (bytesRead === 0) return;
-    yield bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead);
-  }
-}
-
-const READ_BYTES = 1024 * 1024;

@@ -1,6 +1,9 @@
 import { OperationalError } from "../base/errors.ts";
 
-/** Bytes of one object, produced again at each call so that a transfer can be tried anew from byte 0. */
+/**
+ * Bytes of one object, produced again at each call so that a transfer can be tried anew from byte 0. They stay as they are until `put`
+ * has settled, and nobody changes them: several destinations may have been given the same ones.
+ */
 export type OpenBytes = () => AsyncIterable<Uint8Array>;
 
 export interface PutOptions {

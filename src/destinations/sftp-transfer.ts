@@ -18,8 +18,7 @@ export async function writeAhead(
       for (let start = 0; start < part.length; start += packetBytes) {
         while (underWay.size * packetBytes >= WINDOW_BYTES) await Promise.race(underWay);
         if (failure) throw failure.error;
-        // The source may use its buffer again while this packet is under way.
-        const packet = Buffer.from(part.subarray(start, start + packetBytes));
+        const packet = Buffer.from(part.buffer, part.byteOffset + start, Math.min(packetBytes, part.length - start));
         const at = position;
         position += packet.length;
         const writing = connection

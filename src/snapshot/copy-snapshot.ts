@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { archiveError } from "../archive/archive-error.ts";
 import type { Spool } from "../archive/spool.ts";
-import { readWhole } from "../archive/volume-fanout.ts";
+import { SharedFile } from "../archive/shared-file.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import { fetchVolume, noGoodSource } from "./fetch-volume.ts";
@@ -128,7 +128,8 @@ async function copyVolume(options: CopySnapshotOptions, volume: Volume): Promise
     const { size, sha256 } = volume;
     const exclusive = !target.folder.has(volume.name);
     const put = { size, sha256, exclusive, archival: true, file: path, signal };
-    await target.destination.put(key, () => readWhole(path), put);
+    await using file = new SharedFile(path);
+    await target.destination.put(key, () => file.read(), put);
     return source.name;
   } finally {
     await rm(path, { force: true });

@@ -145,22 +145,6 @@ withPrograms(["sshd", "ssh-keygen"], () => {
       expect(total - written).toBeLessThan(5000);
     });
 
-    test("writes what the source gave, even when that uses its buffer again", async () => {
-      await using there = await openAt("reuse");
-      const buffer = Buffer.alloc(100_000);
-      const open = async function* () {
-        for (let part = 1; part <= 30; part++) yield buffer.fill(part);
-      };
-
-      await there.put("object", open, { size: 3_000_000, signal });
-
-      const read = await readAll(there, "object");
-      for (let part = 1; part <= 30; part++) {
-        const from = (part - 1) * 100_000;
-        expect(read.subarray(from, from + 100_000).equals(Buffer.alloc(100_000, part))).toBe(true);
-      }
-    });
-
     test("is unreachable when its whole folder is gone, instead of empty; opening makes the folder anew", async () => {
       const folder = join(server.folder, "data/lost");
       await using there = await openAt("lost");
