@@ -17,10 +17,11 @@ interface Stored {
 
 interface Session {
   readonly name: string;
-  readonly size: number;
   readonly onlyNew: boolean;
   readonly storageClass: string;
-  received: Buffer;
+  /** As large as the object will be, written in place: this process shares its processors with what is measured. */
+  readonly bytes: Buffer;
+  received: number;
 }
 
 interface Answer {
@@ -249,24 +250,24 @@ export class GcsFake {
       return { status: 499 };
     }
     if (request.method !== "PUT") return this.#unknown(request, "upload");
-    const sent = await bodyOf(request);
+    const place = placeOf(request, session);
+    if (place === undefined) return this.#unknown(request, "range");
     // Cut in the middle: what arrived is forgotten.
-    if (sent === undefined) return undefined;
-    const bytes = fault === "flip" || fault === "flip-unseen" ? flipped(sent) : sent;
-    const state = receive(session, bytes, request.headers["content-range"] ?? "");
-    if (state === "wrong") return this.#unknown(request, "range");
-    if (state === "incomplete") {
-      return { status: 308, headers: { Range: `bytes=0-${session.received.length - 1}` } };
+    if (!(await readBody(request, place))) return undefined;
+    if (fault === "flip" || fault === "flip-unseen") place[0] = (place[0] ?? 0) ^ 1;
+    session.received += place.length;
+    if (session.received < session.bytes.length) {
+      return { status: 308, headers: { Range: `bytes=0-${session.received - 1}` } };
     }
     const hash = request.headers["x-goog-hash"];
     if (typeof hash !== "string") return this.#unknown(request, "no hash");
     this.sessions.delete(id);
-    if (hash !== `md5=${md5Of(session.received)}` && fault !== "flip-unseen") {
+    if (hash !== `md5=${md5Of(session.bytes)}` && fault !== "flip-unseen") {
       return failure(400, "invalid", "Provided MD5 hash doesn't match calculated MD5 hash");
     }
     if (session.onlyNew && this.objects.has(session.name)) return failure(412, "conditionNotMet");
     this.objects.set(session.name, {
-      bytes: session.received,
+      bytes: session.bytes,
       generation: this.#generation++,
       storageClass: session.storageClass,
       created: new Date(),
@@ -278,14 +279,15 @@ export class GcsFake {
     request: IncomingMessage,
     { name, ifGenerationMatch }: { readonly name: string | undefined; readonly ifGenerationMatch: string | undefined },
   ): Promise<Answer> {
-    const { storageClass = "STANDARD", ...more } = JSON.parse(String((await bodyOf(request)) ?? "{}"));
+    const body = Buffer.alloc(Number(request.headers["content-length"] ?? 0));
+    const { storageClass = "STANDARD", ...more } = (await readBody(request, body)) ? JSON.parse(String(body)) : {};
     const size = Number(request.headers["x-upload-content-length"]);
     const known = name !== undefined && (ifGenerationMatch ?? "0") === "0" && Object.keys(more).length === 0;
     if (!known || !Number.isInteger(size)) return this.#unknown(request, "begin");
     const onlyNew = ifGenerationMatch === "0";
     if (onlyNew && this.objects.has(name)) return failure(412, "conditionNotMet");
     const id = randomUUID();
-    this.sessions.set(id, { name, size, onlyNew, storageClass, received: Buffer.of() });
+    this.sessions.set(id, { name, onlyNew, storageClass, bytes: Buffer.alloc(size), received: 0 });
     const query = new URLSearchParams({ uploadType: "resumable", name, upload_id: id });
     const place = `http://${request.headers.host}${request.url?.split("?")[0]}?${query.toString()}`;
     return { status: 200, headers: { Location: place } };
@@ -299,25 +301,27 @@ export async function startGcsFake(): Promise<GcsFake> {
   return fake;
 }
 
-/** Adds the bytes of one request to an upload, by the rules of resumable uploads. */
-function receive(session: Session, bytes: Buffer, contentRange: string): "complete" | "incomplete" | "wrong" {
-  if (contentRange === "bytes */0") return session.size === 0 && bytes.length === 0 ? "complete" : "wrong";
+/** Where the bytes of one request belong, by the rules of resumable uploads; undefined when it breaks them. */
+function placeOf({ headers }: IncomingMessage, { bytes, received }: Session): Buffer | undefined {
+  const length = Number(headers["content-length"]);
+  const contentRange = headers["content-range"] ?? "";
+  if (contentRange === "bytes */0") return bytes.length === 0 && length === 0 ? bytes : undefined;
   const [start, last, total] = (/^bytes (\d+)-(\d+)\/(\d+)$/.exec(contentRange) ?? []).slice(1).map(Number);
-  if (start === undefined || last === undefined || total !== session.size) return "wrong";
-  if (start !== session.received.length || last - start + 1 !== bytes.length || last >= total) return "wrong";
-  session.received = start === 0 ? bytes : Buffer.concat([session.received, bytes]);
-  if (session.received.length === total) return "complete";
-  return bytes.length % UNIT_BYTES === 0 ? "incomplete" : "wrong";
+  if (start === undefined || last === undefined || total !== bytes.length) return undefined;
+  if (start !== received || last - start + 1 !== length || last >= total) return undefined;
+  const isWhole = last + 1 === total || length % UNIT_BYTES === 0;
+  return isWhole ? bytes.subarray(start, last + 1) : undefined;
 }
 
-/** Collects a request's body; undefined when the line was cut before its end. */
-async function bodyOf(request: IncomingMessage): Promise<Buffer | undefined> {
+/** Fills `place` with a request's body; false when the line was cut before its end. */
+async function readBody(request: IncomingMessage, place: Buffer): Promise<boolean> {
+  let length = 0;
   try {
-    const bytes = Buffer.concat(await Array.fromAsync(request as AsyncIterable<Buffer>));
-    return bytes.length === Number(request.headers["content-length"]) ? bytes : undefined;
+    for await (const chunk of request as AsyncIterable<Buffer>) length += chunk.copy(place, length);
   } catch {
-    return undefined;
+    return false;
   }
+  return length === place.length;
 }
 
 /** Checks a token that the account signed itself: RS256, of this account, for storage, not expired. */
@@ -338,12 +342,6 @@ function rangeOf(header: string | undefined, size: number): { start: number; end
   const [start, last] = (/^bytes=(\d+)-(\d+)$/.exec(header) ?? []).slice(1).map(Number);
   if (start === undefined || last === undefined || start >= size) return undefined;
   return { start, end: Math.min(last + 1, size) };
-}
-
-function flipped(bytes: Buffer): Buffer {
-  const copy = Buffer.from(bytes);
-  copy[0] = (copy[0] ?? 0) ^ 1;
-  return copy;
 }
 
 const hashes = new WeakMap<Buffer, string>();
