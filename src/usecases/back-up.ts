@@ -110,8 +110,8 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const { files, warnings } = await storeFiles(sink, options);
   const trust = await trustOf(source);
   const sequences = await source.sequences({ signal });
-  // What is left needs nothing of the server, and may take long.
-  await source[Symbol.asyncDispose]();
+  // What is left needs nothing of the server, and may take long. Nobody waits here: a server takes a while to end a session.
+  source[Symbol.asyncDispose]().then(undefined, () => undefined);
   const { references, carriedOver, ...chunks } = await settleReferences(
     writer,
     { tables, largeObjects, files },

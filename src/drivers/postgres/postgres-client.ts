@@ -114,7 +114,7 @@ class Client implements PostgresClient {
     await this.#client.connect();
     const [row] = await this.query(
       `select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'),
-              exists (select from pg_catalog.pg_settings where name = 'restrict_nonsystem_relation_kind')`,
+              pg_catalog.current_setting('restrict_nonsystem_relation_kind', true) is not null`,
     );
     const { processID } = this.#client as unknown as { processID?: number | null };
     this.isPooled = row?.[0] !== String(processID);

@@ -158,7 +158,7 @@ class PostgresSource implements Source {
   /** Connections that are open or being opened. */
   #workers = 0;
   readonly #waiting: (() => void)[] = [];
-  #isClosed = false;
+  #closing: Promise<unknown> | undefined;
   readonly #heartbeat: NodeJS.Timeout;
 
   constructor(parts: SourceParts) {
@@ -346,7 +346,7 @@ class PostgresSource implements Source {
 
   /** When one of several statements failed, nobody waits for the others: they may still ask for a connection. */
   #throwIfClosed(): void {
-    if (this.#isClosed) throw new RangeError("the source was closed");
+    if (this.#closing) throw new RangeError("the source was closed");
   }
 
   sequences(): Promise<readonly SequenceState[]> {
@@ -354,8 +354,10 @@ class PostgresSource implements Source {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
     clearInterval(this.#heartbeat);
-    await Promise.all([...this.#all, this.#early, this.#leader].map((client) => client[Symbol.asyncDispose]()));
+    this.#closing ??= Promise.all(
+      [...this.#all, this.#early, this.#leader].map((client) => client[Symbol.asyncDispose]()),
+    );
+    await this.#closing;
   }
 }
