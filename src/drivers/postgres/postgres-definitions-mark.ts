@@ -61,39 +61,47 @@ export async function readDefinitionsMark(
 ): Promise<CatalogsAnswer | undefined> {
   // How old a row is depends on when a process looks first: what is compared must be computed by one.
   await leader.query("set local max_parallel_workers_per_gather = 0");
-  const [facts] = await leader.query(FACTS, [`{${CATALOGS_LEFT_OUT.join(",")}}`]);
-  const [listed, areReadable, ...others] = facts ?? [];
-  const catalogs = JSON.parse(listed ?? "[]") as readonly string[];
-  if (areReadable !== "t" || catalogs.length === 0) return undefined;
-  const [counted] = await leader.query(countRows(catalogs), [headerXidOf(token)]);
-  const rows = Number(counted?.[0]);
+  const [asked] = await leader.query(CATALOGS, [`{${CATALOGS_LEFT_OUT.join(",")}}`]);
+  const [listed, isAllowed] = asked ?? [];
+  if (!listed || isAllowed !== "t") return undefined;
+  const catalogs = JSON.parse(listed) as readonly string[];
+  const [read] = await leader.query(readAll(catalogs), [headerXidOf(token)]);
+  const [count, hasNewRows, ...others] = read ?? [];
+  const rows = Number(count);
   if (!Number.isSafeInteger(rows) || rows === 0) return undefined;
   const digest = hash("sha256", JSON.stringify([leader.serverVersion, catalogs, others, besides]));
-  return { mark: { rows, digest }, hasNewRows: counted?.[1] !== "f" };
+  return { mark: { rows, digest }, hasNewRows: hasNewRows !== "f" };
 }
 
-/**
- * Tables that people made in pg_catalog are none of the server's. The hashes take bytes as they are: names of roles may be in the encoding
- * of another database, and nothing may fail here. Settings of extensions come and go with their libraries.
- */
-const FACTS = `
-  select pg_catalog.jsonb_agg(c.relname order by c.relname), pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'select')),
-         current_user, ${hashes("r.oid || ' ' || r.rolname", "r.oid", "pg_catalog.pg_roles r")},
-         ${hashes("s.name || '=' || s.setting", `s.name collate "C"`, "pg_catalog.pg_settings s where s.name !~ '[.]'")}
+/** Tables that people made in pg_catalog are none of the server's. Anybody's right to read or execute what is asked may be revoked. */
+const CATALOGS = `
+  select pg_catalog.jsonb_agg(c.relname order by c.relname),
+         pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
+           and pg_catalog.has_table_privilege('pg_catalog.pg_roles', 'select')
+           and pg_catalog.has_table_privilege('pg_catalog.pg_settings', 'select')
+           and pg_catalog.has_function_privilege('pg_catalog.hashtextextended(text, bigint)', 'execute')
     from pg_catalog.pg_class c
    where c.relkind = 'r' and c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace and c.oid < 16384
      and c.relname <> all ($1::pg_catalog.name[])`;
 
-function hashes(line: string, place: string, from: string): string {
-  const lines = `pg_catalog.string_agg(${line}, E'\\n' order by ${place}) collate "C"`;
-  return `(select pg_catalog.hashtextextended(${lines}, 0) || ' ' || pg_catalog.hashtextextended(${lines}, 1) from ${from})`;
-}
-
-/** Renders one statement for all: each would be a round trip. $1 is the oldest transaction whose rows are new. */
-function countRows(catalogs: readonly string[]): string {
+/**
+ * Renders one statement for all: each would be a round trip. $1 is the oldest transaction whose rows are new. Settings of extensions come
+ * and go with their libraries.
+ */
+function readAll(catalogs: readonly string[]): string {
   const counts = catalogs.map(
     (name) =>
       `select pg_catalog.count(*) as rows, pg_catalog.count(*) filter (where ${isNew("x", "$1")}) as added from ${quoteName("pg_catalog", name)} x`,
   );
-  return `select pg_catalog.sum(c.rows), pg_catalog.bool_or(c.added > 0) from (${counts.join(" union all ")}) c`;
+  return `
+    select pg_catalog.sum(c.rows), pg_catalog.bool_or(c.added > 0), current_user,
+           ${hashOf("r.oid || ' ' || r.rolname, E'\\n' order by r.oid", "pg_catalog.pg_roles r")},
+           ${hashOf(`s.name || '=' || s.setting, E'\\n' order by s.name collate "C"`, "pg_catalog.pg_settings s where s.name !~ '[.]'")}
+      from (${counts.join(" union all ")}) c`;
+}
+
+/** Of bytes as they are: names of roles may be in the encoding of another database, and nothing may fail here. */
+function hashOf(lines: string, from: string): string {
+  const text = `pg_catalog.string_agg(${lines}) collate "C"`;
+  return `(select pg_catalog.hashtextextended(${text}, 0) || ' ' || pg_catalog.hashtextextended(${text}, 1) from ${from})`;
 }
