@@ -2,12 +2,13 @@ import pg from "pg";
 import { expect, test } from "vitest";
 import type { DatabaseDescription, EarlierDefinitions } from "../../src/drivers/driver.ts";
 import { readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
-import { openPostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
+import { readTrustToken } from "../../src/drivers/postgres/postgres-changes.ts";
+import { openPostgresClient, type PostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
 import { CATALOGS_LEFT_OUT } from "../../src/drivers/postgres/postgres-definitions-mark.ts";
+import { readDescription } from "../../src/drivers/postgres/postgres-description.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { startPostgres } from "../support/postgres-server.ts";
-import { openTracked } from "../support/tracked-source.ts";
 
 const signal = new AbortController().signal;
 
@@ -108,16 +109,23 @@ interface Look {
   readonly next: EarlierDefinitions;
 }
 
-async function look(url: string, earlier?: EarlierDefinitions): Promise<Look> {
-  await using source = await openTracked(url);
-  const token = source.tracker?.token;
-  const described = await source.describe({ earlier, signal });
+/** Describes the database as a backup does, in a transaction of its own. */
+async function look(leader: PostgresClient, earlier?: EarlierDefinitions): Promise<Look> {
+  await leader.begin("isolation level repeatable read read only", { search_path: "" });
+  const token = await readTrustToken(leader);
+  if (typeof token === "string") throw new Error(token);
+  const parts = { leader, choose: () => "rows" as const, unreadable: [], token };
+  const described = await readDescription(parts, earlier);
   const { definitions, notCaptured, mark } = described;
-  if (typeof token !== "object" || !mark) throw new Error("the server's word is not trusted");
+  if (!mark) throw new Error("there is no mark");
   const isRead = definitions !== earlier?.definitions;
-  const read = isRead ? described : await source.describe({ signal });
+  const read = isRead ? described : await readDescription(parts, undefined);
+  await leader.query("commit");
   return { isRead, described, read, next: { token, mark, definitions, notCaptured } };
 }
+
+const openLeader = (url: string) =>
+  openPostgresClient(connectionOfUrl(url), { applicationName: "test", stallTimeoutMs: 60_000, signal });
 
 async function connect(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url });
@@ -137,13 +145,14 @@ test.concurrent.each(postgresMajors)(
     await using server = await startPostgres(major);
     const client = await connect(server.url);
     await client.query(SCHEMA);
-    let { next } = await look(server.url);
+    await using leader = await openLeader(server.url);
+    let { next } = await look(leader);
     const hasExtensions = await extensions(client);
 
     for (const change of CHANGES) {
       if (change.includes("extension") && !hasExtensions) continue;
       await client.query(change);
-      const changed = await look(server.url, next);
+      const changed = await look(leader, next);
 
       expect(changed.isRead, change).toBe(true);
       expect([changed.described.definitions, changed.described.notCaptured], change).not.toEqual([
@@ -152,7 +161,7 @@ test.concurrent.each(postgresMajors)(
       ]);
       next = changed.next;
     }
-    const same = await look(server.url, next);
+    const same = await look(leader, next);
     await client.end();
 
     expect(same.isRead).toBe(false);
@@ -168,11 +177,12 @@ test.concurrent.each(postgresMajors)(
     const client = await connect(server.url);
     const other = await connect(server.url);
     await client.query(SCHEMA);
-    let { next } = await look(server.url);
+    await using leader = await openLeader(server.url);
+    let { next } = await look(leader);
     const seen: string[] = [];
     const after = async (what: string, act: () => Promise<unknown>) => {
       await act();
-      const one = await look(server.url, next);
+      const one = await look(leader, next);
       expect(one.described, what).toEqual(one.read);
       next = one.next;
       seen.push(`${what}: ${one.isRead ? "read" : "taken over"}`);
@@ -195,7 +205,7 @@ test.concurrent.each(postgresMajors)(
     });
     await after("values of a sequence", run("select nextval('app.s')"));
     await after("large objects", run("select lo_create(0) from generate_series(1, 3)"));
-    expect((await look(server.url, next)).described.largeObjects).toBe(3);
+    expect((await look(leader, next)).described.largeObjects).toBe(3);
     await after("a login of another database", run("create role cem login"));
     await after("a password", run("alter role cem password 'x'"));
     await after("a temporary table", () => other.query("create temp table mine (i int)"));
@@ -255,11 +265,7 @@ test.concurrent.each(postgresMajors)(
 
 test.each(postgresMajors)("every relation that definitions are read from is marked (PostgreSQL %i)", async (major) => {
   await using database = await createDatabase(major);
-  await using client = await openPostgresClient(connectionOfUrl(database.url), {
-    applicationName: "test",
-    stallTimeoutMs: 60_000,
-    signal,
-  });
+  await using client = await openLeader(database.url);
   const statements: string[] = [];
   const query = (sql: string, values?: readonly unknown[]) => {
     statements.push(sql);
