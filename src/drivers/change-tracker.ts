@@ -31,6 +31,14 @@ export interface TableMark {
   readonly digest: string;
 }
 
+/** What must be the same in two snapshots so that definitions are, when the server wrote no new row of them in between. */
+export interface DefinitionsMark {
+  /** Rows of all catalogs of the server that definitions are read from. */
+  readonly rows: number;
+  /** SHA-256 of what definitions depend on besides: names of roles, settings of the session, which tables the job leaves out … */
+  readonly digest: string;
+}
+
 /** Heap pages `lo` (inclusive) to `hi` (exclusive). */
 export interface PageRange {
   readonly lo: number;

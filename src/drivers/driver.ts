@@ -4,7 +4,7 @@
  * `\N` for NULL, newline after every row; https://www.postgresql.org/docs/current/sql-copy.html), whatever the engine.
  */
 
-import type { ChangeTracker, TrustToken } from "./change-tracker.ts";
+import type { ChangeTracker, DefinitionsMark, TrustToken } from "./change-tracker.ts";
 import type { Fingerprints } from "./fingerprints.ts";
 
 export type Engine = "postgres";
@@ -104,6 +104,20 @@ export interface DatabaseDescription {
   readonly notCaptured: readonly string[];
   /** How many large objects there are (PostgreSQL); they are read by `largeObjects()`. */
   readonly largeObjects: number;
+  /** For the next incremental; only of a source that tracks changes. */
+  readonly mark?: DefinitionsMark | undefined;
+}
+
+/** What an earlier snapshot says of its definitions. Whoever gives it believes the token, and that this rowkeep would write them so. */
+export interface EarlierDefinitions extends Pick<DatabaseDescription, "definitions" | "notCaptured"> {
+  readonly token: TrustToken;
+  readonly mark: DefinitionsMark;
+}
+
+export interface DescribeOptions {
+  /** Given back as they are where it is certain that nothing changed since. Left out: definitions are read. */
+  readonly earlier?: EarlierDefinitions | undefined;
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -146,7 +160,7 @@ export interface Source extends AsyncDisposable {
   /** The tables whose rows can be read. */
   readonly tables: readonly SourceTable[];
   /** Reads what there is besides rows; streams of rows may run meanwhile. */
-  describe(options: { readonly signal: AbortSignal }): Promise<DatabaseDescription>;
+  describe(options: DescribeOptions): Promise<DatabaseDescription>;
   /** Divides a table into about this many segments, or fewer where the engine reads a table only as a whole. */
   segments(table: SourceTable, pieces: number): readonly Segment[];
   /**

@@ -1,5 +1,5 @@
 import { MAX_CHUNK_BYTES } from "../archive/chunk-codec.ts";
-import type { TableMark, TrustToken } from "../drivers/change-tracker.ts";
+import type { DefinitionsMark, TableMark, TrustToken } from "../drivers/change-tracker.ts";
 import type { Column, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type {
   Anomaly,
@@ -197,6 +197,7 @@ export const manifestShape = record({
   references: optional(list(reference)),
   carriedOver: optional(record({ bytes: integer(), from: list(text(64)) })),
   trust: optional(trust),
+  definitionsMark: optional(record({ rows: integer(1), digest: hash } satisfies Fields<DefinitionsMark>)),
   definitions: list(definition),
   notCaptured: list(phrase),
   tables: list(table),

@@ -1,5 +1,5 @@
 import type { Codec } from "../archive/chunk-codec.ts";
-import type { TableMark, TrustToken } from "../drivers/change-tracker.ts";
+import type { DefinitionsMark, TableMark, TrustToken } from "../drivers/change-tracker.ts";
 import type {
   Column,
   Consistency,
@@ -154,6 +154,8 @@ export interface Manifest {
   readonly carriedOver?: CarriedOver | undefined;
   /** For the next incremental: what the server said of its history. */
   readonly trust?: TrustToken | undefined;
+  /** For the next incremental: what must be the same then, so that it can take over the definitions. */
+  readonly definitionsMark?: DefinitionsMark | undefined;
   readonly definitions: readonly Definition[];
   readonly notCaptured: readonly string[];
   readonly tables: readonly StoredTable[];

@@ -14,11 +14,11 @@ import { openSource } from "../drivers/open-driver.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
-import { recoverEntries, renderSchemaSql } from "../snapshot/recover-sql.ts";
+import { recoverEntries } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { makeSnapshotId } from "../snapshot/snapshot-id.ts";
 import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
-import { type DestinationFate, openSnapshotWriter, type SnapshotWriter } from "../snapshot/snapshot-writer.ts";
+import { type DestinationFate, openSnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
 import { carryOver, type ChunkHolders, type ReferringContent } from "./carry-over.ts";
@@ -27,7 +27,8 @@ import type { Report } from "./progress.ts";
 import { type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
 import type { ServerHashUse } from "./server-hash.ts";
 import { BATCH_BYTES } from "./store-rows.ts";
-import { storeTables } from "./store-tables.ts";
+import { storeDefinitions } from "./store-definitions.ts";
+import { type StoredTables, storeTables } from "./store-tables.ts";
 
 export interface BackUpOptions {
   readonly connection: Connection;
@@ -101,10 +102,14 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
   const { serverHash } = options;
   // A large schema takes seconds to read, in which the server has a processor left for rows.
-  const [description, tables] = await sideBySide<[DatabaseDescription, readonly StoredTable[]]>(signal, (signal) => [
-    storeDefinitions(source, writer, signal),
-    storeTables({ source, sink, plan, base, serverHash, signal, report }),
-  ]);
+  const [described, { tables, isBaseDoubted }] = await sideBySide<[DatabaseDescription, StoredTables]>(
+    signal,
+    (signal) => [
+      storeDefinitions({ source, writer, base, signal }),
+      storeTables({ source, sink, plan, base, serverHash, signal, report }),
+    ],
+  );
+  const description = isBaseDoubted ? await storeDefinitions({ source, writer, signal }) : described;
   const largeObjectCount = options.largeObjects === false ? 0 : description.largeObjects;
   const largeObjects = await storeLargeObjects(source, sink, largeObjectCount, options);
   const { files, warnings } = await storeFiles(sink, options);
@@ -139,6 +144,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     ...(references.length > 0 ? { references } : {}),
     ...(carriedOver ? { carriedOver } : {}),
     ...(trust ? { trust } : {}),
+    ...(trust && description.mark ? { definitionsMark: description.mark } : {}),
     definitions: description.definitions,
     notCaptured: description.notCaptured,
     warnings,
@@ -153,16 +159,6 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     storedBytes: writer.storedBytes,
     durationMs: Math.round(performance.now() - startedAt),
   };
-}
-
-async function storeDefinitions(
-  source: Source,
-  writer: Pick<SnapshotWriter, "addPlain">,
-  signal: AbortSignal,
-): Promise<DatabaseDescription> {
-  const description = await source.describe({ signal });
-  await writer.addPlain("schema.sql", Buffer.from(renderSchemaSql(description.definitions)));
-  return description;
 }
 
 async function settleReferences(

@@ -3,11 +3,12 @@ import { sideBySide } from "../base/side-by-side.ts";
 import type { ChangeTracker, PageRange, TableMark } from "../drivers/change-tracker.ts";
 import { tableKey } from "../drivers/change-tracker.ts";
 import type { RowFormat, Segment, SourceTable } from "../drivers/driver.ts";
-import { findDistrust, findRewrite, isSameInstant } from "../plan/check-trust.ts";
+import { findRewrite, isSameInstant } from "../plan/check-trust.ts";
 import { CELL_PAGES, SPAN_PAGES } from "../plan/plan-delta.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { adoptTable, assembleTable, rangesOf, type SegmentPart, type TableContent } from "./assemble-table.ts";
 import { BaseTable, Doubt } from "./base-table.ts";
+import { distrustBase } from "./distrust-base.ts";
 import { storeScan } from "./store-scan.ts";
 import { storeRows, type StoreTablesOptions } from "./store-rows.ts";
 import { HASH_FAILED, openServerHash, type ServerHash } from "./server-hash.ts";
@@ -46,11 +47,17 @@ interface Hashed {
   readonly reason: string;
 }
 
+export interface StoredTables {
+  readonly tables: readonly StoredTable[];
+  /** The base and the server contradicted each other: whatever else was taken over from the base must be read, too. */
+  readonly isBaseDoubted: boolean;
+}
+
 /**
  * Stores the rows of all tables by streams that take work from one queue: as many as the source has connections, and where tables are
  * compared with a base one more, so that the server works for the others while one decides what changed.
  */
-export async function storeTables(options: StoreTablesOptions): Promise<readonly StoredTable[]> {
+export async function storeTables(options: StoreTablesOptions): Promise<StoredTables> {
   const [storing] = await sideBySide<[TableStoring, ...unknown[]]>(options.signal, (signal) => {
     const opening = TableStoring.open({ ...options, signal });
     const stream = async () => (await opening).work();
@@ -77,6 +84,7 @@ class TableStoring {
   readonly #queue: Work[] = [];
   /** Why nothing that row headers tell is believed. */
   #distrust: string | undefined;
+  #isBaseDoubted = false;
   readonly #isSameInstant: boolean;
   #serverHash: ServerHash | undefined;
 
@@ -111,19 +119,19 @@ class TableStoring {
     this.#tables = tables;
     const { base, source } = options;
     const trust = base?.reader.manifest.trust;
-    const token = source.tracker?.token ?? "changes are not tracked";
-    this.#distrust = base && (source.tracker?.isSetBack ? SET_BACK : findDistrust(trust, token));
-    this.#isSameInstant = trust !== undefined && typeof token !== "string" && isSameInstant(trust, token);
+    const token = source.tracker?.token;
+    this.#distrust = base && distrustBase(source, base);
+    this.#isSameInstant = trust !== undefined && typeof token === "object" && isSameInstant(trust, token);
   }
 
   async work(): Promise<void> {
     for (let work = this.#queue.shift(); work; work = this.#queue.shift()) await work.run();
   }
 
-  async finish(): Promise<readonly StoredTable[]> {
+  async finish(): Promise<StoredTables> {
     const tables: StoredTable[] = [];
     for (const state of this.#tables) tables.push(await this.#finishTable(state));
-    return tables;
+    return { tables, isBaseDoubted: this.#isBaseDoubted };
   }
 
   /** Compares a table with the base where that can be trusted, or reads it in full. */
@@ -200,6 +208,7 @@ class TableStoring {
     }
     if (!(error instanceof Doubt)) throw error;
     this.#options.report({ type: "warning", message: `${state.name}: ${error.message}; every table is read in full` });
+    this.#isBaseDoubted = true;
     this.#distrust ??= `${state.name}: ${error.message}`;
     for (const other of this.#tables) {
       if (other.attempt?.isDelta) await this.#readInFull(other, { format: "text", reason: this.#distrust });
@@ -346,7 +355,6 @@ class TableStoring {
 }
 
 const CELLS_A_SPAN = SPAN_PAGES / CELL_PAGES;
-const SET_BACK = "the server was set back to an earlier state";
 const TOO_LARGE = "a value is too large for text";
 
 /** The last one is open, so that nothing is lost whatever the server says of its size. */

@@ -3,7 +3,12 @@ import { readFileSync } from "node:fs";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
 import type { ChosenTable, TableChoice } from "../../src/drivers/driver.ts";
-import { type CapturedDefinitions, readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
+import type { CatalogQuery } from "../../src/drivers/postgres/definitions/captured-object.ts";
+import {
+  type CapturedDefinitions,
+  readDefinitions,
+  readExcludedTables,
+} from "../../src/drivers/postgres/definitions/read-definitions.ts";
 import { openPostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { pgTool } from "../support/pg-tools.ts";
@@ -22,10 +27,9 @@ async function capture(
     signal,
   });
   await client.begin("isolation level repeatable read read only", { search_path: "" });
-  return await readDefinitions((sql, values) => client.query(sql, values), {
-    serverVersion: client.serverVersion,
-    choose,
-  });
+  const query: CatalogQuery = (sql, values) => client.query(sql, values);
+  const excluded = await readExcludedTables(query, choose);
+  return await readDefinitions(query, { serverVersion: client.serverVersion, excluded });
 }
 
 /** Executes definitions one by one, as a restore does. */

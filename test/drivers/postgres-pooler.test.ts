@@ -78,6 +78,22 @@ test("a pooler is noticed, and settings are pinned inside transactions only", as
   expect([outside, inside]).toEqual([[["SQL, DMY"]], [["ISO, YMD"]]]);
 });
 
+test("no statement is compiled, with a pooler in between or without", async () => {
+  await using database = await createDatabase(18);
+  await database.query(`alter database ${database.name} set jit = on`);
+  await using pooler = await startPooler(connectionOfUrl(database.url).port);
+  const direct = connectionOfUrl(database.url);
+  const options = { signal, stallTimeoutMs: 10_000, applicationName: "test" };
+  await using client = await openPostgresClient(direct, options);
+  await using pooled = await openPostgresClient({ ...direct, port: pooler.port }, options);
+  await pooled.begin("read only");
+
+  const shown = [await client.query("show jit"), await pooled.query("show jit")];
+
+  expect(shown).toEqual([[["off"]], [["off"]]]);
+  expect((await database.query("show jit"))[0]).toEqual(["on"]);
+});
+
 test("a backup and every kind of restore through a pooler leave no setting behind", async () => {
   await using source = await createDatabase(18, "create table t (i int primary key); insert into t values (1), (2)");
   await using target = await emptyDatabase(18);

@@ -202,6 +202,10 @@ const CHANGES: readonly Deed[] = [
     ({ int }) =>
       `do $$ begin begin update keyed set v = 'e' where id = ${int(4000)}; exception when others then null; end; begin delete from keyed where id = ${int(4000)}; raise exception 'x'; exception when others then null; end; end $$`,
   ],
+  ["comment", ({ serial, pick }) => `comment on table keyed is ${pick(["null", `'c${serial}'`])}`],
+  ["right", ({ pick }) => pick(["grant select (v) on keyless to public", "revoke select (v) on keyless from public"])],
+  ["function", ({ serial }) => `create or replace function f() returns int language sql as 'select ${serial}'`],
+  ["function dropped", () => "drop function if exists f()"],
   ["row locks", ({ int }) => `select * from keyed where id < ${int(4000)} limit 20 for update`],
   ["update without a key", ({ int, serial }) => `update keyless set v = 'k${serial}' where a = ${int(50)}`],
   ["equal rows", ({ int }) => `insert into keyless select * from keyless where a = ${int(50)} limit 5`],
@@ -341,6 +345,9 @@ const MAINTENANCE: readonly Deed[] = [
     ({ serial }) =>
       `insert into keyed select i, 'bulk' from generate_series(${serial * 2000 + 5_000_000}, ${serial * 2000 + 5_001_500}) i`,
   ],
+  // Whoever reads a view waits for a transaction that changes it.
+  ["view", ({ int }) => `create or replace view w as select id from keyed where id < ${int(5)}`],
+  ["view dropped", () => "drop view if exists w"],
   ["checkpoint", () => "checkpoint"],
 ];
 

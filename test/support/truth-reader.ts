@@ -1,3 +1,4 @@
+import { type CapturedDefinitions, readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
 import { openPostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
 import { connectionOfUrl } from "./connection.ts";
 import type { Content } from "./increments.ts";
@@ -10,8 +11,15 @@ const TABLES = `
    where c.relkind = 'r' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
    group by c.oid, n.nspname, c.relname`;
 
-/** Reads the rows of a database as they are now by one plain COPY a table, on a connection that stays open. */
-export async function openTruth(url: string): Promise<AsyncDisposable & { read(): Promise<Content> }> {
+interface Truth extends AsyncDisposable {
+  /** Rows, by one plain COPY a table. */
+  read(): Promise<Content>;
+  /** What there is besides rows. */
+  readDefinitions(): Promise<CapturedDefinitions>;
+}
+
+/** Reads a database as it is now, on a connection that stays open. */
+export async function openTruth(url: string): Promise<Truth> {
   const { signal } = new AbortController();
   const options = { applicationName: "truth", stallTimeoutMs: 60_000, signal };
   const client = await openPostgresClient(connectionOfUrl(url), options);
@@ -29,6 +37,14 @@ export async function openTruth(url: string): Promise<AsyncDisposable & { read()
       }
       await client.query("commit");
       return content;
+    },
+    async readDefinitions() {
+      await client.begin("isolation level repeatable read read only", { search_path: "" });
+      const { serverVersion } = client;
+      const options = { serverVersion, excluded: new Set<string>() };
+      const captured = await readDefinitions((sql, values) => client.query(sql, values), options);
+      await client.query("commit");
+      return captured;
     },
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   };

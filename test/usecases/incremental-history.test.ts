@@ -1,4 +1,5 @@
 import { afterAll, expect, test } from "vitest";
+import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openMachine } from "../support/backup-machine.ts";
 import { crash } from "../support/crash-server.ts";
 import type { Content } from "../support/increments.ts";
@@ -39,6 +40,7 @@ test.concurrent.each(histories)(
     let truth = stack.use(await openTruth(server.url));
     const truths = new Map<string, Content>();
     let keepLast: number | undefined;
+    let earlierMark: Manifest["definitionsMark"];
     const seen = new Map<string, number>();
     const count = (what: string) => seen.set(what, (seen.get(what) ?? 0) + 1);
     for (let round = 1; round <= ROUNDS; round++) {
@@ -71,6 +73,7 @@ test.concurrent.each(histories)(
 
       const id = snapshots[0]?.id ?? "";
       truths.set(id, await truth.read());
+      const definitions = await truth.readDefinitions();
       const stored = await machine.ids();
       for (const one of truths.keys()) if (!stored.includes(one)) truths.delete(one);
       // After a prune one more of those that are left is restored again, another one each time; in the end all of them are.
@@ -80,7 +83,11 @@ test.concurrent.each(histories)(
         if (rows) expect(await machine.contentOf(one), `round ${round}, ${one}`).toEqual(rows);
       }
       const manifest = await machine.manifestOf(id);
+      const { definitionsMark: mark } = manifest;
+      expect(manifest, `round ${round}, ${id}`).toMatchObject({ ...definitions });
       count(manifest.kind);
+      if (mark && mark.rows === earlierMark?.rows && mark.digest === earlierMark.digest) count("same mark");
+      earlierMark = mark;
       if (removed.length > 0) count("prune");
       if (manifest.carriedOver) count("carried over");
       for (const { method, reason } of manifest.tables) count(`${method}${reason ? `: ${reason}` : ""}`);
@@ -97,7 +104,7 @@ test.concurrent.each(histories)(
       "delta",
       "unchanged",
       "crash",
-      ...(ROUNDS < 100 ? [] : ["prune", "stopped run"]),
+      ...(ROUNDS < 100 ? [] : ["prune", "stopped run", "same mark"]),
     ]) {
       expect(seen.get(what) ?? 0, what).toBeGreaterThan(0);
     }

@@ -85,7 +85,7 @@ export interface TrackerParts {
  * come in their physical order, which page maps stand on.
  */
 export const SCAN_SETTINGS = `set local enable_tidscan = on; set local enable_seqscan = off;
-  set local max_parallel_workers_per_gather = 0; set local synchronize_seqscans = off; set local jit = off`;
+  set local max_parallel_workers_per_gather = 0; set local synchronize_seqscans = off`;
 
 export class PostgresTracker implements ChangeTracker {
   readonly token: TrustToken | string;

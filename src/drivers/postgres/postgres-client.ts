@@ -121,6 +121,8 @@ class Client implements PostgresClient {
     this.serverVersion = Number(row?.[1]);
     const settings: Record<string, string> = { ...PINNED_SETTINGS };
     for (const name of TIMEOUTS) settings[name] = "0";
+    // Each of some forty statements about a large schema looks costly enough to be compiled first: a second for each, for nothing.
+    settings["jit"] = "off";
     // A restore's first connection waits outside a transaction while others load.
     if (this.serverVersion >= 140000) settings["idle_session_timeout"] = "0";
     if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";

@@ -23,9 +23,8 @@ export type Borrow = <T>(
 
 const FETCHED_ROWS = 5000;
 
-/** Memory for the sums of all buckets; no code generation, which takes longer than most tables; hashing, not sorting. */
-const SETTINGS =
-  "set local work_mem = '64MB'; set local jit = off; set local enable_sort = off; set local cursor_tuple_fraction = 1";
+/** Memory for the sums of all buckets; hashing, not sorting. */
+const SETTINGS = "set local work_mem = '64MB'; set local enable_sort = off; set local cursor_tuple_fraction = 1";
 
 export class PostgresFingerprints implements Fingerprints {
   readonly #borrow: Borrow;

@@ -54,8 +54,8 @@ function newRows(name: string): string {
 }
 
 /** The age of the parameter is computed once for the statement: for each row it would cost as much as that row's. */
-export function isNew(alias: string): string {
-  return `pg_catalog.age(${alias}.xmin) <= (select pg_catalog.age($3::pg_catalog.xid))`;
+export function isNew(alias: string, parameter = "$3"): string {
+  return `pg_catalog.age(${alias}.xmin) <= (select pg_catalog.age(${parameter}::pg_catalog.xid))`;
 }
 
 /** A text `(page,line pointer)` for each row would be longer, and slower to make. */

@@ -3,6 +3,7 @@ import type { ChangeTracker, TrustToken } from "../change-tracker.ts";
 import type {
   Connection,
   DatabaseDescription,
+  DescribeOptions,
   OpenSourceOptions,
   RowBatch,
   RowOptions,
@@ -13,9 +14,9 @@ import type {
   SourceTable,
 } from "../driver.ts";
 import type { Fingerprints } from "../fingerprints.ts";
-import { readDefinitions } from "./definitions/read-definitions.ts";
 import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
 import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
+import { readDescription } from "./postgres-description.ts";
 import { databaseError } from "./postgres-errors.ts";
 import { type Borrow, PostgresFingerprints } from "./postgres-fingerprints.ts";
 import { readIdentity } from "./postgres-identity.ts";
@@ -206,23 +207,10 @@ class PostgresSource implements Source {
     }
   }
 
-  async describe(): Promise<DatabaseDescription> {
-    const leader = this.#leader;
-    const { definitions, notCaptured } = await readDefinitions((sql, values) => leader.query(sql, values), {
-      serverVersion: leader.serverVersion,
-      choose: this.#options.choose,
-    });
-    const [row] = await leader.query("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata");
-    return {
-      definitions,
-      notCaptured: [
-        ...notCaptured,
-        ...this.#unreadable.map(
-          (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
-        ),
-      ],
-      largeObjects: Number(row?.[0] ?? 0),
-    };
+  describe({ earlier }: DescribeOptions): Promise<DatabaseDescription> {
+    const { choose } = this.#options;
+    const token = typeof this.tracker?.token === "object" ? this.tracker.token : undefined;
+    return readDescription({ leader: this.#leader, choose, unreadable: this.#unreadable, token }, earlier);
   }
 
   segments(table: SourceTable, pieces: number): readonly Segment[] {

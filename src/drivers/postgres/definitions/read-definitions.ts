@@ -27,7 +27,8 @@ import { type OrderedObject, orderDefinitions } from "./order-definitions.ts";
 export interface ReadDefinitionsOptions {
   /** `server_version_num`. */
   readonly serverVersion: number;
-  readonly choose: (table: ChosenTable) => TableChoice;
+  /** Tables that the job leaves out, as `readExcludedTables` gives them. */
+  readonly excluded: ReadonlySet<string>;
 }
 
 export interface CapturedDefinitions {
@@ -83,7 +84,7 @@ export async function readDefinitions(
     objects.map((object) => withOwner(object, owners.get(object.key))),
     missing,
   );
-  const { kept, left } = leaveOut(ordered, await excludedTables(query, options));
+  const { kept, left } = leaveOut(ordered, options.excluded);
   return {
     definitions: withPlaces(kept),
     notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
@@ -94,8 +95,11 @@ function withOwner(object: CapturedObject, owner: ObjectOwner | undefined): Capt
   return owner ? { ...object, definition: { ...object.definition, owner } } : object;
 }
 
-/** Keys of the tables that the job leaves out, and their names. */
-async function excludedTables(query: CatalogQuery, { choose }: ReadDefinitionsOptions): Promise<ReadonlySet<string>> {
+/** Reads which tables the job leaves out: the JSON of schema and name of each. */
+export async function readExcludedTables(
+  query: CatalogQuery,
+  choose: (table: ChosenTable) => TableChoice,
+): Promise<ReadonlySet<string>> {
   const rows = await query(
     `select n.nspname, c.relname, rn.nspname, r.relname
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

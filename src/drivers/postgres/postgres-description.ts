@@ -1,0 +1,44 @@
+import type { DefinitionsMark, TrustToken } from "../change-tracker.ts";
+import type { ChosenTable, DatabaseDescription, EarlierDefinitions, TableChoice } from "../driver.ts";
+import type { CatalogQuery } from "./definitions/captured-object.ts";
+import { readDefinitions, readExcludedTables } from "./definitions/read-definitions.ts";
+import type { PostgresClient } from "./postgres-client.ts";
+import { readDefinitionsMark } from "./postgres-definitions-mark.ts";
+import type { CatalogTable } from "./postgres-tables.ts";
+
+export interface DescriptionParts {
+  readonly leader: PostgresClient;
+  readonly choose: (table: ChosenTable) => TableChoice;
+  /** Tables with rows that this login must not, or that nobody can read. */
+  readonly unreadable: readonly CatalogTable[];
+  /** Undefined where changes are not tracked, or the server's word is not to be trusted. */
+  readonly token: TrustToken | undefined;
+}
+
+/** Reads what there is besides rows, in the leader's snapshot; definitions only where they may differ from earlier ones. */
+export async function readDescription(
+  { leader, choose, unreadable, token }: DescriptionParts,
+  earlier: EarlierDefinitions | undefined,
+): Promise<DatabaseDescription> {
+  const query: CatalogQuery = (sql, values) => leader.query(sql, values);
+  const notRead = unreadable.map(
+    (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
+  );
+  const excluded = await readExcludedTables(query, choose);
+  const besides = [[...excluded].sort(), notRead];
+  const answer = token && (await readDefinitionsMark(leader, { token: earlier?.token ?? token, besides }));
+  const isSame = earlier && answer && !answer.hasNewRows && areEqual(earlier.mark, answer.mark);
+  const { serverVersion } = leader;
+  const { definitions, notCaptured } = isSame ? earlier : await readDefinitions(query, { serverVersion, excluded });
+  const [row] = await leader.query("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata");
+  return {
+    definitions,
+    notCaptured: isSame ? notCaptured : [...notCaptured, ...notRead],
+    largeObjects: Number(row?.[0] ?? 0),
+    mark: answer?.mark,
+  };
+}
+
+function areEqual(one: DefinitionsMark, other: DefinitionsMark): boolean {
+  return one.rows === other.rows && one.digest === other.digest;
+}
