@@ -8,6 +8,8 @@ import type { PlaceHashes } from "./place-hashes.ts";
 export interface TrustToken {
   readonly systemIdentifier: string;
   readonly databaseOid: string;
+  /** The transaction that wrote the catalog's row of the database: a database can be made again with the number of another one. */
+  readonly databaseXmin?: string | undefined;
   readonly timeline: string;
   /** When the server was started: after a restart nothing is believed. */
   readonly startedAt: string;

@@ -15,6 +15,9 @@ export function findDistrust(base: TrustToken | undefined, now: TrustToken | str
   if (!base) return "the base does not tell the history of its server";
   if (base.systemIdentifier !== now.systemIdentifier) return "the base is of another server";
   if (base.databaseOid !== now.databaseOid) return "the base is of another database";
+  if (base.databaseXmin !== undefined && base.databaseXmin !== now.databaseXmin) {
+    return "the database was altered, or made again";
+  }
   if (base.major !== now.major) return "the server has another major version";
   if (base.timeline !== now.timeline) return "the server is on another timeline: it was promoted or restored";
   if (base.startedAt !== now.startedAt) return "the server was restarted";

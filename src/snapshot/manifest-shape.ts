@@ -148,6 +148,7 @@ const reference = record({
 const trust = record({
   systemIdentifier: text(40, DIGITS),
   databaseOid: text(10, DIGITS),
+  databaseXmin: optional(text(10, DIGITS)),
   timeline: text(8),
   startedAt: text(40),
   major: integer(),

@@ -5,6 +5,7 @@ import { findDistrust, findRewrite, isSameInstant } from "../../src/plan/check-t
 const BASE: TrustToken = {
   systemIdentifier: "7300000000000000001",
   databaseOid: "16384",
+  databaseXmin: "730",
   timeline: "00000001",
   startedAt: "1763719200.123456",
   major: 18,
@@ -22,6 +23,7 @@ test("believes the row headers of a server whose history went on", () => {
 test.each<[string, Partial<TrustToken>, RegExp]>([
   ["another server", { systemIdentifier: "7300000000000000002" }, /another server/],
   ["another database", { databaseOid: "16385" }, /another database/],
+  ["a database that was made again with the same number", { databaseXmin: "1500" }, /made again/],
   ["a server of another major version", { major: 17 }, /major version/],
   ["a server on another timeline", { timeline: "00000002" }, /timeline/],
   ["a server that was restarted", { startedAt: "1763719200.123457" }, /restarted/],
@@ -35,6 +37,10 @@ test.each<[string, Partial<TrustToken>, RegExp]>([
   ],
 ])("believes nothing of %s", (_, change, reason) => {
   expect(findDistrust(BASE, { ...LATER, ...change })).toMatch(reason);
+});
+
+test("believes a base that does not tell yet who made its database", () => {
+  expect(findDistrust({ ...BASE, databaseXmin: undefined }, LATER)).toBeUndefined();
 });
 
 test("compares numbers and not texts, and believes nearly half a circle of transactions", () => {

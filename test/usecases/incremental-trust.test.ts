@@ -3,7 +3,7 @@ import type { TrustToken } from "../../src/drivers/change-tracker.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { baseOf } from "../../src/usecases/reuse-chunks.ts";
 import { contentOf, openChain, truthOf } from "../support/increments.ts";
-import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { createDatabase, postgresMajors, queryServer } from "../support/postgres.ts";
 import { untilAlone } from "../support/until-alone.ts";
 
 const TABLE = "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 500) i";
@@ -46,6 +46,31 @@ test.each(postgresMajors)("a server that was set back with its memory is found o
     expect(await contentOf(chain.readerOf(one))).toEqual(await truthOf(database.url));
   }
 });
+
+test.each(postgresMajors)(
+  "a database that was made again of an older copy with its number is read (PostgreSQL %i)",
+  async (major) => {
+    await using database = await createDatabase(major, TABLE);
+    await using copy = await createDatabase(major, undefined, `template ${database.name}`);
+    await using chain = await openChain();
+    await untilAlone(database);
+    await database.query("update t set v = 'new' where id = 5");
+    const [row] = await database.query("select oid from pg_database where datname = current_database()");
+    await chain.next(database.url);
+    await queryServer(major, `drop database ${database.name} with (force)`);
+    await queryServer(
+      major,
+      `create database ${database.name} template ${copy.name} strategy file_copy oid = ${row?.[0]}`,
+    );
+
+    const manifest = await chain.next(database.url);
+
+    expect(manifest.tables).toMatchObject([
+      { method: "full", reason: expect.stringMatching(/^the database was altered, or made again/) },
+    ]);
+    expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
+  },
+);
 
 test("a base of a server that was restarted is compared by its bytes", async () => {
   await using database = await createDatabase(18, TABLE);

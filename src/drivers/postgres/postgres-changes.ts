@@ -49,18 +49,19 @@ export async function readTrustToken(leader: PostgresClient): Promise<TrustToken
   if (facts[2] !== PAGE_BYTES) return `pages of ${facts[2]} bytes are not known`;
   const [row] = await leader.query(
     `select (select system_identifier from pg_control_system()),
-            (select oid from pg_database where datname = current_database()),
+            d.oid, d.xmin,
             substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
             extract(epoch from pg_postmaster_start_time())::text,
             pg_current_snapshot()::text, pg_snapshot_xmin(pg_current_snapshot())::text,
-            (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text`,
+            (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text
+       from pg_database d where d.datname = current_database()`,
   );
-  const [systemIdentifier, databaseOid, timeline, startedAt, snapshot, xmin, lsn] = row ?? [];
-  if (!systemIdentifier || !databaseOid || !timeline || !startedAt || !snapshot || !xmin || !lsn) {
+  const [systemIdentifier, databaseOid, databaseXmin, timeline, startedAt, snapshot, xmin, lsn] = row ?? [];
+  if (!systemIdentifier || !databaseOid || !databaseXmin || !timeline || !startedAt || !snapshot || !xmin || !lsn) {
     return "the server does not tell its history";
   }
   const major = Math.floor(leader.serverVersion / 10_000);
-  return { systemIdentifier, databaseOid, timeline, startedAt, major, snapshot, xmin, lsn };
+  return { systemIdentifier, databaseOid, databaseXmin, timeline, startedAt, major, snapshot, xmin, lsn };
 }
 
 export interface TrackerParts {
