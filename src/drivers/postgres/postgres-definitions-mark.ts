@@ -7,8 +7,8 @@ import { headerXidOf, isNew } from "./postgres-range-rows.ts";
 /**
  * Catalogs that no definition is read from. Statistics and large objects are large and change all the time. Who depends on which role
  * is written for all databases of the server, and says nothing that owners, rights and policies do not. Of roles, which hold
- * passwords, the names are hashed in their place. Few logins may read user mappings and subscriptions, and who drops a
- * subscription would have to wait until the backup ends.
+ * passwords, the names are hashed in their place. Few logins may read user mappings and subscriptions, and who drops or refreshes a
+ * subscription would have to wait until the backup ends, and its workers behind them; or the backup for them.
  */
 export const CATALOGS_LEFT_OUT: readonly string[] = [
   "pg_authid",
@@ -18,6 +18,7 @@ export const CATALOGS_LEFT_OUT: readonly string[] = [
   "pg_statistic",
   "pg_statistic_ext_data",
   "pg_subscription",
+  "pg_subscription_rel",
   "pg_user_mapping",
 ];
 
@@ -79,6 +80,7 @@ const CATALOGS = `
          pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
            and pg_catalog.has_table_privilege('pg_catalog.pg_roles', 'select')
            and pg_catalog.has_table_privilege('pg_catalog.pg_settings', 'select')
+           and pg_catalog.has_function_privilege('pg_catalog.pg_show_all_settings()', 'execute')
            and pg_catalog.has_function_privilege('pg_catalog.hashtextextended(text, bigint)', 'execute')
     from pg_catalog.pg_class c
    where c.relkind = 'r' and c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace and c.oid < 16384
