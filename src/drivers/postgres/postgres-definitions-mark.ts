@@ -53,7 +53,8 @@ export interface CatalogsAnswer {
  * had an index, a rule or a trigger (`relhasindex`, which CREATE INDEX sets beside new rows, and VACUUM takes back). No definition shows
  * any of it; pg_index, pg_rewrite and pg_trigger tell. Functions like pg_get_viewdef() look at what is committed when they run, which
  * may be later than the snapshot: whatever they saw of that has new rows, or fewer, in every later snapshot, but for objects that
- * were created and dropped again meanwhile, of which no other object's text speaks. Whoever edits catalog rows below the server,
+ * were created and dropped again meanwhile. They leave at most a name that could be left out, and says the same: an index tells its
+ * class of operators while another one is the default for its type. Whoever edits catalog rows below the server,
  * or exchanges the library of an extension beneath a running server, is not found out, as with rows of tables.
  */
 export async function readDefinitionsMark(
