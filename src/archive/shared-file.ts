@@ -41,8 +41,7 @@ export class SharedFile implements AsyncDisposable {
   }
 
   async #readBlock(place: number): Promise<Uint8Array> {
-    this.#file ??= open(this.#path, "r");
-    const file = await this.#file;
+    const file = await this.#open();
     const buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES);
     let length = 0;
     while (length < BLOCK_BYTES) {
@@ -51,6 +50,17 @@ export class SharedFile implements AsyncDisposable {
       length += bytesRead;
     }
     return buffer.subarray(0, length);
+  }
+
+  #open(): Promise<FileHandle> {
+    if (this.#file) return this.#file;
+    const opening = open(this.#path, "r");
+    this.#file = opening;
+    // Who reads later tries again: too many files may have been open.
+    opening.catch(() => {
+      if (this.#file === opening) this.#file = undefined;
+    });
+    return opening;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

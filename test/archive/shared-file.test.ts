@@ -55,3 +55,17 @@ test("a file that is missing is an error of each reader", async () => {
 
   expect(reads.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
 });
+
+test("a reader that comes later reads a file that could not be opened before", async () => {
+  await using made = await makeFile(10);
+  const { bytes, path } = made;
+  await rm(path);
+  await using file = new SharedFile(path);
+  const [early] = await Promise.allSettled([collect(file.read())]);
+  await writeFile(path, bytes);
+
+  const late = await collect(file.read());
+
+  expect(early.status).toBe("rejected");
+  expect(late.equals(bytes)).toBe(true);
+});

@@ -132,6 +132,21 @@ export function describeDestination(
         expect(hashOf(await readAll(there, key))).toBe(hashOf(young));
       });
 
+      test("leaves the bytes that it is given as they are, for other destinations", async () => {
+        const bytes = randomBytes(3_000_001);
+        // As a shared file gives them: each block is memory of its own, which could be taken away.
+        const blocks = Array.from({ length: 3 }, (_, block) =>
+          Buffer.from(bytes.subarray(block << 20, (block + 1) << 20)),
+        );
+        const shared = async function* () {
+          yield* blocks;
+        };
+
+        await there.put(fresh(), shared, { size: bytes.length, sha256: hashOf(bytes), signal });
+
+        expect(Buffer.concat(blocks).equals(bytes)).toBe(true);
+      });
+
       test("takes several objects at once", async () => {
         const key = fresh();
         const objects = Array.from({ length: 6 }, (_, index) => [`${key}/${index}`, randomBytes(150_000)] as const);

@@ -4,7 +4,7 @@ import type { DatabaseDescription, EarlierDefinitions } from "../../src/drivers/
 import { readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
 import { readTrustToken } from "../../src/drivers/postgres/postgres-changes.ts";
 import { openPostgresClient, type PostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
-import { CATALOGS_LEFT_OUT } from "../../src/drivers/postgres/postgres-definitions-mark.ts";
+import { CATALOGS_LEFT_OUT, readDefinitionsMark } from "../../src/drivers/postgres/postgres-definitions-mark.ts";
 import { readDescription } from "../../src/drivers/postgres/postgres-description.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -260,6 +260,54 @@ test.concurrent.each(postgresMajors)(
       "its end, too: read",
       "identifiers in quotes: read",
     ]);
+  },
+);
+
+test.concurrent.each(postgresMajors)(
+  "nobody waits for who works on a subscription (PostgreSQL %i)",
+  { timeout: 60_000 },
+  async (major) => {
+    await using server = await startPostgres(major);
+    const client = await connect(server.url);
+    await using leader = await openLeader(server.url);
+    await leader.begin("isolation level repeatable read read only", { search_path: "", lock_timeout: "2s" });
+    const token = await readTrustToken(leader);
+    if (typeof token === "string") throw new Error(token);
+    // As DROP SUBSCRIPTION and ALTER SUBSCRIPTION … REFRESH PUBLICATION do, while they talk with another server.
+    await client.query("begin; lock table pg_subscription, pg_subscription_rel in access exclusive mode");
+
+    const answer = await readDefinitionsMark(leader, { token, besides: [] });
+
+    expect(answer?.mark.rows).toBeGreaterThan(1000);
+    await client.end();
+  },
+);
+
+test.concurrent.each(postgresMajors)(
+  "a role that is called otherwise for a moment leaves no trace (PostgreSQL %i)",
+  { timeout: 60_000 },
+  async (major) => {
+    await using server = await startPostgres(major);
+    const client = await connect(server.url);
+    await client.query(SCHEMA);
+    await client.query("grant select (id) on app.u to ann");
+    await using leader = await openLeader(server.url);
+    const { next: before } = await look(leader);
+
+    await leader.begin("isolation level repeatable read read only", { search_path: "" });
+    const token = await readTrustToken(leader);
+    if (typeof token === "string") throw new Error(token);
+    await client.query("alter role ann rename to anna");
+    const meanwhile = await readDescription({ leader, choose: () => "rows", unreadable: [], token }, undefined);
+    await leader.query("commit");
+    await client.query("alter role anna rename to ann");
+    if (!meanwhile.mark) throw new Error("there is no mark");
+    const after = await look(leader, { ...meanwhile, token, mark: meanwhile.mark });
+    await client.end();
+
+    expect(meanwhile.definitions).toEqual(before.definitions);
+    expect(after.isRead).toBe(false);
+    expect(after.described).toEqual(after.read);
   },
 );
 

@@ -179,11 +179,14 @@ test("a login that may not hash or read a catalog backs up as ever", { timeout: 
   await run(server, `revoke ${hashing} from public`);
   const unhashed = await chain.next(url.href);
   await run(server, `grant ${hashing} to public; revoke select on pg_foreign_table from public`);
-
   const unread = await chain.next(url.href);
+  const settings = "execute on function pg_show_all_settings() from public";
+  await run(server, `grant select on pg_foreign_table to public; revoke ${settings}`);
+
+  const unset = await chain.next(url.href);
 
   expect(full.definitionsMark).toBeDefined();
-  for (const manifest of [unhashed, unread]) {
+  for (const manifest of [unhashed, unread, unset]) {
     expect(manifest.trust).toBeDefined();
     expect(manifest.definitionsMark).toBeUndefined();
     expect(definitionsOf(manifest)).toEqual(definitionsOf(full));

@@ -7,8 +7,8 @@ import { headerXidOf, isNew } from "./postgres-range-rows.ts";
 /**
  * Catalogs that no definition is read from. Statistics and large objects are large and change all the time. Who depends on which role
  * is written for all databases of the server, and says nothing that owners, rights and policies do not. Of roles, which hold
- * passwords, the names are hashed in their place. Few logins may read user mappings and subscriptions, and who drops a
- * subscription would have to wait until the backup ends.
+ * passwords, the names are hashed in their place. Few logins may read user mappings and subscriptions, and who drops or refreshes a
+ * subscription would have to wait until the backup ends, and its workers behind them; or the backup for them.
  */
 export const CATALOGS_LEFT_OUT: readonly string[] = [
   "pg_authid",
@@ -18,6 +18,7 @@ export const CATALOGS_LEFT_OUT: readonly string[] = [
   "pg_statistic",
   "pg_statistic_ext_data",
   "pg_subscription",
+  "pg_subscription_rel",
   "pg_user_mapping",
 ];
 
@@ -52,7 +53,8 @@ export interface CatalogsAnswer {
  * had an index, a rule or a trigger (`relhasindex`, which CREATE INDEX sets beside new rows, and VACUUM takes back). No definition shows
  * any of it; pg_index, pg_rewrite and pg_trigger tell. Functions like pg_get_viewdef() look at what is committed when they run, which
  * may be later than the snapshot: whatever they saw of that has new rows, or fewer, in every later snapshot, but for objects that
- * were created and dropped again meanwhile, of which no other object's text speaks. Whoever edits catalog rows below the server,
+ * were created and dropped again meanwhile. They leave at most a name that could be left out, and says the same: an index tells its
+ * class of operators while another one is the default for its type. Whoever edits catalog rows below the server,
  * or exchanges the library of an extension beneath a running server, is not found out, as with rows of tables.
  */
 export async function readDefinitionsMark(
@@ -79,6 +81,7 @@ const CATALOGS = `
          pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'select'))
            and pg_catalog.has_table_privilege('pg_catalog.pg_roles', 'select')
            and pg_catalog.has_table_privilege('pg_catalog.pg_settings', 'select')
+           and pg_catalog.has_function_privilege('pg_catalog.pg_show_all_settings()', 'execute')
            and pg_catalog.has_function_privilege('pg_catalog.hashtextextended(text, bigint)', 'execute')
     from pg_catalog.pg_class c
    where c.relkind = 'r' and c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace and c.oid < 16384

@@ -3,8 +3,9 @@ import { type CapturedObject, type CatalogQuery, isNoMember, parseJson, USER_SCH
 
 /** Items of an access list, in its order: granted again in that order, the list is the same. */
 const EXPLODED = "a(grantor, grantee, privilege_type, is_grantable, place)";
-const GRANTEE =
-  "case when a.grantee = 0 then 'PUBLIC' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end";
+/** As the snapshot names the role: the function tells what it is called now, which the next incremental could not notice. */
+const GRANTEE = `case when a.grantee = 0 then 'PUBLIC' else pg_catalog.quote_ident(
+  coalesce((select named.rolname from pg_catalog.pg_roles named where named.oid = a.grantee), pg_catalog.pg_get_userbyid(a.grantee))) end`;
 
 /** Rights of every kind: on objects, on columns, and those that objects get when they are made. */
 export async function captureGrants(query: CatalogQuery): Promise<readonly CapturedObject[]> {
