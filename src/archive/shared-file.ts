@@ -31,10 +31,8 @@ export class SharedFile implements AsyncDisposable {
     if (known) return known;
     const reading = this.#readBlock(place);
     this.#blocks.set(place, reading);
-    for (const oldest of this.#blocks.keys()) {
-      if (this.#blocks.size <= KEPT_BLOCKS) break;
-      this.#blocks.delete(oldest);
-    }
+    const [oldest = place] = this.#blocks.keys();
+    if (this.#blocks.size > KEPT_BLOCKS) this.#blocks.delete(oldest);
     // Who reads again after a failure tries again.
     reading.catch(() => this.#blocks.delete(place));
     return reading;
@@ -53,14 +51,12 @@ export class SharedFile implements AsyncDisposable {
   }
 
   #open(): Promise<FileHandle> {
-    if (this.#file) return this.#file;
-    const opening = open(this.#path, "r");
-    this.#file = opening;
-    // Who reads later tries again: too many files may have been open.
-    opening.catch(() => {
-      if (this.#file === opening) this.#file = undefined;
+    this.#file ??= open(this.#path, "r").catch((error: unknown) => {
+      // Who reads later tries again: too many files may have been open.
+      this.#file = undefined;
+      throw error;
     });
-    return opening;
+    return this.#file;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,6 @@
 import pg from "pg";
 import { expect, test } from "vitest";
+import type { TrustToken } from "../../src/drivers/change-tracker.ts";
 import type { DatabaseDescription, EarlierDefinitions } from "../../src/drivers/driver.ts";
 import { readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
 import { readTrustToken } from "../../src/drivers/postgres/postgres-changes.ts";
@@ -36,12 +37,10 @@ const SCHEMA = `
   grant select on app.t to ann; alter table app.u owner to ben;
   alter default privileges in schema app grant select on tables to ann;
   alter database postgres set work_mem = '5MB';
-  create event trigger ev on ddl_command_end when tag in ('CREATE CAST') execute function app.e()`.replace(
-  "create event trigger",
-  "create function app.e() returns event_trigger language plpgsql as 'begin end'; create event trigger",
-);
+  create function app.e() returns event_trigger language plpgsql as 'begin end';
+  create event trigger ev on ddl_command_end when tag in ('CREATE CAST') execute function app.e()`;
 
-/** Each changes what a description says; those behind \`drop\` only delete rows of catalogs. */
+/** Each changes what a description says; those behind `drop` only delete rows of catalogs. */
 const CHANGES: readonly string[] = [
   "create table app.fresh (a int)",
   "drop table app.fresh",
@@ -109,11 +108,17 @@ interface Look {
   readonly next: EarlierDefinitions;
 }
 
-/** Describes the database as a backup does, in a transaction of its own. */
-async function look(leader: PostgresClient, earlier?: EarlierDefinitions): Promise<Look> {
-  await leader.begin("isolation level repeatable read read only", { search_path: "" });
+/** Begins a transaction as a backup does; gives what the server says of itself in it. */
+async function begin(leader: PostgresClient, settings: Readonly<Record<string, string>> = {}): Promise<TrustToken> {
+  await leader.begin("isolation level repeatable read read only", { search_path: "", ...settings });
   const token = await readTrustToken(leader);
   if (typeof token === "string") throw new Error(token);
+  return token;
+}
+
+/** Describes the database as a backup does, in a transaction of its own. */
+async function look(leader: PostgresClient, earlier?: EarlierDefinitions): Promise<Look> {
+  const token = await begin(leader);
   const parts = { leader, choose: () => "rows" as const, unreadable: [], token };
   const described = await readDescription(parts, earlier);
   const { definitions, notCaptured, mark } = described;
@@ -134,6 +139,18 @@ async function connect(url: string): Promise<pg.Client> {
   return client;
 }
 
+/** A server of its own: databases of other tests come and go on those that all share. */
+async function openApp(major: 15 | 18, flags: readonly string[] = []) {
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(await startPostgres(major, flags));
+  const client = await connect(server.url);
+  stack.defer(() => client.end());
+  await client.query(SCHEMA);
+  const leader = stack.use(await openLeader(server.url));
+  const owned = stack.move();
+  return { server, client, leader, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
 const extensions = (client: pg.Client) =>
   client.query("select from pg_available_extensions where name = 'citext'").then(({ rowCount }) => rowCount === 1);
 
@@ -141,11 +158,8 @@ test.concurrent.each(postgresMajors)(
   "every change of a definition is noticed (PostgreSQL %i)",
   { timeout: 120_000 },
   async (major) => {
-    // Databases of other tests come and go on the servers that all share.
-    await using server = await startPostgres(major);
-    const client = await connect(server.url);
-    await client.query(SCHEMA);
-    await using leader = await openLeader(server.url);
+    await using app = await openApp(major);
+    const { client, leader } = app;
     let { next } = await look(leader);
     const hasExtensions = await extensions(client);
 
@@ -162,7 +176,6 @@ test.concurrent.each(postgresMajors)(
       next = changed.next;
     }
     const same = await look(leader, next);
-    await client.end();
 
     expect(same.isRead).toBe(false);
     expect(same.described).toEqual(same.read);
@@ -173,11 +186,9 @@ test.concurrent.each(postgresMajors)(
   "what changes no definition spares reading them, and what might is read (PostgreSQL %i)",
   { timeout: 120_000 },
   async (major) => {
-    await using server = await startPostgres(major, ["-c", "max_prepared_transactions=5"]);
-    const client = await connect(server.url);
+    await using app = await openApp(major, ["-c", "max_prepared_transactions=5"]);
+    const { server, client, leader } = app;
     const other = await connect(server.url);
-    await client.query(SCHEMA);
-    await using leader = await openLeader(server.url);
     let { next } = await look(leader);
     const seen: string[] = [];
     const after = async (what: string, act: () => Promise<unknown>) => {
@@ -232,7 +243,7 @@ test.concurrent.each(postgresMajors)(
         (await client.query("show quote_all_identifiers")).rows[0].quote_all_identifiers === "on";
       for (let attempt = 0; attempt < 100 && !(await isOn()); attempt++) await client.query("select pg_sleep(0.05)");
     });
-    await Promise.all([client.end(), other.end()]);
+    await other.end();
 
     expect(seen).toEqual([
       "nothing: taken over",
@@ -267,19 +278,15 @@ test.concurrent.each(postgresMajors)(
   "nobody waits for who works on a subscription (PostgreSQL %i)",
   { timeout: 60_000 },
   async (major) => {
-    await using server = await startPostgres(major);
-    const client = await connect(server.url);
-    await using leader = await openLeader(server.url);
-    await leader.begin("isolation level repeatable read read only", { search_path: "", lock_timeout: "2s" });
-    const token = await readTrustToken(leader);
-    if (typeof token === "string") throw new Error(token);
+    await using app = await openApp(major);
+    const { client, leader } = app;
+    const token = await begin(leader, { lock_timeout: "2s" });
     // As DROP SUBSCRIPTION and ALTER SUBSCRIPTION … REFRESH PUBLICATION do, while they talk with another server.
     await client.query("begin; lock table pg_subscription, pg_subscription_rel in access exclusive mode");
 
     const answer = await readDefinitionsMark(leader, { token, besides: [] });
 
     expect(answer?.mark.rows).toBeGreaterThan(1000);
-    await client.end();
   },
 );
 
@@ -287,23 +294,18 @@ test.concurrent.each(postgresMajors)(
   "a role that is called otherwise for a moment leaves no trace (PostgreSQL %i)",
   { timeout: 60_000 },
   async (major) => {
-    await using server = await startPostgres(major);
-    const client = await connect(server.url);
-    await client.query(SCHEMA);
+    await using app = await openApp(major);
+    const { client, leader } = app;
     await client.query("grant select (id) on app.u to ann");
-    await using leader = await openLeader(server.url);
     const { next: before } = await look(leader);
 
-    await leader.begin("isolation level repeatable read read only", { search_path: "" });
-    const token = await readTrustToken(leader);
-    if (typeof token === "string") throw new Error(token);
+    const token = await begin(leader);
     await client.query("alter role ann rename to anna");
     const meanwhile = await readDescription({ leader, choose: () => "rows", unreadable: [], token }, undefined);
     await leader.query("commit");
     await client.query("alter role anna rename to ann");
     if (!meanwhile.mark) throw new Error("there is no mark");
     const after = await look(leader, { ...meanwhile, token, mark: meanwhile.mark });
-    await client.end();
 
     expect(meanwhile.definitions).toEqual(before.definitions);
     expect(after.isRead).toBe(false);

@@ -129,11 +129,8 @@ test.each(postgresMajors)(
     );
     await untilAlone(database);
     const since = await tokenOf(database.url);
-    const url = new URL(database.url);
-    url.username = role;
-    url.password = "secret";
     try {
-      const rows = await look(url.href, since);
+      const rows = await look(database.urlFor(role, "secret"), since);
 
       expect(rows).toEqual([undefined, undefined]);
     } finally {

@@ -34,6 +34,11 @@ async function run({ url }: Pick<PostgresServer, "url">, sql: string): Promise<v
   await client.end();
 }
 
+/** The same database for an ordinary login, which owns the tables. */
+function asAnn(url: string): string {
+  return Object.assign(new URL(url), { username: "ann", password: "pw" }).href;
+}
+
 /** Forwards to the server, and tells what it was asked. */
 async function startSpy(url: string) {
   const asked: Buffer[] = [];
@@ -46,12 +51,7 @@ async function startSpy(url: string) {
     },
   });
   return {
-    urlFor(user?: string) {
-      const through = new URL(url);
-      through.port = String(forwarder.port);
-      if (user) Object.assign(through, { username: user, password: "pw" });
-      return through.href;
-    },
+    url: Object.assign(new URL(url), { port: String(forwarder.port) }).href,
     takeAsked: () => Buffer.concat(asked.splice(0)).toString("latin1"),
     [Symbol.asyncDispose]: () => forwarder[Symbol.asyncDispose](),
   };
@@ -80,7 +80,7 @@ test.concurrent.each(
     await using shop = await openShop(major);
     const { chain, server } = shop;
     await using spy = await startSpy(server.url);
-    const url = spy.urlFor(user === "ann" ? user : undefined);
+    const url = user === "ann" ? asAnn(spy.url) : spy.url;
     const full = await chain.next(url);
     const inFull = spy.takeAsked();
     await run(server, "insert into t values (1000, 'new'); analyze");
@@ -104,8 +104,6 @@ test("definitions are read where the base proves nothing", { timeout: 120_000 },
   const { chain, server } = shop;
   const full = await chain.next(server.url);
   const leavesOutU = (table: TableName): TableChoice => (table.name === "u" ? "excluded" : "rows");
-  const asAnn = new URL(server.url);
-  Object.assign(asAnn, { username: "ann", password: "pw" });
   const next = (manifest: Manifest, more: Partial<BackUpOptions> = {}, url = server.url) =>
     chain.next(url, { ...more, base: baseOf(chain.readerOf(manifest)) });
 
@@ -117,7 +115,7 @@ test("definitions are read where the base proves nothing", { timeout: 120_000 },
     "the server was set back": await next(withTrust(full, { witness: "4000000000c" })),
     "the base has no token": await next(signed(full, { trust: undefined })),
     "the job leaves out another table": await next(signed(full), { choose: leavesOutU }),
-    "another login reads": await next(signed(full), {}, asAnn.href),
+    "another login reads": await next(signed(full), {}, asAnn(server.url)),
     "a setting of the server differs": await next(
       signed(full, { definitionsMark: { rows: full.definitionsMark?.rows ?? 0, digest: "0".repeat(64) } }),
     ),
@@ -172,18 +170,17 @@ test("when the server contradicts the base, definitions that were taken over are
 test("a login that may not hash or read a catalog backs up as ever", { timeout: 60_000 }, async () => {
   await using shop = await openShop(18);
   const { chain, server } = shop;
-  const url = new URL(server.url);
-  Object.assign(url, { username: "ann", password: "pw" });
-  const full = await chain.next(url.href);
+  const url = asAnn(server.url);
+  const full = await chain.next(url);
   const hashing = "execute on function hashtextextended(text, bigint)";
   await run(server, `revoke ${hashing} from public`);
-  const unhashed = await chain.next(url.href);
+  const unhashed = await chain.next(url);
   await run(server, `grant ${hashing} to public; revoke select on pg_foreign_table from public`);
-  const unread = await chain.next(url.href);
+  const unread = await chain.next(url);
   const settings = "execute on function pg_show_all_settings() from public";
   await run(server, `grant select on pg_foreign_table to public; revoke ${settings}`);
 
-  const unset = await chain.next(url.href);
+  const unset = await chain.next(url);
 
   expect(full.definitionsMark).toBeDefined();
   for (const manifest of [unhashed, unread, unset]) {

@@ -20,6 +20,17 @@ const NO_SINK = {
   },
 } as unknown as ChunkSink;
 
+/** A database and its full. */
+async function openFull(major: 15 | 18) {
+  await using stack = new AsyncDisposableStack();
+  const database = stack.use(await createDatabase(major, TABLE));
+  await untilAlone(database);
+  const chain = stack.use(await openChain());
+  const reader = stack.use(chain.readerOf(await chain.next(database.url)));
+  const owned = stack.move();
+  return { url: database.url, reader, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
 /** Compares the only span of a table, as if the one before had changes: its page maps are read while the server looks. */
 async function compare(url: string, reader: SnapshotReader) {
   await using source = await openTracked(url);
@@ -37,23 +48,17 @@ async function compare(url: string, reader: SnapshotReader) {
 
 describe.each(postgresMajors)("a span without changes behind one that had some (PostgreSQL %i)", (major) => {
   test("has the page maps of the next one left alone until they are needed", async () => {
-    await using database = await createDatabase(major, TABLE);
-    await untilAlone(database);
-    await using chain = await openChain();
-    const full = await chain.next(database.url);
-    await using reader = chain.readerOf(full);
+    await using shop = await openFull(major);
+    const { url, reader } = shop;
 
-    const compared = await compare(database.url, reader);
+    const compared = await compare(url, reader);
 
     expect(compared).toEqual({ isUnchanged: true, isChanging: false });
   });
 
   test("is not taken from a base whose page maps turned out to be unreadable", async () => {
-    await using database = await createDatabase(major, TABLE);
-    await untilAlone(database);
-    await using chain = await openChain();
-    const full = await chain.next(database.url);
-    await using reader = chain.readerOf(full);
+    await using shop = await openFull(major);
+    const { url, reader } = shop;
     const damaged: SnapshotReader = {
       manifest: reader.manifest,
       async *chunks(_, options) {
@@ -64,7 +69,7 @@ describe.each(postgresMajors)("a span without changes behind one that had some (
       [Symbol.asyncDispose]: async () => undefined,
     };
 
-    const comparing = compare(database.url, damaged);
+    const comparing = compare(url, damaged);
 
     await expect(comparing).rejects.toMatchObject({ code: BASE_UNREADABLE });
   });
