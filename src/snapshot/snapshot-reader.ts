@@ -17,3 +17,14 @@ export interface SnapshotReader extends AsyncDisposable {
    */
   readStates(refs: Iterable<ChunkRef>, options: { readonly signal: AbortSignal }): Promise<VolumeStates>;
 }
+
+/** The same reader, but for what is given. */
+export function readerWith(reader: SnapshotReader, change: Partial<SnapshotReader>): SnapshotReader {
+  return {
+    manifest: reader.manifest,
+    chunks: (refs, options) => reader.chunks(refs, options),
+    readStates: (refs, options) => reader.readStates(refs, options),
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+    ...change,
+  };
+}

@@ -3,7 +3,7 @@ import type { Connection } from "../drivers/driver.ts";
 import { openScratch, openSource } from "../drivers/open-driver.ts";
 import type { Scratch } from "../drivers/scratch.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
-import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { leaveOutRemoved } from "../snapshot/table-rows.ts";
 import { compareRestored, type DrillProblem, keyOf, LARGE_OBJECTS } from "./compare-restored.ts";
 import type { Report } from "./progress.ts";
@@ -131,8 +131,7 @@ async function restoreAndCompare(
 /** Gives a reader that adds up, in `digests`, the rows that it hands out. */
 function digesting(reader: SnapshotReader, digests: Map<string, RowDigest>): SnapshotReader {
   const places = placesOf(reader.manifest);
-  return {
-    manifest: reader.manifest,
+  return readerWith(reader, {
     async *chunks(refs, options) {
       const place = refs[0] && places.get(refs[0]);
       if (!place) {
@@ -158,9 +157,7 @@ function digesting(reader: SnapshotReader, digests: Map<string, RowDigest>): Sna
       yield* given;
       sink.end();
     },
-    readStates: (refs, options) => reader.readStates(refs, options),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  };
+  });
 }
 
 interface Place {

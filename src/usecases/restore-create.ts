@@ -5,7 +5,7 @@ import { openCreator } from "../drivers/open-driver.ts";
 import { chooseContent } from "../plan/choose-content.ts";
 import { type OwnerPlan, otherOwners, planOwners } from "../plan/plan-owners.ts";
 import type { ChunkRef } from "../snapshot/manifest.ts";
-import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { readerWith } from "../snapshot/snapshot-reader.ts";
 import { type FillOptions, fillDatabase } from "./fill-database.ts";
 import { guardTarget } from "./guard-target.ts";
 import { neededChunks, type RestorePlan, type RestoreResult } from "./restore-snapshot.ts";
@@ -96,12 +96,9 @@ function choose(options: CreateOptions): { readonly options: CreateOptions; read
   const { reader, tables } = options;
   if (!tables) return { options, leftOut: [] };
   const { manifest, warnings } = chooseContent(reader.manifest, tables);
-  const narrowed: SnapshotReader = {
+  const narrowed = readerWith(reader, {
     manifest,
-    chunks: (refs, how) => reader.chunks(refs, how),
-    readStates: (refs, how) => reader.readStates(refs, how),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  };
+  });
   return { options: { ...options, reader: narrowed }, leftOut: warnings };
 }
 

@@ -6,7 +6,7 @@ import { openDestination } from "../../src/destinations/open-destination.ts";
 import { openSource } from "../../src/drivers/open-driver.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { readTableRows } from "../../src/snapshot/table-rows.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import { type BaseSnapshot, baseOf } from "../../src/usecases/reuse-chunks.ts";
@@ -69,12 +69,11 @@ export function asBeforeRestart(chain: Chain): BaseSnapshot {
   if (!chain.latest?.trust) throw new Error("the chain has no snapshot with a token");
   const { latest } = chain;
   const reader = chain.readerOf(latest);
-  return baseOf({
-    manifest: { ...latest, trust: { ...chain.latest.trust, startedAt: "0" } },
-    chunks: (refs, options) => reader.chunks(refs, options),
-    readStates: (refs, options) => reader.readStates(refs, options),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  });
+  return baseOf(
+    readerWith(reader, {
+      manifest: { ...latest, trust: { ...chain.latest.trust, startedAt: "0" } },
+    }),
+  );
 }
 
 /** Restores the rows of a snapshot without a database. */

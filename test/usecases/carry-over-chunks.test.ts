@@ -1,3 +1,4 @@
+import { readerWith } from "../../src/snapshot/snapshot-reader.ts";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -103,17 +104,17 @@ test("what a destination does not give now stays where it is, with a warning", {
   const warnings: string[] = [];
 
   const manifest = await chain.next(database.url, {
-    base: baseOf({
-      manifest: full,
-      async *chunks(refs, options) {
-        for (const ref of refs) {
-          if (rows.has(placeOf(ref))) throw new OperationalError("no answer", { kind: "destination", code: "busy" });
-          yield* reader.chunks([ref], options);
-        }
-      },
-      readStates: (refs, options) => reader.readStates(refs, options),
-      [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    }),
+    base: baseOf(
+      readerWith(reader, {
+        manifest: full,
+        async *chunks(refs, options) {
+          for (const ref of refs) {
+            if (rows.has(placeOf(ref))) throw new OperationalError("no answer", { kind: "destination", code: "busy" });
+            yield* reader.chunks([ref], options);
+          }
+        },
+      }),
+    ),
     earlier: deadOnes(full),
     report: (event) => {
       if (event.type === "warning") warnings.push(event.message);

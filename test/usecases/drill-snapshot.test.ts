@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { type DrillOptions, drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { startMappingProxy } from "../support/mapping-proxy.ts";
@@ -51,12 +51,10 @@ async function createOperator(database: TestDatabase, rights = "createdb"): Prom
 
 /** The same snapshot with another manifest: what a drill must notice. */
 function withManifest(reader: SnapshotReader, change: (manifest: Manifest) => Partial<Manifest>): SnapshotReader {
-  return {
+  return readerWith(reader, {
     manifest: { ...reader.manifest, ...change(reader.manifest) },
-    chunks: (refs, options) => reader.chunks(refs, options),
-    readStates: (refs, options) => reader.readStates(refs, options),
     [Symbol.asyncDispose]: async () => undefined,
-  };
+  });
 }
 
 const SHOP = `

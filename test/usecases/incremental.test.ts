@@ -1,3 +1,4 @@
+import { readerWith } from "../../src/snapshot/snapshot-reader.ts";
 import { isDeepStrictEqual } from "node:util";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
@@ -198,15 +199,15 @@ test("rows of a chain that are the same are seen at a glance, without a look at 
   const [table] = latest.tables.filter(({ name }) => name === "t");
   const reader = chain.readerOf(latest);
   const read: ChunkRef[] = [];
-  const base = baseOf({
-    manifest: latest,
-    chunks: (refs, options) => {
-      read.push(...refs);
-      return reader.chunks(refs, options);
-    },
-    readStates: (refs, options) => reader.readStates(refs, options),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  });
+  const base = baseOf(
+    readerWith(reader, {
+      manifest: latest,
+      chunks: (refs, options) => {
+        read.push(...refs);
+        return reader.chunks(refs, options);
+      },
+    }),
+  );
   // Otherwise it would be the same instant.
   await database.query("select pg_current_xact_id()");
 

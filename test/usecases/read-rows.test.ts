@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { readRows, type ReadRowsOptions } from "../../src/usecases/read-rows.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { snapshotOf } from "../support/restoring.ts";
@@ -103,15 +103,14 @@ describe.each(postgresMajors)("reading rows of a snapshot of PostgreSQL %i", (ma
     await using snapshot = await snapshotOf(database.url);
     const read: number[] = [];
     const { manifest } = snapshot.reader;
-    const watched: SnapshotReader = {
+    const watched = readerWith(snapshot.reader, {
       manifest,
       chunks: (refs, options) => {
         read.push(...refs.map(({ size }) => size));
         return snapshot.reader.chunks(refs, options);
       },
-      readStates: (refs, options) => snapshot.reader.readStates(refs, options),
       [Symbol.asyncDispose]: async () => undefined,
-    };
+    });
 
     await textOf(watched, { where: "id = 1" });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { pgTool } from "../support/pg-tools.ts";
@@ -181,12 +181,9 @@ function withChunks(
   reader: SnapshotReader,
   change: (bytes: Uint8Array) => AsyncIterable<Uint8Array>,
 ): SnapshotReader & { readonly manifest: Manifest } {
-  return {
-    manifest: reader.manifest,
+  return readerWith(reader, {
     async *chunks(refs, options) {
       for await (const bytes of reader.chunks(refs, options)) yield* change(bytes);
     },
-    readStates: (refs, options) => reader.readStates(refs, options),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  };
+  });
 }

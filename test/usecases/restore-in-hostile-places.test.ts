@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { chooseTable } from "../../src/plan/table-patterns.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith } from "../../src/snapshot/snapshot-reader.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -282,16 +282,13 @@ describe.each(postgresMajors)("making a PostgreSQL %i database with traps of its
     const { reader } = snapshot;
     let other: Promise<unknown> | undefined;
     // Its rows wait until the other one has ended: a small table would be there before that one has connected.
-    const waiting: SnapshotReader = {
-      manifest: reader.manifest,
+    const waiting = readerWith(reader, {
       async *chunks(refs, how) {
         other ??= restoreIntoEmpty(optionsFor(target.ownerUrl, reader)).catch((error: unknown) => error);
         await other;
         yield* reader.chunks(refs, how);
       },
-      readStates: (refs, how) => reader.readStates(refs, how),
-      [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    };
+    });
 
     await restoreIntoEmpty(optionsFor(target.ownerUrl, waiting));
 

@@ -6,7 +6,7 @@ import type { Destination } from "../../src/destinations/destination.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { backUp } from "../../src/usecases/back-up.ts";
 import { type RestoreOptions, type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
@@ -285,16 +285,13 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
     await using shop = await openShop(major, "create table t (i int); insert into t select generate_series(1, 1000)");
     const reader = await shop.snapshot();
     let writing: Promise<unknown> = Promise.resolve();
-    const slow: SnapshotReader = {
-      manifest: reader.manifest,
+    const slow = readerWith(reader, {
       async *chunks(refs, options) {
         writing = shop.run("insert into t values (-1)");
         await new Promise((resolve) => setTimeout(resolve, 300));
         yield* reader.chunks(refs, options);
       },
-      readStates: (refs, options) => reader.readStates(refs, options),
-      [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    };
+    });
 
     await shop.restore(slow);
     await writing;
@@ -315,8 +312,7 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
       );
       const controller = new AbortController();
       let chunk = 0;
-      const broken: SnapshotReader = {
-        manifest: reader.manifest,
+      const broken = readerWith(reader, {
         async *chunks(refs, options) {
           for await (const bytes of reader.chunks(refs, options)) {
             yield bytes.subarray(0, Math.floor(bytes.length / 2));
@@ -331,9 +327,7 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
             yield bytes.subarray(Math.floor(bytes.length / 2));
           }
         },
-        readStates: (refs, options) => reader.readStates(refs, options),
-        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-      };
+      });
 
       await expect(shop.restore(broken, { tables: ["t"], signal: controller.signal })).rejects.toThrow();
 
@@ -349,7 +343,9 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
     const reader = await shop.snapshot();
     const lying = { ...reader.manifest, tables: reader.manifest.tables.map((table) => ({ ...table, rows: 3 })) };
 
-    await expect(shop.restore({ ...withManifest(reader, lying) })).rejects.toMatchObject({ code: "count-mismatch" });
+    await expect(shop.restore(readerWith(reader, { manifest: lying }))).rejects.toMatchObject({
+      code: "count-mismatch",
+    });
 
     expect(flat(await shop.run("select count(*) from t"))).toEqual(["2"]);
   });
@@ -418,12 +414,3 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
     expect(flat(await shop.run("select m.n, mm.n from m, mm"))).toEqual(["1|2"]);
   });
 });
-
-function withManifest(reader: SnapshotReader, manifest: Manifest): SnapshotReader {
-  return {
-    manifest,
-    chunks: (refs, options) => reader.chunks(refs, options),
-    readStates: (refs, options) => reader.readStates(refs, options),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-  };
-}

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { OperationalError } from "../../src/base/errors.ts";
 import { SPAN_PAGES } from "../../src/plan/plan-delta.ts";
-import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
+import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { BaseTable } from "../../src/usecases/base-table.ts";
 import { baseOf, type ChunkSink } from "../../src/usecases/reuse-chunks.ts";
 import { BASE_UNREADABLE, storeSpan } from "../../src/usecases/store-span.ts";
@@ -59,15 +59,13 @@ describe.each(postgresMajors)("a span without changes behind one that had some (
   test("is not taken from a base whose page maps turned out to be unreadable", async () => {
     await using shop = await openFull(major);
     const { url, reader } = shop;
-    const damaged: SnapshotReader = {
-      manifest: reader.manifest,
+    const damaged = readerWith(reader, {
       async *chunks(_, options) {
         yield* reader.chunks([], options);
         throw new OperationalError("cannot read a volume: it is damaged", { kind: "archive", code: "damaged" });
       },
-      readStates: (refs, options) => reader.readStates(refs, options),
       [Symbol.asyncDispose]: async () => undefined,
-    };
+    });
 
     const comparing = compare(url, damaged);
 
