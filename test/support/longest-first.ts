@@ -3,6 +3,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** Files that take longest, the longest first: one that began last would keep one core busy alone. */
 const LONG = [
   "test/usecases/incremental-history.test.ts",
+  "test/usecases/encrypted-history.test.ts",
   "test/cli/fan-out.test.ts",
   "test/cli/killed-uploads.test.ts",
   "test/usecases/server-hash-history.test.ts",
