@@ -111,6 +111,38 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
+  test("name labels, and do not make who drops a subscription wait", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table labelled (i int); set allow_system_table_mods = on;
+       insert into pg_seclabel values ('labelled'::regclass, 'pg_class'::regclass, 1, 'nobody', 'secret')`,
+    );
+    await using client = await openPostgresClient(connectionOfUrl(source.url), {
+      applicationName: "test",
+      stallTimeoutMs: 60_000,
+      signal,
+    });
+    await client.begin("isolation level repeatable read read only", { search_path: "" });
+    const query: CatalogQuery = (sql, values) => client.query(sql, values);
+
+    const { notCaptured } = await readDefinitions(query, { serverVersion: client.serverVersion, excluded: new Set() });
+
+    expect(notCaptured).toContain("security label on column i of table public.labelled is not captured");
+    const locked = await client.query(
+      "select relation::regclass::text from pg_locks where pid = pg_backend_pid() and relation is not null",
+    );
+    expect(locked.flat()).toContain("pg_seclabel");
+    expect(locked.flat().filter((name) => name?.includes("pg_subscription"))).toEqual([]);
+  });
+
+  test("are written the same where a role quotes every name", async () => {
+    await using source = await createDatabase(major, "create table t (id int); create view v as select id from t");
+    const plain = await capture(source.url);
+    await source.query(`alter database ${source.name} set quote_all_identifiers = on`);
+
+    expect(await capture(source.url)).toMatchObject({ definitions: plain.definitions });
+  });
+
   test("leave out what belongs to an excluded table, and name what needs it", async () => {
     await using source = await createDatabase(
       major,

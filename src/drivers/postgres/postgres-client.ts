@@ -123,6 +123,8 @@ class Client implements PostgresClient {
     for (const name of TIMEOUTS) settings[name] = "0";
     // Each of some forty statements about a large schema looks costly enough to be compiled first: a second for each, for nothing.
     settings["jit"] = "off";
+    // It would write definitions in another way.
+    settings["quote_all_identifiers"] = "off";
     // A restore's first connection waits outside a transaction while others load.
     if (this.serverVersion >= 140000) settings["idle_session_timeout"] = "0";
     if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";

@@ -5,7 +5,10 @@ export interface NotCaptured {
   readonly sentence: string;
 }
 
-/** One row for each object that is there and that no reader captures: its key, what it is and how it is called. */
+/**
+ * One row for each object that is there and that no reader captures: its key, what it is and how it is called. The view `pg_seclabels` would
+ * lock pg_subscription until the backup ends, and who drops a subscription had to wait for it.
+ */
 const OTHERS = `
   select 'pg_event_trigger:' || e.oid, 'event trigger', pg_catalog.quote_ident(evtname) from pg_catalog.pg_event_trigger e where ${isNoMember("pg_event_trigger", "e.oid")}
   union all select 'pg_class:' || c.oid, 'foreign table', c.oid::pg_catalog.regclass::pg_catalog.text || ' (its rows are elsewhere)' from pg_catalog.pg_class c where c.relkind = 'f' and ${isNoMember("pg_class", "c.oid")}
@@ -23,7 +26,7 @@ const OTHERS = `
     where t.typtype = 'b' and t.typcategory <> 'A' and ${USER_SCHEMAS} and ${isNoMember("pg_type", "t.oid")}
   union all select 'pg_transform:' || t.oid, 'transform', pg_catalog.format_type(t.trftype, null) from pg_catalog.pg_transform t where ${isNoMember("pg_transform", "t.oid")}
   union all select 'pg_am:' || a.oid, 'access method', pg_catalog.quote_ident(amname) from pg_catalog.pg_am a where a.oid >= 16384 and ${isNoMember("pg_am", "a.oid")}
-  union all select null, 'security label on', objtype || ' ' || objname from pg_catalog.pg_seclabels where objtype not in ('database', 'role', 'tablespace')
+  union all select null, 'security label on', pg_catalog.pg_describe_object(classoid, objoid, objsubid) from pg_catalog.pg_seclabel
   union all select 'pg_class:' || x.oid, 'index', x.oid::pg_catalog.regclass::pg_catalog.text || ' (it is invalid)' from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
      join pg_catalog.pg_class c on c.oid = i.indrelid where not i.indisvalid and c.relkind <> 'p'
   union all select null, 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
