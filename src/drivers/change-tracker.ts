@@ -126,7 +126,7 @@ export interface ChangeTracker {
   rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes>;
   /** Reads all rows in the order of their pages. Fails as `rowsAt` does. */
   scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes>;
-  /** Waits until the log up to the token is on the server's disk; false when that takes too long. */
+  /** Waits until the log of all that the token and the description saw is on the server's disk; false when that takes too long. */
   isDurable(): Promise<boolean>;
 }
 

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { crash } from "../support/crash-server.ts";
 import { contentOf, openChain, truthOf } from "../support/increments.ts";
 import { startPostgres } from "../support/postgres-server.ts";
+import { openTracked } from "../support/tracked-source.ts";
 
 async function query(url: string, sql: string): Promise<(string | null)[][]> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, query_timeout: 20_000 });
@@ -43,6 +44,23 @@ test("an incremental after a crash of the server, whose last transactions are lo
     expect(manifest.tables[0]?.reason ?? "").toMatch(/^$|^most of it changed/);
     expect(await contentOf(chain.readerOf(manifest)), `round ${round}`).toEqual(await truthOf(server.url));
   }
+});
+
+test("what definitions saw behind the snapshot is not lost by a crash", { timeout: 120_000 }, async () => {
+  await using server = await startPostgres(18, ["-c", "synchronous_commit=off", "-c", "wal_writer_delay=1s"]);
+  await query(server.url, "create table t (id int); create index early on t (id); checkpoint");
+  const source = await openTracked(server.url);
+  expect(await source.tracker?.isDurable()).toBe(true);
+  await query(server.url, "alter index early rename to late");
+
+  const { definitions } = await source.describe({ signal: new AbortController().signal });
+  const isDurable = await source.tracker?.isDurable();
+  await source[Symbol.asyncDispose]();
+  await crash(server.url);
+
+  expect(definitions.map(({ sql }) => sql).join("\n")).toContain("late");
+  expect(isDurable).toBe(true);
+  expect(await query(server.url, "select to_regclass('late')::text")).toEqual([["late"]]);
 });
 
 test("a server that hangs does not hang those who started it", async () => {

@@ -99,9 +99,12 @@ export class PostgresTracker implements ChangeTracker {
   /** Tables whose pages lose rows without getting new ones: their groups of pages are counted at once. */
   readonly #isLosing = new Set<string>();
   #canCount: Promise<boolean> | undefined;
+  /** The end of the log that must be on the server's disk. */
+  #lsn: string;
 
   constructor(parts: TrackerParts) {
     this.token = parts.token;
+    this.#lsn = typeof parts.token === "string" ? "0" : parts.token.lsn;
     this.isSetBack = parts.isSetBack;
     this.hashes = new PostgresPlaceHashes(parts.withWorker, parts.encoding);
     this.#parts = parts;
@@ -209,6 +212,13 @@ export class PostgresTracker implements ChangeTracker {
     yield* placedRows(batches);
   }
 
+  /** Functions that write definitions look at what is committed when they run, which the token does not know. */
+  async noteDefinitionsRead(): Promise<void> {
+    if (typeof this.token === "string") return;
+    const [row] = await this.#parts.leader.query("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text");
+    this.#lsn = row?.[0] ?? this.#lsn;
+  }
+
   async isDurable(): Promise<boolean> {
     const { leader, token } = this.#parts;
     if (typeof token === "string") return false;
@@ -216,7 +226,7 @@ export class PostgresTracker implements ChangeTracker {
       // A log that ends with anything but a commit may stay in memory for as long as nobody commits.
       if (attempt === 2) await this.#parts.commitNothing();
       const [row] = await leader.query("select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn) >= $1::numeric", [
-        token.lsn,
+        this.#lsn,
       ]);
       if (row?.[0] === "t") return true;
       await leader.query("select pg_sleep(0.1)");

@@ -1,5 +1,5 @@
 import { OperationalError } from "../../base/errors.ts";
-import type { ChangeTracker, TrustToken } from "../change-tracker.ts";
+import type { TrustToken } from "../change-tracker.ts";
 import type {
   Connection,
   DatabaseDescription,
@@ -147,7 +147,7 @@ class PostgresSource implements Source {
   readonly concurrency: number;
   readonly settings = PINNED_SETTINGS;
   readonly tables: readonly CatalogTable[];
-  readonly tracker: ChangeTracker | undefined;
+  readonly tracker: PostgresTracker | undefined;
   readonly #leader: PostgresClient;
   readonly #early: EarlyClients;
   readonly #options: OpenSourceOptions;
@@ -179,7 +179,7 @@ class PostgresSource implements Source {
     this.#heartbeat.unref();
   }
 
-  #makeTracker({ leader, isSetBack }: SourceParts, token: TrustToken | string): ChangeTracker {
+  #makeTracker({ leader, isSetBack }: SourceParts, token: TrustToken | string): PostgresTracker {
     return new PostgresTracker({
       leader,
       token,
@@ -207,10 +207,14 @@ class PostgresSource implements Source {
     }
   }
 
-  describe({ earlier }: DescribeOptions): Promise<DatabaseDescription> {
+  async describe({ earlier }: DescribeOptions): Promise<DatabaseDescription> {
     const { choose } = this.#options;
-    const token = typeof this.tracker?.token === "object" ? this.tracker.token : undefined;
-    return readDescription({ leader: this.#leader, choose, unreadable: this.#unreadable, token }, earlier);
+    const { tracker } = this;
+    const token = typeof tracker?.token === "object" ? tracker.token : undefined;
+    const parts = { leader: this.#leader, choose, unreadable: this.#unreadable, token };
+    const description = await readDescription(parts, earlier);
+    if (description.definitions !== earlier?.definitions) await tracker?.noteDefinitionsRead();
+    return description;
   }
 
   segments(table: SourceTable, pieces: number): readonly Segment[] {
