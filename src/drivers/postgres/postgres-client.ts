@@ -93,6 +93,8 @@ class Client implements PostgresClient {
   /** New ones for each of thousands of small tables would be gigabytes before the collector sees a reason to come. */
   readonly #copyBuffers: Buffer[] = [];
   #running = 0;
+  /** Settled when the last statement has ended, however it did. */
+  #turn: Promise<unknown> = Promise.resolve();
   #copy: CopyOutQuery | undefined;
   /** The first error that arrived as an event: the reason why the next statement finds the connection closed. */
   #broken: unknown;
@@ -151,9 +153,18 @@ class Client implements PostgresClient {
   async #send(sql: string, values: readonly unknown[] | undefined): Promise<pg.QueryArrayResult> {
     return this.#guard(async () => {
       const config = { text: sql, rowMode: "array" as const, types: RAW };
-      const result = await this.#client.query(values?.length ? { ...config, values: [...values] } : config);
+      const result = await this.#inTurn(() =>
+        this.#client.query(values?.length ? { ...config, values: [...values] } : config),
+      );
       return Array.isArray(result) ? (result.at(-1) as pg.QueryArrayResult) : result;
     });
+  }
+
+  /** Statements that are asked for at once run one after the other; the library would do that too, with a warning on stderr. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
   }
 
   copyOut(sql: string, options: { readonly batchBytes: number; readonly countMessages: boolean }): CopyOutQuery {

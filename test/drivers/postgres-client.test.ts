@@ -1,0 +1,56 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openPostgresClient, type PostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+const controller = new AbortController();
+let database: TestDatabase;
+let client: PostgresClient;
+beforeEach(async () => {
+  database = await createDatabase(18);
+  client = await openPostgresClient(connectionOfUrl(database.url), {
+    applicationName: "test",
+    stallTimeoutMs: 60_000,
+    signal: controller.signal,
+  });
+});
+afterEach(async () => {
+  await client[Symbol.asyncDispose]();
+  await database[Symbol.asyncDispose]();
+});
+
+test("statements that are asked for at once run in turn, whatever becomes of one, and nobody is warned", async () => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => warnings.push(warning);
+  process.on("warning", onWarning);
+
+  const results = await Promise.allSettled([
+    client.query("select 1"),
+    client.query("select 1 / 0"),
+    client.query("select $1::int", [3]),
+    client.query("select 4"),
+  ]);
+  // A warning is told in a later turn.
+  await client.query("select 5");
+  process.off("warning", onWarning);
+
+  expect(results).toMatchObject([
+    { status: "fulfilled", value: [["1"]] },
+    { status: "rejected", reason: { kind: "database" } },
+    { status: "fulfilled", value: [["3"]] },
+    { status: "fulfilled", value: [["4"]] },
+  ]);
+  expect(warnings).toEqual([]);
+});
+
+test("statements that wait for their turn end with the reason of an abort", async () => {
+  const reason = new Error("enough");
+  const results = Promise.allSettled([
+    client.query("select pg_sleep(60)"),
+    client.query("select 2"),
+    client.query("select 3"),
+  ]);
+  controller.abort(reason);
+
+  expect((await results).map((result) => (result as PromiseRejectedResult).reason)).toEqual([reason, reason, reason]);
+});
