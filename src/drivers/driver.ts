@@ -175,7 +175,10 @@ export interface Source extends AsyncDisposable {
   largeObjects(options: RowOptions): AsyncIterable<RowBatch>;
   /** What tells the rows of one table from those of another, computed where they are. */
   readonly fingerprints: Fingerprints;
-  /** Reads the sequences. Call it after the last row was read. */
+  /**
+   * Reads the sequences. Those that count are read after the last row; from the first call on none of them can be dropped.
+   * Fails with kind `database`: `denied`, and `schema-changed` where one of the snapshot was dropped before.
+   */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
   /** Tells what changed since an earlier snapshot; undefined where that was not asked for. */
   readonly tracker?: ChangeTracker | undefined;

@@ -1,3 +1,4 @@
+import { codeOf, messageOf } from "../base/errors.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -84,6 +85,22 @@ export interface BackUpResult {
  */
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const result = await tryBackUp(options);
+      return { ...result, durationMs: Math.round(performance.now() - startedAt) };
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (codeOf(error) !== "schema-changed" || attempt === ATTEMPTS) throw error;
+      options.report({ type: "phase", text: `beginning again: ${messageOf(error)}` });
+    }
+  }
+}
+
+/** Views, functions and indexes may come and go while definitions are read; a new snapshot does not know those that went. */
+const ATTEMPTS = 3;
+
+async function tryBackUp(options: BackUpOptions): Promise<Omit<BackUpResult, "durationMs">> {
   const { base, signal, report } = options;
   // Before the database is read: a passphrase takes a second, and a mistake in a key ends the run here.
   const key = options.lock && (await createSnapshotKey(options.lock));
@@ -102,11 +119,13 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const sink = options.keeper ? options.keeper.watch(reusing) : reusing;
   const { serverHash } = options;
   // A large schema takes seconds to read, in which the server has a processor left for rows.
-  const [described, { tables, isBaseDoubted }] = await sideBySide<[DatabaseDescription, StoredTables]>(
+  const [described, { tables, isBaseDoubted }] = await sideBySide<[DatabaseDescription, StoredTables, unknown]>(
     signal,
     (signal) => [
       storeDefinitions({ source, writer, base, signal }),
       storeTables({ source, sink, plan, base, serverHash, signal, report }),
+      // None can be dropped from now on until they are read; and who may not read one is told now.
+      source.sequences({ signal }),
     ],
   );
   const description = isBaseDoubted ? await storeDefinitions({ source, writer, signal }) : described;
@@ -157,7 +176,6 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     destinations: committed.destinations,
     envelopeSha256: committed.envelopeSha256,
     storedBytes: writer.storedBytes,
-    durationMs: Math.round(performance.now() - startedAt),
   };
 }
 

@@ -111,6 +111,43 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
+  test.each([
+    "drop view v",
+    "drop materialized view mv",
+    "drop function f(int)",
+    "drop index i",
+    "drop statistics st",
+    "drop aggregate ag(int)",
+    "drop type c cascade",
+    "alter index i rename to i_ccold",
+    "alter view v set schema other",
+  ])("are refused when something changes behind the snapshot that they are of: %s", async (change) => {
+    await using source = await createDatabase(
+      major,
+      `create schema other; create table t (id int primary key, v text); create index i on t (v); create statistics st on id, v from t;
+       create view v as select id from t; create materialized view mv as select id from t; create type c as (a int);
+       create function f(int) returns int language sql as 'select 1'; create cast (c as text) with inout;
+       create aggregate ag(int) (sfunc = int4pl, stype = int)`,
+    );
+    await using client = await openPostgresClient(connectionOfUrl(source.url), {
+      applicationName: "test",
+      stallTimeoutMs: 60_000,
+      signal,
+    });
+    await client.begin("isolation level repeatable read read only", { search_path: "" });
+    await client.query("select 1");
+    await source.query(change);
+
+    const query: CatalogQuery = (sql, values) => client.query(sql, values);
+    const reading = readDefinitions(query, { serverVersion: client.serverVersion, excluded: new Set() });
+
+    await expect(reading).rejects.toMatchObject({
+      code: "schema-changed",
+      message: expect.stringMatching(/was dropped or renamed meanwhile$/),
+    });
+    expect((await capture(source.url)).definitions.length).toBeGreaterThan(3);
+  });
+
   test("name labels, and do not make who drops a subscription wait", async () => {
     await using source = await createDatabase(
       major,

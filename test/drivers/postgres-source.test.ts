@@ -370,6 +370,21 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     await database.query(`drop owned by lo_${major}`);
   });
 
+  test("holds sequences that it has read, and tells which one was dropped before", async () => {
+    await using database = await createDatabase(major, "create sequence s; create sequence other");
+    await using source = await open(database.url);
+    expect((await source.sequences({ signal })).map(({ name }) => name)).toEqual(["other", "s"]);
+
+    await expect(database.query("set lock_timeout = '100ms'; drop sequence s")).rejects.toMatchObject({
+      code: "55P03",
+    });
+
+    await using late = await open(database.url);
+    await source[Symbol.asyncDispose]();
+    await database.query("drop sequence s");
+    await expect(late.sequences({ signal })).rejects.toMatchObject({ code: "schema-changed" });
+  });
+
   test("reads sequences after the rows, so that none is behind an id that was read", async () => {
     await using database = await createDatabase(
       major,

@@ -10,6 +10,7 @@ import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { connectionOfUrl } from "../support/connection.ts";
+import { executeMeanwhile } from "../support/execute-meanwhile.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
@@ -80,6 +81,73 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
     expect(await textOf(at.destination, manifest, tableOf(manifest, "odd"))).toBe("tab\\tnew\\nline\\\\\n\\N\n");
     expect(manifest.consistency).toBe("snapshot");
     expect(await readdir(join(at.folder, "spool"))).toEqual([]);
+  });
+
+  test("begins again when something that it saw is gone before its definition or state is read", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int primary key); create view w as select i from t; create sequence s; create view v as select i from t",
+    );
+    await using at = await place();
+    const changes = ["drop view w", "drop sequence s", "insert into t values (1)"];
+    const ids: string[] = [];
+
+    const { manifest } = await backUp(
+      optionsFor(database.url, at, {
+        onBegin: (id) => {
+          ids.push(id);
+          executeMeanwhile(database.url, changes.shift() ?? "");
+        },
+      }),
+    );
+
+    expect(ids).toHaveLength(3);
+    expect(manifest.id).toBe(ids.at(-1));
+    expect(manifest.definitions.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+      "schema public",
+      "table t",
+      "view v",
+      "constraint t_pkey",
+    ]);
+    expect(manifest.tables.map(({ rows }) => rows)).toEqual([0]);
+    expect(await readdir(join(at.folder, "backups", "shop", "shop"))).toEqual([manifest.id]);
+  });
+
+  test("gives up where something goes each time, and leaves nothing", async () => {
+    await using database = await createDatabase(
+      major,
+      "create view v1 as select 1; create view v2 as select 1; create view v3 as select 1",
+    );
+    await using at = await place();
+    let count = 0;
+
+    const running = backUp(
+      optionsFor(database.url, at, { onBegin: () => executeMeanwhile(database.url, `drop view v${++count}`) }),
+    );
+
+    await expect(running).rejects.toMatchObject({ kind: "database", code: "schema-changed" });
+    expect(count).toBe(3);
+    expect(await readdir(join(at.folder, "spool"))).toEqual([]);
+    await expect(readdir(join(at.folder, "backups"))).resolves.toEqual([]);
+  });
+
+  test("tells at once that a sequence may not be read, not when all rows were", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table t (v text); insert into t select repeat(md5(i::text), 30) from generate_series(1, 60000) i; create sequence s;
+       drop role if exists half_${major}; create role half_${major} login password 'pw'; grant select on t to half_${major}`,
+    );
+    await using at = await place();
+    const events: ProgressEvent[] = [];
+
+    const running = backUp(
+      optionsFor(database.urlFor(`half_${major}`, "pw"), at, { report: (event) => events.push(event) }),
+    );
+
+    await expect(running).rejects.toMatchObject({ kind: "database", code: "denied" });
+    const rows = events.reduce((sum, event) => sum + (event.type === "rows" ? event.rows : 0), 0);
+    expect(rows).toBeLessThan(60_000);
+    await database.query(`drop owned by half_${major}`);
   });
 
   test("ends with the good destinations when one of them fails", async () => {

@@ -218,6 +218,7 @@ class Client implements PostgresClient {
 
   destroy(): void {
     this.#options.signal.removeEventListener("abort", this.#onAbort);
+    if (socketOf(this.#client).destroyed) return;
     this.#cancel();
     socketOf(this.#client).destroy();
   }

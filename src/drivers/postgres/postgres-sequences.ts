@@ -1,7 +1,8 @@
-import { OperationalError } from "../../base/errors.ts";
+import { codeOf, OperationalError } from "../../base/errors.ts";
 import type { ChosenTable, SequenceState, TableChoice } from "../driver.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteName } from "./postgres-quote.ts";
+import { schemaChanged } from "./schema-changed.ts";
 
 const SEQUENCES = `
   select n.nspname, c.relname, s.seqincrement, tn.nspname, t.relname, a.attname,
@@ -22,16 +23,28 @@ const SEQUENCES = `
 
 const SEQUENCES_A_STATEMENT = 200;
 
-/** Reads the state of every sequence that does not belong to an excluded table. Fails when one may not be read. */
+/**
+ * Reads the state of every sequence that does not belong to an excluded table. Fails when one may not be read; with code
+ * `schema-changed` when one was dropped since the snapshot.
+ */
 export async function readSequences(
   client: PostgresClient,
   choose: (table: ChosenTable) => TableChoice,
 ): Promise<readonly SequenceState[]> {
+  try {
+    return await read(client, choose);
+  } catch (error) {
+    throw codeOf(error) === "not-found" ? schemaChanged("cannot read the sequences", "one") : error;
+  }
+}
+
+async function read(client: PostgresClient, choose: (table: ChosenTable) => TableChoice): Promise<SequenceState[]> {
   const rows = await client.query(SEQUENCES);
   const wanted = rows.filter(
     (row) => row[4] === null || choose({ schema: row[3] ?? "", name: row[4] ?? "" }) !== "excluded",
   );
-  const denied = wanted.filter((row) => row[6] !== "t").map((row) => `${row[0]}.${row[1]}`);
+  // Null for one that was dropped since the snapshot: to read it fails as not found.
+  const denied = wanted.filter((row) => row[6] === "f").map((row) => `${row[0]}.${row[1]}`);
   if (denied.length > 0) {
     throw new OperationalError(`cannot read the sequences ${denied.slice(0, 5).join(", ")}: SELECT is missing`, {
       kind: "database",

@@ -257,10 +257,15 @@ class PostgresSource implements Source {
   };
 
   async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
-    options.signal.throwIfAborted();
+    const { signal } = options;
+    signal.throwIfAborted();
     const worker = await this.#acquire();
+    // Nobody waits for the rest of a large table when something beside it has failed.
+    const onAbort = () => worker.destroy();
+    signal.addEventListener("abort", onAbort, { once: true });
     let finished = false;
     try {
+      signal.throwIfAborted();
       const statement = await prepare(worker);
       yield* worker.copyOut(statement, {
         batchBytes: options.batchBytes,
@@ -268,9 +273,10 @@ class PostgresSource implements Source {
       });
       finished = true;
     } catch (error) {
-      options.signal.throwIfAborted();
+      signal.throwIfAborted();
       throw error;
     } finally {
+      signal.removeEventListener("abort", onAbort);
       this.#release(worker, finished);
     }
   }

@@ -22,6 +22,7 @@ import { captureComments, captureExtensions, captureSchemas, captureTypes } from
 import { captureDefaults, captureSequences, captureTables } from "./capture-tables.ts";
 import type { CapturedObject, CatalogQuery } from "./captured-object.ts";
 import { findNotCaptured } from "./find-not-captured.ts";
+import { asSchemaChange, refuseChanged } from "./refuse-changed.ts";
 import { type OrderedObject, orderDefinitions } from "./order-definitions.ts";
 
 export interface ReadDefinitionsOptions {
@@ -40,12 +41,35 @@ export interface CapturedDefinitions {
 
 /**
  * Reads the definitions of a database from its catalogs. The caller's transaction must have `search_path = ''`, so that
- * the server writes whole names. A fixed number of statements, whatever the number of objects.
+ * the server writes whole names. A fixed number of statements, whatever the number of objects. Fails with code `schema-changed`
+ * when an object was dropped or renamed since the snapshot: it needs a new one.
  */
 export async function readDefinitions(
   query: CatalogQuery,
   options: ReadDefinitionsOptions,
 ): Promise<CapturedDefinitions> {
+  const objects = await captureObjects(query, options).catch((error: unknown) => {
+    throw asSchemaChange(error);
+  });
+  const owners = await readOwners(query);
+  const others = await findNotCaptured(query);
+  const missing = new Set(others.flatMap(({ key }) => (key === undefined ? [] : [key])));
+  const ordered = await orderDefinitions(
+    query,
+    objects.map((object) => withOwner(object, owners.get(object.key))),
+    missing,
+  );
+  const { kept, left } = leaveOut(ordered, options.excluded);
+  return {
+    definitions: withPlaces(kept),
+    notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
+  };
+}
+
+async function captureObjects(
+  query: CatalogQuery,
+  { serverVersion }: ReadDefinitionsOptions,
+): Promise<CapturedObject[]> {
   const objects: CapturedObject[] = [];
   for (const capture of [
     captureSchemas,
@@ -60,7 +84,7 @@ export async function readDefinitions(
     captureOperatorClasses,
     captureCasts,
     captureAggregates,
-    (run: CatalogQuery) => captureTables(run, options.serverVersion),
+    (run: CatalogQuery) => captureTables(run, serverVersion),
     captureSequences,
     captureDefaults,
     captureViews,
@@ -70,25 +94,14 @@ export async function readDefinitions(
     captureTriggers,
     captureRules,
     capturePolicies,
-    (run: CatalogQuery) => capturePublications(run, options.serverVersion),
+    (run: CatalogQuery) => capturePublications(run, serverVersion),
     captureComments,
     captureGrants,
   ]) {
     objects.push(...(await capture(query)));
   }
-  const owners = await readOwners(query);
-  const others = await findNotCaptured(query);
-  const missing = new Set(others.flatMap(({ key }) => (key === undefined ? [] : [key])));
-  const ordered = await orderDefinitions(
-    query,
-    objects.map((object) => withOwner(object, owners.get(object.key))),
-    missing,
-  );
-  const { kept, left } = leaveOut(ordered, options.excluded);
-  return {
-    definitions: withPlaces(kept),
-    notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
-  };
+  await refuseChanged(query, objects);
+  return objects;
 }
 
 function withOwner(object: CapturedObject, owner: ObjectOwner | undefined): CapturedObject {
