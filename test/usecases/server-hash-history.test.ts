@@ -5,12 +5,12 @@ import { startPostgres } from "../support/postgres-server.ts";
 import { RandomHistory, randomFrom } from "../support/random-history.ts";
 import { openTruth } from "../support/truth-reader.ts";
 
-/** More of them by `npm run soak`. */
-const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? 32) / 2);
+/** Of each; more of them by `npm run soak`. */
+const ROUNDS = Math.ceil(Number(process.env["ROUNDS"] ?? 128) / 8);
 // The same in CI: what a random one finds must not look like the fault of a change.
 const SEED = Number(process.env["SEED"] ?? (process.env["CI"] ? 1 : Date.now() % 1_000_000_000));
 
-test.each(postgresMajors)(
+test.concurrent.each(postgresMajors)(
   `a random history that is compared by hashes and by headers in turns restores (PostgreSQL %i, SEED=${SEED})`,
   { timeout: 60_000 + ROUNDS * 10_000 },
   async (major) => {
