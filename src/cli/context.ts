@@ -1,3 +1,4 @@
+import type { Home } from "../job/home.ts";
 import type { Chalk } from "./colors.ts";
 import { Output, type OutputStream } from "./output.ts";
 import type { Redact } from "./redaction.ts";
@@ -26,6 +27,8 @@ export interface Surroundings {
   /** Aborted by the first Ctrl-C, SIGTERM or SIGHUP. */
   readonly signal: AbortSignal;
   readonly now: () => Date;
+  /** Called with the home before the command is loaded. */
+  readonly onHome?: ((home: Home) => void) | undefined;
 }
 
 export interface CliContext extends Surroundings {

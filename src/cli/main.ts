@@ -1,5 +1,7 @@
 import { isAbort } from "../base/errors.ts";
+import { findHome } from "../job/home.ts";
 import type { Chalk } from "./colors.ts";
+import { keepCompiledCode } from "./compiled-code.ts";
 import { type CliContext, createContext, type GlobalFlags, type Surroundings } from "./context.ts";
 import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
 import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
@@ -26,6 +28,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     cwd: process.cwd(),
     signal: interruption.signal,
     now: () => new Date(),
+    onHome: keepCompiledCode,
   };
   process.exitCode = await execute(args, surroundings, interruption);
   process.off("uncaughtException", onBug);
@@ -53,6 +56,7 @@ export async function execute(
 }
 
 async function act(chosen: Chosen, surroundings: Surroundings): Promise<number> {
+  surroundings.onHome?.(findHome({ homeFlag: chosen.flags.home, env: surroundings.env }));
   const context = await openContext(surroundings, chosen.flags);
   const action = await chosen.load();
   return (await action(context, chosen.invocation)) ?? 0;
