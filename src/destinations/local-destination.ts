@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type FileHandle, lstat, opendir, readdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf } from "../base/errors.ts";
+import { freeBytes } from "../base/free-bytes.ts";
 import { makeFolders } from "../base/make-folders.ts";
 import { mapAhead } from "../base/map-ahead.ts";
 import { exactBytes, rangeWithin } from "./checked-bytes.ts";
@@ -105,13 +106,13 @@ export class LocalDestination implements Destination {
   async *get(key: string, { range, reuse, signal }: GetOptions): AsyncIterable<Uint8Array> {
     const { path, folders, object } = this.#place(key);
     signal.throwIfAborted();
+    let buffer: Buffer | undefined;
     try {
       await this.#assertFoldersToRead(folders);
       await using file = await openFile(path);
       const info = await file.stat();
       if (!info.isFile()) throw destinationError(`cannot read ${object}: it is not a file`, "failed");
       const { start, end } = rangeWithin(range, info.size, object);
-      let buffer: Buffer | undefined;
       for (let position = start; position < end; ) {
         signal.throwIfAborted();
         if (!reuse || !buffer) buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - position));
@@ -122,6 +123,8 @@ export class LocalDestination implements Destination {
       }
     } catch (error) {
       throw localError(error, `read ${object}`);
+    } finally {
+      if (reuse && buffer) freeBytes(buffer);
     }
   }
 

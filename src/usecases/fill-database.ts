@@ -87,7 +87,7 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
     const name = labelOf(table);
     const work = workOf(table);
     // What of the table is still to be done when a step starts, foreign keys included.
-    let way = work.load + definitions.filter((one) => isKeyOf(one, table)).length * work.index;
+    let way = work.load + definitions.filter((one) => isKeyOf(one, table)).length * work.index + work.analyse;
     way += (ofTable.get(name)?.length ?? 0) * work.index;
     const load: Step = { after: [], alone: [name], shared: [], way, run: () => loadTable(options, creator, table) };
     way -= work.load;
@@ -110,16 +110,25 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
     if (!names?.every((name) => ofTables.has(name))) continue;
     built.add(definition);
     const after = names.flatMap((name) => ofTables.get(name) ?? []);
-    keys.push({ after, alone: names, shared: [], way: 0, run: execute(definition) });
+    const way = Math.max(
+      ...tables.filter((table) => isKeyOf(definition, table)).map((table) => workOf(table).index),
+      0,
+    );
+    keys.push({ after, alone: names, shared: [], way, run: execute(definition) });
   }
   return { steps: [...[...ofTables.values()].flat(), ...keys], built };
 }
 
-/** What an index costs for each row, in bytes that could be loaded meanwhile. */
+/** What an index, or the check of a foreign key, costs for each row, in bytes that could be loaded meanwhile. */
 const INDEX_BYTES_A_ROW = 25;
+/** What statistics cost for each value of the sample, in the same unit. */
+const ANALYSE_BYTES_A_VALUE = 50;
+/** By default the server looks at so many rows, however many there are. */
+const SAMPLED_ROWS = 30_000;
 
-function workOf({ rawBytes, rows }: StoredTable): { readonly load: number; readonly index: number } {
-  return { load: rawBytes, index: rows * INDEX_BYTES_A_ROW };
+function workOf({ rawBytes, rows, columns, partitionRoot }: StoredTable) {
+  const values = partitionRoot ? 0 : Math.min(rows, SAMPLED_ROWS) * columns.length;
+  return { load: rawBytes, index: rows * INDEX_BYTES_A_ROW, analyse: values * ANALYSE_BYTES_A_VALUE };
 }
 
 function isKeyOf({ kind, table }: Definition, { schema, name }: StoredTable): boolean {
