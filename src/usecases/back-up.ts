@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { codeOf, messageOf } from "../base/errors.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
@@ -85,20 +86,22 @@ export interface BackUpResult {
  */
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
-  for (let attempt = 1; ; attempt += 1) {
+  for (let attempt = 0; ; attempt += 1) {
     try {
       const result = await tryBackUp(options);
       return { ...result, durationMs: Math.round(performance.now() - startedAt) };
     } catch (error) {
       options.signal.throwIfAborted();
-      if (codeOf(error) !== "schema-changed" || attempt === ATTEMPTS) throw error;
+      const wait = WAITS_MS[attempt];
+      if (codeOf(error) !== "schema-changed" || wait === undefined) throw error;
       options.report({ type: "phase", text: `beginning again: ${messageOf(error)}` });
+      await sleep(wait, undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
     }
   }
 }
 
-/** Views, functions and indexes may come and go while definitions are read; a new snapshot does not know those that went. */
-const ATTEMPTS = 3;
+/** Views and functions may come and go while definitions are read. A new snapshot does not know those that went, but a migration goes on. */
+const WAITS_MS = [0, 1000, 4000];
 
 async function tryBackUp(options: BackUpOptions): Promise<Omit<BackUpResult, "durationMs">> {
   const { base, signal, report } = options;
