@@ -11,8 +11,17 @@ const WRITABLE_BY_OTHERS = 0o022;
  * as long to compile as to read. Where there is no state yet, nothing is made: a command that touches nothing leaves nothing behind.
  */
 export function keepCompiledCode({ state }: Pick<Home, "state">): void {
-  const stats = lstatSync(state, { throwIfNoEntry: false });
-  if (!stats?.isDirectory()) return;
-  const isOwn = process.platform === "win32" || stats.uid === process.getuid?.();
-  if (isOwn && (stats.mode & WRITABLE_BY_OTHERS) === 0) enableCompileCache(join(state, "code"));
+  if (isClosedFolder(state)) enableCompileCache(join(state, "code"));
+}
+
+function isClosedFolder(path: string): boolean {
+  try {
+    const stats = lstatSync(path);
+    // Windows has no such bits: there the folders of a user are closed.
+    const isClosed = stats.uid === process.getuid?.() && (stats.mode & WRITABLE_BY_OTHERS) === 0;
+    return stats.isDirectory() && (isClosed || process.platform === "win32");
+  } catch {
+    // A home that cannot be looked at is told by what needs it.
+    return false;
+  }
 }

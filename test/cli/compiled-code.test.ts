@@ -56,6 +56,14 @@ test("a command that leaves nothing behind keeps no code", async () => {
   expect(await readdir(home)).toEqual([]);
 });
 
+test("a home that cannot be is no failure of what needs none", async () => {
+  await writeFile(join(home, "file"), "");
+
+  const result = await runCli(["completion", "bash", "--home", join(home, "file")]);
+
+  expect(result).toMatchObject({ exitCode: 0, stderr: "" });
+});
+
 test.skipIf(process.platform === "win32")("code is not taken from where others may write", async () => {
   await mkdir(state);
   await chmod(state, 0o777);
