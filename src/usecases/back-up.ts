@@ -26,7 +26,7 @@ import { storeFiles } from "./back-up-files.ts";
 import { carryOver, type ChunkHolders, type ReferringContent } from "./carry-over.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
-import { type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
+import { baseOf, type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
 import type { ServerHashUse } from "./server-hash.ts";
 import { BATCH_BYTES } from "./store-rows.ts";
 import { storeDefinitions } from "./store-definitions.ts";
@@ -86,15 +86,18 @@ export interface BackUpResult {
  */
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
+  let { base } = options;
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const result = await tryBackUp(options);
+      const result = await tryBackUp({ ...options, base });
       return { ...result, durationMs: Math.round(performance.now() - startedAt) };
     } catch (error) {
       options.signal.throwIfAborted();
       const wait = WAITS_MS[attempt];
       if (codeOf(error) !== "schema-changed" || wait === undefined) throw error;
       options.report({ type: "phase", text: `beginning again: ${messageOf(error)}` });
+      // Without what the attempt took over from it.
+      base &&= baseOf(base.reader, { isRemembered: base.isRemembered });
       await sleep(wait, undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
     }
   }

@@ -44,6 +44,8 @@ export function openBaseKeeper(folder: string): BaseKeeper {
       }
     },
     watch(sink) {
+      // Of an attempt that begins again.
+      noted.length = 0;
       return {
         async addChunk(entry, raw, rows) {
           const isNeeded = typeof entry !== "string" && ["pages", "removed"].includes(entry.extension);

@@ -6,6 +6,7 @@ import type { Manifest } from "../../src/snapshot/manifest.ts";
 import type { BackUpOptions } from "../../src/usecases/back-up.ts";
 import { baseOf } from "../../src/usecases/reuse-chunks.ts";
 import { connectionOfUrl } from "../support/connection.ts";
+import { executeMeanwhile } from "../support/execute-meanwhile.ts";
 import { startForwarder } from "../support/forwarder.ts";
 import { contentOf, methodsOf, openChain, truthOf } from "../support/increments.ts";
 import { postgresMajors } from "../support/postgres.ts";
@@ -188,4 +189,28 @@ test("a login that may not hash or read a catalog backs up as ever", { timeout: 
     expect(manifest.definitionsMark).toBeUndefined();
     expect(definitionsOf(manifest)).toEqual(definitionsOf(full));
   }
+});
+
+test("an incremental that begins again needs nothing that only its first attempt took over", async () => {
+  await using shop = await openShop(18);
+  const { chain, server } = shop;
+  await run(server, "create view gone as select 1");
+  const full = await chain.next(server.url);
+  await run(server, "comment on table u is 'so that definitions are read'");
+  const ids: string[] = [];
+
+  const incremental = await chain.next(server.url, {
+    onBegin: (id) => {
+      ids.push(id);
+      if (ids.length > 1) return;
+      executeMeanwhile(server.url, "drop view gone; update t set v = 'other'; insert into u values (1)");
+    },
+  });
+
+  expect(ids).toHaveLength(2);
+  expect(incremental).toMatchObject({ id: ids[1], kind: "incremental" });
+  expect(incremental.references ?? []).toEqual([]);
+  expect(full.definitions.map(({ name }) => name)).toContain("gone");
+  expect(incremental.definitions.map(({ name }) => name)).not.toContain("gone");
+  expect(await contentOf(chain.readerOf(incremental))).toEqual(await truthOf(server.url));
 });
