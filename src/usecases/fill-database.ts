@@ -110,10 +110,8 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
     if (!names?.every((name) => ofTables.has(name))) continue;
     built.add(definition);
     const after = names.flatMap((name) => ofTables.get(name) ?? []);
-    const way = Math.max(
-      ...tables.filter((table) => isKeyOf(definition, table)).map((table) => workOf(table).index),
-      0,
-    );
+    const table = tables.find((one) => isKeyOf(definition, one));
+    const way = table ? workOf(table).index : 0;
     keys.push({ after, alone: names, shared: [], way, run: execute(definition) });
   }
   return { steps: [...[...ofTables.values()].flat(), ...keys], built };

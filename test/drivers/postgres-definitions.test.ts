@@ -9,7 +9,7 @@ import {
   readDefinitions,
   readExcludedTables,
 } from "../../src/drivers/postgres/definitions/read-definitions.ts";
-import { openPostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
+import { openPostgresClient, type PostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { pgTool } from "../support/pg-tools.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -17,16 +17,22 @@ import { createDatabase, postgresMajors } from "../support/postgres.ts";
 const signal = new AbortController().signal;
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/sql/${name}.sql`, import.meta.url), "utf8");
 
-async function capture(
-  url: string,
-  choose: (table: ChosenTable) => TableChoice = () => "rows",
-): Promise<CapturedDefinitions> {
-  await using client = await openPostgresClient(connectionOfUrl(url), {
+/** Begins a transaction as a backup does. */
+async function openLeader(url: string): Promise<PostgresClient> {
+  const client = await openPostgresClient(connectionOfUrl(url), {
     applicationName: "test",
     stallTimeoutMs: 60_000,
     signal,
   });
   await client.begin("isolation level repeatable read read only", { search_path: "" });
+  return client;
+}
+
+async function capture(
+  url: string,
+  choose: (table: ChosenTable) => TableChoice = () => "rows",
+): Promise<CapturedDefinitions> {
+  await using client = await openLeader(url);
   const query: CatalogQuery = (sql, values) => client.query(sql, values);
   const excluded = await readExcludedTables(query, choose);
   return await readDefinitions(query, { serverVersion: client.serverVersion, excluded });
@@ -129,12 +135,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
        create function f(int) returns int language sql as 'select 1'; create cast (c as text) with inout;
        create aggregate ag(int) (sfunc = int4pl, stype = int)`,
     );
-    await using client = await openPostgresClient(connectionOfUrl(source.url), {
-      applicationName: "test",
-      stallTimeoutMs: 60_000,
-      signal,
-    });
-    await client.begin("isolation level repeatable read read only", { search_path: "" });
+    await using client = await openLeader(source.url);
     await client.query("select 1");
     await source.query(change);
 
@@ -154,12 +155,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
       `create table labelled (i int); set allow_system_table_mods = on;
        insert into pg_seclabel values ('labelled'::regclass, 'pg_class'::regclass, 1, 'nobody', 'secret')`,
     );
-    await using client = await openPostgresClient(connectionOfUrl(source.url), {
-      applicationName: "test",
-      stallTimeoutMs: 60_000,
-      signal,
-    });
-    await client.begin("isolation level repeatable read read only", { search_path: "" });
+    await using client = await openLeader(source.url);
     const query: CatalogQuery = (sql, values) => client.query(sql, values);
 
     const { notCaptured } = await readDefinitions(query, { serverVersion: client.serverVersion, excluded: new Set() });

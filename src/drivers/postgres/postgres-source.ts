@@ -140,6 +140,13 @@ interface SourceParts extends Locked {
   readonly isSetBack: boolean;
 }
 
+/** Ends what a connection does when the signal says so: nobody waits for the rest of a large table when something beside it has failed. */
+function destroyOnAbort(worker: PostgresClient, signal: AbortSignal): Disposable {
+  const onAbort = () => worker.destroy();
+  signal.addEventListener("abort", onAbort, { once: true });
+  return { [Symbol.dispose]: () => signal.removeEventListener("abort", onAbort) };
+}
+
 class PostgresSource implements Source {
   readonly identity: ServerIdentity;
   readonly consistency = "snapshot" as const;
@@ -240,8 +247,7 @@ class PostgresSource implements Source {
   readonly #borrow: Borrow = async (table, work, signal) => {
     signal.throwIfAborted();
     return this.#withWorker(async (worker) => {
-      const onAbort = () => worker.destroy();
-      signal.addEventListener("abort", onAbort, { once: true });
+      using _ = destroyOnAbort(worker, signal);
       try {
         // It may have waited for its turn.
         signal.throwIfAborted();
@@ -250,8 +256,6 @@ class PostgresSource implements Source {
       } catch (error) {
         signal.throwIfAborted();
         throw error;
-      } finally {
-        signal.removeEventListener("abort", onAbort);
       }
     });
   };
@@ -260,9 +264,7 @@ class PostgresSource implements Source {
     const { signal } = options;
     signal.throwIfAborted();
     const worker = await this.#acquire();
-    // Nobody waits for the rest of a large table when something beside it has failed.
-    const onAbort = () => worker.destroy();
-    signal.addEventListener("abort", onAbort, { once: true });
+    using _ = destroyOnAbort(worker, signal);
     let finished = false;
     try {
       signal.throwIfAborted();
@@ -276,7 +278,6 @@ class PostgresSource implements Source {
       signal.throwIfAborted();
       throw error;
     } finally {
-      signal.removeEventListener("abort", onAbort);
       this.#release(worker, finished);
     }
   }
