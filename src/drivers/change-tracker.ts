@@ -81,10 +81,7 @@ export interface RowPlace {
   readonly offset: number;
 }
 
-/**
- * Bytes of one row in COPY text, and where it is; a row that is longer than a batch comes in several. `bytes` is only valid until
- * the next one is pulled.
- */
+/** Bytes of one row in COPY text, and where it is; a row that is longer than a batch comes in several pieces. */
 export interface PlacedBytes extends RowPlace {
   readonly bytes: Uint8Array;
   /** The newline is among them. */
@@ -122,10 +119,13 @@ export interface ChangeTracker {
    * given has the same rows as then; one that is given may have, too.
    */
   changedPages(table: SourceTable, question: ChangesQuestion): Promise<readonly ChangedPage[]>;
-  /** Reads these rows, in any order. Fails with kind `database`; `value-too-large` as `rows()` of the source does. */
-  rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes>;
-  /** Reads all rows in the order of their pages. Fails as `rowsAt` does. */
-  scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes>;
+  /**
+   * Reads these rows, in any order. The pieces of a batch must all be taken, and are only valid until the next batch is pulled. Fails
+   * with kind `database`; `value-too-large` as `rows()` of the source does.
+   */
+  rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<Iterable<PlacedBytes>>;
+  /** Reads all rows in the order of their pages, as `rowsAt` does. */
+  scan(table: SourceTable, options: RowOptions): AsyncIterable<Iterable<PlacedBytes>>;
   /** Waits until the log of all that the token and the description saw is on the server's disk; false when that takes too long. */
   isDurable(): Promise<boolean>;
 }

@@ -49,10 +49,10 @@ const MAX_DIGITS = 10;
 const [COMMA, HYPHEN, ZERO, COLON, SEMICOLON] = [44, 45, 48, 58, 59];
 
 /**
- * Reads a line. Line pointers are only counted until somebody asks for them: a map has millions, of which an incremental needs few.
+ * Reads the bytes of a line. Line pointers are only counted until somebody asks for them: a map has millions, of which an incremental needs few.
  * Fails with kind `archive`.
  */
-export function parsePageMap(line: string): PageMap {
+export function parsePageMap(line: Uint8Array): PageMap {
   // Numbers behind each other: objects would be most of what the garbage collector has to do.
   const runs = new Uint32Array(RUN_FIELDS * Math.ceil((line.length + 1) / LEAST_RUN_LENGTH));
   let end = 0;
@@ -65,8 +65,8 @@ export function parsePageMap(line: string): PageMap {
   let value = 0;
   let digits = 0;
   // In one loop, by hand: a line has some hundred thousand numbers, and what takes ten times as long would be the half of all.
-  for (let at = 0; at <= line.length && line !== ""; at++) {
-    const code = at < line.length ? line.charCodeAt(at) : SEMICOLON;
+  for (let at = 0; at <= line.length && line.length > 0; at++) {
+    const code = at < line.length ? (line[at] ?? 0) : SEMICOLON;
     if (code >= ZERO && code <= ZERO + 9) {
       value = value * 10 + code - ZERO;
       digits += 1;
@@ -121,10 +121,10 @@ const LEAST_RUN_LENGTH = 4;
 export class PageMap implements Iterable<MappedPage> {
   /** Rows of all pages. */
   readonly rows: number;
-  readonly #line: string;
+  readonly #line: Uint8Array;
   readonly #runs: Uint32Array;
 
-  constructor(line: string, runs: Uint32Array, rows: number) {
+  constructor(line: Uint8Array, runs: Uint32Array, rows: number) {
     this.#line = line;
     this.#runs = runs;
     this.rows = rows;
@@ -155,12 +155,12 @@ export interface MappedPage extends PageRows {
 class Page implements MappedPage {
   page = 0;
   count = 0;
-  readonly #line: string;
+  readonly #line: Uint8Array;
   #start = 0;
   #end = 0;
   #offsets: readonly number[] | undefined;
 
-  constructor(line: string) {
+  constructor(line: Uint8Array) {
     this.#line = line;
   }
 
@@ -179,12 +179,12 @@ class Page implements MappedPage {
 }
 
 /** Of a line that was found to be of its form. */
-function readOffsets(line: string, start: number, end: number): readonly number[] {
+function readOffsets(line: Uint8Array, start: number, end: number): readonly number[] {
   const offsets: number[] = [];
   let from: number | undefined;
   let value = 0;
   for (let at = start; at <= end; at++) {
-    const code = at < end ? line.charCodeAt(at) : COMMA;
+    const code = at < end ? (line[at] ?? 0) : COMMA;
     if (code === HYPHEN) {
       from = value;
       value = 0;

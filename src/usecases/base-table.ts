@@ -22,6 +22,9 @@ export interface BaseSegment extends OutlinedSegment {
   readonly map: KnownSegment["map"];
 }
 
+const NEWLINE = 10;
+const NO_LINE = new Uint8Array();
+
 /** Reads what an earlier snapshot tells of one table. */
 export class BaseTable {
   readonly stored: StoredTable;
@@ -61,25 +64,30 @@ export class BaseTable {
 
   /** Reads their page maps. Fails as `outlineOf` does. */
   async withMaps(outlines: readonly OutlinedSegment[]): Promise<readonly BaseSegment[]> {
-    const lines = new Map<ChunkRef, readonly string[]>();
+    const lines = new Map<ChunkRef, readonly Uint8Array[]>();
     const found: BaseSegment[] = [];
     for (const outline of outlines) {
       const { chunk, line } = outline.pageMap;
       const known = lines.get(chunk) ?? (await this.#readLines(chunk));
       lines.set(chunk, known);
-      const segment = { ...outline, map: parsePageMap(known[line] ?? "") };
+      const segment = { ...outline, map: parsePageMap(known[line] ?? NO_LINE) };
       assertSound(segment);
       found.push(segment);
     }
     return found;
   }
 
-  async #readLines(chunk: ChunkRef): Promise<readonly string[]> {
-    const parts: string[] = [];
+  async #readLines(chunk: ChunkRef): Promise<readonly Uint8Array[]> {
+    const lines: Uint8Array[] = [];
     for await (const bytes of this.#reader.chunks([chunk], { signal: this.#signal })) {
-      parts.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1"));
+      for (let from = 0; from < bytes.length; ) {
+        const newline = bytes.indexOf(NEWLINE, from);
+        const end = newline < 0 ? bytes.length : newline;
+        lines.push(bytes.subarray(from, end));
+        from = end + 1;
+      }
     }
-    return parts.join("").split("\n");
+    return lines;
   }
 
   /** Gives the numbers of the removed rows segment by segment. */

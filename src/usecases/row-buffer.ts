@@ -4,7 +4,13 @@ const FIRST_BYTES = 64 * 1024;
 export class RowBuffer {
   #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
   #length = 0;
+  /** Of rows that end there: counted by who puts them in. */
   rows = 0;
+
+  /** Bytes since the last time that they were taken. */
+  get length(): number {
+    return this.#length;
+  }
 
   append(bytes: Uint8Array): void {
     this.#reserve(bytes.length);

@@ -13,7 +13,9 @@ export async function storeScan(context: TableContext): Promise<readonly Segment
   const { source, table, signal } = context;
   const cells = new CellChunks(context);
   if (!source.tracker) throw new RangeError("a table without a tracker is read by its segments");
-  for await (const piece of source.tracker.scan(table, { batchBytes: BATCH_BYTES, signal })) await cells.take(piece);
+  for await (const pieces of source.tracker.scan(table, { batchBytes: BATCH_BYTES, signal })) {
+    for (const piece of pieces) await cells.take(piece);
+  }
   return cells.finish();
 }
 

@@ -13,6 +13,7 @@ import { CELL_PAGES, countRows, planSpan, type SpanPlan } from "../plan/plan-del
 import type { ChunkRef } from "../snapshot/manifest.ts";
 import { renderPageMap } from "../snapshot/page-map.ts";
 import type { SegmentPart } from "./assemble-table.ts";
+import { RowBuffer } from "./row-buffer.ts";
 import { type BaseSegment, type BaseTable, Doubt, type OutlinedSegment, storedRowsOf } from "./base-table.ts";
 import { BATCH_BYTES, storeRows, type StoreTablesOptions } from "./store-rows.ts";
 
@@ -195,28 +196,24 @@ async function storeSingleRows(context: SpanContext, places: readonly RowPlace[]
   const { tracker, table, sink, group, label, span, signal, report } = context;
   const name = { group, label: `${label}-rows`, segment: span.lo / CELL_PAGES + 1, extension: "tsv" };
   const chunks: ChunkRef[] = [];
-  let pieces: Buffer[] = [];
-  let bytes = 0;
-  /** Rows that end in the pieces. */
-  let rows = 0;
+  const buffer = new RowBuffer();
   let at = 0;
   const flush = async () => {
-    if (bytes === 0) return;
-    chunks.push(await sink.addChunk({ ...name, index: chunks.length + 1 }, Buffer.concat(pieces), rows));
-    report({ type: "rows", table: label, rows, bytes });
-    pieces = [];
-    bytes = 0;
-    rows = 0;
+    if (buffer.length === 0) return;
+    const { bytes, rows } = buffer.take();
+    chunks.push(await sink.addChunk({ ...name, index: chunks.length + 1 }, bytes, rows));
+    report({ type: "rows", table: label, rows, bytes: bytes.length });
   };
-  for await (const row of tracker.rowsAt(table, places, { batchBytes: BATCH_BYTES, signal })) {
-    const place = places[at];
-    if (place?.page !== row.page || place.offset !== row.offset) throw new Doubt("rows came in another order");
-    if (bytes > 0 && bytes + row.bytes.length > BATCH_BYTES) await flush();
-    pieces.push(Buffer.from(row.bytes));
-    bytes += row.bytes.length;
-    if (!row.isEnd) continue;
-    rows += 1;
-    at += 1;
+  for await (const pieces of tracker.rowsAt(table, places, { batchBytes: BATCH_BYTES, signal })) {
+    for (const { page, offset, bytes, isEnd } of pieces) {
+      const place = places[at];
+      if (place?.page !== page || place.offset !== offset) throw new Doubt("rows came in another order");
+      if (buffer.length > 0 && buffer.length + bytes.length > BATCH_BYTES) await flush();
+      buffer.append(bytes);
+      if (!isEnd) continue;
+      buffer.rows += 1;
+      at += 1;
+    }
   }
   await flush();
   if (at !== places.length) throw new Doubt("rows that were seen could not be read");

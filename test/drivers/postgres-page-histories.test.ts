@@ -99,9 +99,11 @@ function statement(below: (n: number) => number): string {
 
 async function readPages(tracker: ChangeTracker, table: SourceTable): Promise<Pages> {
   const pages = new Map<number, Map<number, string>>();
-  for await (const { page, offset, bytes } of tracker.scan(table, { batchBytes: 1 << 20, signal })) {
-    const rows = pages.get(page) ?? new Map<number, string>();
-    pages.set(page, rows.set(offset, Buffer.from(bytes).toString()));
+  for await (const pieces of tracker.scan(table, { batchBytes: 1 << 20, signal })) {
+    for (const { page, offset, bytes } of pieces) {
+      const rows = pages.get(page) ?? new Map<number, string>();
+      pages.set(page, rows.set(offset, Buffer.from(bytes).toString()));
+    }
   }
   return pages;
 }

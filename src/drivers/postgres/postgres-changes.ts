@@ -191,7 +191,11 @@ export class PostgresTracker implements ChangeTracker {
     return found.changed;
   }
 
-  async *rowsAt(table: SourceTable, places: readonly RowPlace[], options: RowOptions): AsyncIterable<PlacedBytes> {
+  async *rowsAt(
+    table: SourceTable,
+    places: readonly RowPlace[],
+    options: RowOptions,
+  ): AsyncIterable<Iterable<PlacedBytes>> {
     const columns = storedColumns(table).map((column) => `t.${quoteIdentifier(column)}`);
     for (let at = 0; at < places.length; at += PLACES_A_STATEMENT) {
       const wanted = places.slice(at, at + PLACES_A_STATEMENT).map(({ page, offset }) => `"(${page},${offset})"`);
@@ -204,7 +208,7 @@ export class PostgresTracker implements ChangeTracker {
     }
   }
 
-  async *scan(table: SourceTable, options: RowOptions): AsyncIterable<PlacedBytes> {
+  async *scan(table: SourceTable, options: RowOptions): AsyncIterable<Iterable<PlacedBytes>> {
     const batches = this.#parts.copy(options, async (worker) => {
       await lockLikeLeader(worker, table);
       return placedCopy(table);

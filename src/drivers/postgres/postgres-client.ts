@@ -32,6 +32,8 @@ export interface PostgresClient extends AsyncDisposable {
   /** Opens a transaction with every setting pinned in it; `mode` is what follows BEGIN. Takes no snapshot yet. */
   begin(mode: string, settings?: Readonly<Record<string, string>>): Promise<void>;
   query(sql: string, values?: readonly unknown[]): Promise<RawRow[]>;
+  /** Runs statements without parameters, sent together; gives the rows of each. */
+  queryAll(statements: readonly string[]): Promise<readonly (readonly RawRow[])[]>;
   /** Runs a statement and gives the number of rows in its command tag (0 where it has none). */
   execute(sql: string, values?: readonly unknown[]): Promise<number>;
   /** Streams `COPY … TO STDOUT`. */
@@ -141,22 +143,28 @@ class Client implements PostgresClient {
   }
 
   async query(sql: string, values?: readonly unknown[]): Promise<RawRow[]> {
-    const result = await this.#send(sql, values);
-    return result.rows as RawRow[];
+    return (await this.#last(sql, values)).rows as RawRow[];
+  }
+
+  async queryAll(statements: readonly string[]): Promise<readonly (readonly RawRow[])[]> {
+    return (await this.#send(statements.join("; "))).map(({ rows }) => rows as RawRow[]);
   }
 
   async execute(sql: string, values?: readonly unknown[]): Promise<number> {
-    const result = await this.#send(sql, values);
-    return result.rowCount ?? 0;
+    return (await this.#last(sql, values)).rowCount ?? 0;
   }
 
-  async #send(sql: string, values: readonly unknown[] | undefined): Promise<pg.QueryArrayResult> {
+  async #last(sql: string, values: readonly unknown[] | undefined): Promise<pg.QueryArrayResult> {
+    return (await this.#send(sql, values)).at(-1) as pg.QueryArrayResult;
+  }
+
+  async #send(sql: string, values?: readonly unknown[]): Promise<readonly pg.QueryArrayResult[]> {
     return this.#guard(async () => {
       const config = { text: sql, rowMode: "array" as const, types: RAW };
       const result = await this.#inTurn(() =>
         this.#client.query(values?.length ? { ...config, values: [...values] } : config),
       );
-      return Array.isArray(result) ? (result.at(-1) as pg.QueryArrayResult) : result;
+      return Array.isArray(result) ? (result as readonly pg.QueryArrayResult[]) : [result];
     });
   }
 

@@ -12,34 +12,50 @@ export function placedCopy(table: SourceTable): string {
   return `copy (select t.ctid, ${columns.join(", ")} from only ${quoteName(table.schema, table.name)} t${where.join("")}) to stdout`;
 }
 
-/** Takes the places, `(page,offset)` and a tab, off the rows. However long a row is, no more of it than a batch is held. */
-export async function* placedRows(batches: AsyncIterable<{ readonly bytes: Uint8Array }>): AsyncIterable<PlacedBytes> {
+/**
+ * Takes the places, `(page,offset)` and a tab, off the rows; gives the pieces of each batch, which must be taken before the next ones are
+ * asked for. However long a row is, no more of it than a batch is held.
+ */
+export async function* placedRows(
+  batches: AsyncIterable<{ readonly bytes: Uint8Array }>,
+): AsyncIterable<Iterable<PlacedBytes>> {
+  const rows = new PlacedRows();
+  for await (const { bytes } of batches) yield rows.piecesOf(bytes);
+  rows.assertEnd();
+}
+
+class PlacedRows {
   /** The beginning of a place whose end is in the next batch. */
-  let begun: Buffer = Buffer.alloc(0);
+  #begun: Buffer = Buffer.alloc(0);
   /** Of the row that the next bytes belong to; undefined: a place comes first. */
-  let place: RowPlace | undefined;
-  for await (const { bytes } of batches) {
+  #place: RowPlace | undefined;
+
+  *piecesOf(bytes: Uint8Array): Iterable<PlacedBytes> {
     const own = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const batch: Buffer = begun.length > 0 ? Buffer.concat([begun, own]) : own;
+    const batch = this.#begun.length > 0 ? Buffer.concat([this.#begun, own]) : own;
     let from = 0;
     while (from < batch.length) {
-      if (place === undefined) {
+      if (this.#place === undefined) {
         const tab = batch.indexOf(TAB, from);
         if (tab < 0) break;
-        place = placeOf(batch, from, tab);
+        this.#place = placeOf(batch, from, tab);
         from = tab + 1;
         continue;
       }
+      const { page, offset }: RowPlace = this.#place;
       const newline = batch.indexOf(NEWLINE, from);
       const end = newline < 0 ? batch.length : newline + 1;
-      yield { ...place, bytes: batch.subarray(from, end), isEnd: newline >= 0 };
-      if (newline >= 0) place = undefined;
+      if (newline >= 0) this.#place = undefined;
+      yield { page, offset, bytes: batch.subarray(from, end), isEnd: newline >= 0 };
       from = end;
     }
     // The batch's memory is used again for the next one.
-    begun = Buffer.from(batch.subarray(from));
+    this.#begun = Buffer.from(batch.subarray(from));
   }
-  if (place !== undefined || begun.length > 0) throw new RangeError("the server ended inside a row");
+
+  assertEnd(): void {
+    if (this.#place !== undefined || this.#begun.length > 0) throw new RangeError("the server ended inside a row");
+  }
 }
 
 function placeOf(bytes: Buffer, start: number, end: number): RowPlace {

@@ -1,6 +1,7 @@
 import type { PageRange, RangeRows, TrustToken } from "../change-tracker.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { onPages } from "./postgres-page-sql.ts";
+import { quoteLiteral } from "./postgres-quote.ts";
 
 export interface RangeQuestion extends PageRange {
   readonly since: TrustToken;
@@ -35,27 +36,22 @@ export async function readRangeRows(
   table: ScannedTable,
   { lo, hi, since }: RangeQuestion,
 ): Promise<RangeRows> {
-  const before = await countedRows(client, table);
-  const [found] = await client.query(newRows(table.name), [lo, hi, headerXidOf(since)]);
-  const rows = (await countedRows(client, table)) - before;
-  return { added: placesByPage(found?.[0]), rows };
+  const counted = `select pg_catalog.pg_stat_get_xact_tuples_returned(${quoteLiteral(table.oid)}::pg_catalog.oid)`;
+  // In one message: beside a short scan the ways to the server and back would count.
+  const [before, found, after] = await client.queryAll([counted, newRows(table.name, { lo, hi, since }), counted]);
+  return { added: placesByPage(found?.[0]?.[0]), rows: Number(after?.[0]?.[0]) - Number(before?.[0]?.[0]) };
 }
 
-async function countedRows(client: PostgresClient, { oid }: ScannedTable): Promise<number> {
-  const [row] = await client.query("select pg_catalog.pg_stat_get_xact_tuples_returned($1::pg_catalog.oid)", [oid]);
-  return Number(row?.[0]);
-}
-
-/** Renders the scan of pages $1 (inclusive) to $2 (exclusive) for rows of transaction $3 or of a later one. */
-function newRows(name: string): string {
+function newRows(name: string, { lo, hi, since }: RangeQuestion): string {
+  const isInRange = onPages("x", `${lo}::pg_catalog.int8`, `${hi}::pg_catalog.int8`);
   return `
     select pg_catalog.encode(pg_catalog.string_agg(pg_catalog.tidsend(x.ctid), ''), 'hex') from only ${name} x
-     where ${onPages("x", "$1::pg_catalog.int8", "$2::pg_catalog.int8")} and ${isNew("x")}`;
+     where ${isInRange} and ${isNew("x", quoteLiteral(headerXidOf(since)))}`;
 }
 
-/** The age of the parameter is computed once for the statement: for each row it would cost as much as that row's. */
-export function isNew(alias: string, parameter = "$3"): string {
-  return `pg_catalog.age(${alias}.xmin) <= (select pg_catalog.age(${parameter}::pg_catalog.xid))`;
+/** The age of the given transaction is computed once for the statement: for each row it would cost as much as that row's. */
+export function isNew(alias: string, xid = "$3"): string {
+  return `pg_catalog.age(${alias}.xmin) <= (select pg_catalog.age(${xid}::pg_catalog.xid))`;
 }
 
 /** A text `(page,line pointer)` for each row would be longer, and slower to make. */
