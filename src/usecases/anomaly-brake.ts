@@ -8,6 +8,7 @@ import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts"
 import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
 import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
 import { compareIdTexts } from "../snapshot/snapshot-id.ts";
+import type { ReadManifest } from "./choose-base.ts";
 
 // What was found lies in the manifest, and that somebody looked at it in the marks beside it: every machine that has the
 // destination sees the brake, and a state that is lost or torn cannot open it.
@@ -24,6 +25,8 @@ export interface Brake {
   readonly findAnomalies: (tables: readonly StoredTable[]) => readonly Anomaly[];
   /** Why nothing could be compared, though there may be a snapshot before. */
   readonly problem?: string | undefined;
+  /** What it was read from: an incremental usually builds on the same one. */
+  readonly read?: ReadManifest | undefined;
 }
 
 export interface ReadBrakeOptions extends BrakeOptions {
@@ -34,15 +37,17 @@ export interface ReadBrakeOptions extends BrakeOptions {
 /** Reads how many rows the tables had in the last complete snapshot. A destination that does not answer has no say. */
 export async function readBrake(options: ReadBrakeOptions): Promise<Brake> {
   const { job } = options;
-  const { tables, problem } = await readLastTables(options);
+  const { tables, problem, read } = await readLastTables(options);
   const choose = chooseTable(job.tables ?? {});
   const maxShrink = maxShrinkOf(job.safety?.maxShrink);
-  return { findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }), problem };
+  return { findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }), problem, read };
 }
 
-async function readLastTables(
-  options: ReadBrakeOptions,
-): Promise<{ tables: readonly CountedTable[]; problem?: string }> {
+interface LastTables extends Pick<Brake, "problem" | "read"> {
+  readonly tables: readonly CountedTable[];
+}
+
+async function readLastTables(options: ReadBrakeOptions): Promise<LastTables> {
   const { job, prefix, destinations, state, signal } = options;
   const problems: string[] = [];
   const attempt = async <T>(act: () => Promise<T>): Promise<T | undefined> => {
@@ -65,13 +70,15 @@ async function readLastTables(
     const tables = state.tablesOf(prefix, id);
     if (tables) return { tables };
     for (const destination of places.get(id) ?? []) {
-      const manifest = await attempt(() =>
-        openRepository(destination, prefix, { keys: options.keys }).readManifest(id, { signal }),
+      const opened = await attempt(() =>
+        openRepository(destination, prefix, { keys: options.keys }).open(id, { signal }),
       );
-      if (!manifest) continue;
+      if (!opened) continue;
+      const { manifest } = opened;
       if (manifest.safetyOf !== undefined || manifest.job !== job.name) break;
       return {
         tables: manifest.tables.map(({ schema, name, partitionRoot, rows }) => ({ schema, name, partitionRoot, rows })),
+        read: { ...opened, readAt: destination },
       };
     }
   }

@@ -79,7 +79,15 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
   const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
   if (wanted) report({ type: "phase", text: "looking for the snapshot to build on" });
   const { base, reason, earlier, destinations, unread } = wanted
-    ? await chooseKnownBase(home, { destinations: one.destinations, prefix, lock, keys, keeper, signal })
+    ? await chooseKnownBase(home, {
+        destinations: one.destinations,
+        prefix,
+        lock,
+        keys,
+        keeper,
+        read: one.brake.read,
+        signal,
+      })
     : { ...NO_BASE, destinations: one.destinations };
   const mustRemember = track && lock !== undefined && keys === undefined;
   const result = await backUp({

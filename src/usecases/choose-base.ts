@@ -25,6 +25,8 @@ export interface ChooseBaseOptions {
   readonly keeper: BaseKeeper;
   /** What this machine remembers of manifests: with it only those that the incremental will need are read. */
   readonly cache?: SummaryCache | undefined;
+  /** A manifest that was read just before: it is not read again. */
+  readonly read?: ReadManifest | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -137,7 +139,7 @@ function isHashed(manifest: Manifest): boolean {
   return true;
 }
 
-interface ReadManifest extends OpenedManifest {
+export interface ReadManifest extends OpenedManifest {
   /** Where it was read just now; undefined: it is what this machine remembers. */
   readonly readAt?: Destination | undefined;
 }
@@ -145,6 +147,8 @@ interface ReadManifest extends OpenedManifest {
 async function openAnywhere(id: string, places: readonly Place[], options: ChooseBaseOptions): Promise<ReadManifest> {
   let failure: unknown;
   for (const { destination } of places) {
+    const { read } = options;
+    if (read?.manifest.id === id && read.readAt === destination) return read;
     try {
       const opened = await openRepository(destination, options.prefix, options).open(id, options);
       return { ...opened, readAt: destination };

@@ -67,18 +67,22 @@ test("an incremental reads one manifest for the brake, for its base those that a
   const pruning = { home, now: new Date("2026-11-03"), dryRun: false, acceptMissing: false, report: () => undefined };
 
   const brake = await readBy(() => readBrake({ job, prefix, destinations, state, signal }));
-  const choose = async () => {
+  const { read } = await readBrake({ job, prefix, destinations, state, signal });
+  const choose = async (known?: typeof read) => {
     using cache = await openSummaryStore(home);
-    return await chooseBase({ destinations, prefix, lock: undefined, keys: undefined, keeper, cache, signal });
+    const memory = { keeper, cache, read: known };
+    return await chooseBase({ destinations, prefix, lock: undefined, keys: undefined, ...memory, signal });
   };
   const first = await readBy(choose);
   const second = await readBy(choose);
+  const third = await readBy(() => choose(read));
   const prune = await readBy(() => pruneDatabase({ job, prefix, destinations, state, signal, ...pruning }));
 
   expect(brake).toBe(1);
   // Those that are tried as a base are opened, twice.
   expect(first).toBeLessThanOrEqual(SNAPSHOTS + 20);
   expect(second).toBeLessThanOrEqual(20);
+  expect(third).toBe(second - 1);
   expect(prune).toBe(SNAPSHOTS);
 });
 
