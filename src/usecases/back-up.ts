@@ -1,5 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { codeOf, messageOf } from "../base/errors.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -23,6 +21,7 @@ import { createSnapshotKey } from "../snapshot/snapshot-key.ts";
 import { type DestinationFate, openSnapshotWriter } from "../snapshot/snapshot-writer.ts";
 import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
+import { beginAgain } from "./begin-again.ts";
 import { carryOver, type ChunkHolders, type ReferringContent } from "./carry-over.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
@@ -86,25 +85,15 @@ export interface BackUpResult {
  */
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
-  let { base } = options;
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      const result = await tryBackUp({ ...options, base });
-      return { ...result, durationMs: Math.round(performance.now() - startedAt) };
-    } catch (error) {
-      options.signal.throwIfAborted();
-      const wait = WAITS_MS[attempt];
-      if (codeOf(error) !== "schema-changed" || wait === undefined) throw error;
-      options.report({ type: "phase", text: `beginning again: ${messageOf(error)}` });
-      // Without what the attempt took over from it.
-      base &&= baseOf(base.reader, { isRemembered: base.isRemembered });
-      await sleep(wait, undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
-    }
-  }
+  const { base } = options;
+  const attempt = (count: number) => {
+    // Without what the attempt before took over from it.
+    const fresh = count > 0 && base ? baseOf(base.reader, { isRemembered: base.isRemembered }) : base;
+    return tryBackUp({ ...options, base: fresh });
+  };
+  const result = await beginAgain(attempt, options);
+  return { ...result, durationMs: Math.round(performance.now() - startedAt) };
 }
-
-/** Views and functions may come and go while definitions are read. A new snapshot does not know those that went, but a migration goes on. */
-const WAITS_MS = [0, 1000, 4000];
 
 async function tryBackUp(options: BackUpOptions): Promise<Omit<BackUpResult, "durationMs">> {
   const { base, signal, report } = options;

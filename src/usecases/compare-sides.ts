@@ -10,6 +10,7 @@ import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
 import type { ChunkRef, StoredTable } from "../snapshot/manifest.ts";
 import { SnapshotFingerprints } from "../snapshot/snapshot-fingerprints.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { beginAgain } from "./begin-again.ts";
 
 type Requests = {
   readonly [Name in "list" | "find" | "show"]: (
@@ -50,7 +51,11 @@ const BATCH_BYTES = 1024 * 1024;
 const SNAPSHOT_SCANS = 2;
 
 /** Opens a database at one instant. Fails with kind `database`. */
-export async function openLiveSide(connection: Connection, options: OpenSourceOptions): Promise<CompareSide> {
+export function openLiveSide(connection: Connection, options: OpenSourceOptions): Promise<CompareSide> {
+  return beginAgain(() => tryOpenLiveSide(connection, options), options);
+}
+
+async function tryOpenLiveSide(connection: Connection, options: OpenSourceOptions): Promise<CompareSide> {
   await using stack = new AsyncDisposableStack();
   const source = stack.use(await openSource(connection, options));
   const description = await source.describe(options);

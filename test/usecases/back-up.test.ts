@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { describe, expect, test } from "vitest";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
@@ -51,6 +52,12 @@ async function textOf(destination: Destination, manifest: Manifest, table: Store
     for await (const bytes of reader.chunks(chunks, { signal })) parts.push(Buffer.from(bytes));
   }
   return Buffer.concat(parts).toString();
+}
+
+async function connect(url: string): Promise<pg.Client & AsyncDisposable> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
 }
 
 function tableOf(manifest: Manifest, name: string): StoredTable {
@@ -129,6 +136,55 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
     expect(count).toBe(4);
     expect(await readdir(join(at.folder, "spool"))).toEqual([]);
     await expect(readdir(join(at.folder, "backups"))).resolves.toEqual([]);
+  });
+
+  test("gives way to a migration that changes a view and then needs a table", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int primary key); create table kept (i int); create view v as select 1 as one",
+    );
+    await using at = await place();
+    await using migration = await connect(database.url);
+    await migration.query("begin; drop view v");
+    let dropped: Promise<unknown> | undefined;
+
+    const { manifest } = await backUp(
+      optionsFor(database.url, at, {
+        onBegin: () => {
+          dropped ??= migration.query("drop table t; commit");
+        },
+      }),
+    );
+
+    await expect(dropped).resolves.toBeDefined();
+    expect(manifest.tables.map(({ name }) => name)).toEqual(["kept"]);
+    expect(manifest.definitions.map(({ kind, name }) => `${kind} ${name}`)).toEqual(["schema public", "table kept"]);
+  });
+
+  test("lets go of all tables while it waits for a view that a transaction changes", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int primary key); create view v as select 1 as one",
+    );
+    await using at = await place();
+    await using other = await connect(database.url);
+    await other.query("begin; create or replace view v as select 2 as one");
+    const phases: string[] = [];
+
+    const { manifest } = await backUp(
+      optionsFor(database.url, at, {
+        report: (event) => {
+          if (event.type !== "phase" || !event.text.startsWith("beginning again: ")) return;
+          phases.push(event.text);
+          if (phases.length === 2) void other.query("truncate t; commit");
+        },
+      }),
+    );
+
+    expect(phases).toEqual(
+      Array(2).fill("beginning again: cannot read the definitions: another session is changing what is to be read"),
+    );
+    expect(manifest.definitions.find(({ kind }) => kind === "view")?.sql).toContain("SELECT 2");
   });
 
   test("tells at once that a sequence may not be read, not when all rows were", async () => {

@@ -23,6 +23,7 @@ import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
+import { asSchemaLocked, GIVE_WAY } from "./schema-changed.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import { renewWitness, type Witness } from "./postgres-witness.ts";
@@ -219,7 +220,10 @@ class PostgresSource implements Source {
     const { tracker } = this;
     const token = typeof tracker?.token === "object" ? tracker.token : undefined;
     const parts = { leader: this.#leader, choose, unreadable: this.#unreadable, token };
-    const description = await readDescription(parts, earlier);
+    await this.#leader.query(GIVE_WAY);
+    const description = await readDescription(parts, earlier).catch((error: unknown) => {
+      throw asSchemaLocked("cannot read the definitions", error);
+    });
     if (description.definitions !== earlier?.definitions) await tracker?.noteDefinitionsRead();
     return description;
   }
@@ -348,8 +352,11 @@ class PostgresSource implements Source {
     if (this.#closing) throw new RangeError("the source was closed");
   }
 
-  sequences(): Promise<readonly SequenceState[]> {
-    return readSequences(this.#leader, this.#options.choose);
+  async sequences(): Promise<readonly SequenceState[]> {
+    await this.#leader.query(GIVE_WAY);
+    return readSequences(this.#leader, this.#options.choose).catch((error: unknown) => {
+      throw asSchemaLocked("cannot read the sequences", error);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

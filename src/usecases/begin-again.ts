@@ -1,0 +1,32 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { codeOf, messageOf } from "../base/errors.ts";
+import type { Report } from "./progress.ts";
+
+/** Milliseconds before each further attempt, by what ended the one before. */
+const WAITS_MS: Readonly<Record<string, readonly number[]>> = {
+  // Views and functions may come and go while definitions are read. A new snapshot does not know those that went, but a migration goes on.
+  "schema-changed": [0, 1000, 4000],
+  // Nobody waits for us meanwhile: as patient as with a locked table.
+  "schema-locked": [0, 1000, 4000, 15_000, 40_000],
+};
+
+/**
+ * Reads a database in a new snapshot when it was changed in a way that the open one cannot stand, a few times. `attempt` is given the
+ * number of those before it. Fails as the last one did.
+ */
+export async function beginAgain<T>(
+  attempt: (count: number) => Promise<T>,
+  { signal, report }: { readonly signal: AbortSignal; readonly report?: Report | undefined },
+): Promise<T> {
+  for (let count = 0; ; count += 1) {
+    try {
+      return await attempt(count);
+    } catch (error) {
+      signal.throwIfAborted();
+      const wait = WAITS_MS[String(codeOf(error))]?.[count];
+      if (wait === undefined) throw error;
+      report?.({ type: "phase", text: `beginning again: ${messageOf(error)}` });
+      await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
+    }
+  }
+}
