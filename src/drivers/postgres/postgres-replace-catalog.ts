@@ -3,6 +3,7 @@ import type { TargetColumn } from "../replacer.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { conditionOf } from "./postgres-tables.ts";
+import { IS_MADE_BY_PEOPLE } from "./postgres-triggers.ts";
 
 /** A foreign key, with what puts it on again exactly as it was. */
 export interface ForeignKey {
@@ -126,7 +127,7 @@ export async function findTriggers(client: PostgresClient, oids: readonly string
        from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid
        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join (select oid, pg_catalog.max(level) as level from wanted group by oid) w on w.oid = c.oid
-      where not g.tgisinternal order by w.level, g.oid`,
+      where ${IS_MADE_BY_PEOPLE} order by w.level, g.oid`,
     [`{${oids.join(",")}}`],
   );
   return rows.map((row) => ({

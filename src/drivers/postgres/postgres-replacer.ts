@@ -121,9 +121,9 @@ class PostgresReplacer implements Replacer {
     for (const { child, name } of this.#foreignKeys) {
       await this.#client.query(`alter table ${child} drop constraint ${quoteIdentifier(name)}`);
     }
-    // Table by table: on a partitioned one it would not reach the triggers that a partition has of its own.
-    for (const table of new Set(this.#triggers.map((trigger) => trigger.table))) {
-      await this.#client.query(`alter table ${table} disable trigger user`);
+    // One by one: on a partitioned table it would not reach those that a partition has of its own, and `user` not those of partitions before 15.
+    for (const trigger of this.#triggers) {
+      if (trigger.enabled !== "D") await this.#client.query(renderTriggerState({ ...trigger, enabled: "D" }));
     }
     for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
     await this.#client.query("set local search_path to default");

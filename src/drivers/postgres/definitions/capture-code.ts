@@ -1,4 +1,5 @@
 import { quoteIdentifier, quoteName } from "../postgres-quote.ts";
+import { IS_MADE_BY_PEOPLE } from "../postgres-triggers.ts";
 import { type CapturedObject, type CatalogQuery, isNoMember, keyOf, USER_SCHEMAS } from "./captured-object.ts";
 import { parseArray, renderOptions } from "./capture-tables.ts";
 
@@ -99,7 +100,7 @@ export async function captureTriggers(query: CatalogQuery): Promise<readonly Cap
     `select g.oid, n.nspname, c.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid), g.tgenabled, g.tgparentid <> 0, p.tgenabled
        from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        left join pg_catalog.pg_trigger p on p.oid = g.tgparentid
-      where not g.tgisinternal and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")} order by n.nspname, c.relname, g.tgname`,
+      where ${IS_MADE_BY_PEOPLE} and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")} order by n.nspname, c.relname, g.tgname`,
   );
   const verbs: Readonly<Record<string, string>> = {
     D: "DISABLE",
