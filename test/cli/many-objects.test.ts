@@ -22,7 +22,7 @@ const OBJECTS = Number(process.env["ROWKEEP_OBJECTS"] ?? 10_000);
 const CHOSEN = (process.env["ROWKEEP_OBJECT_TYPES"] ?? "local,gcs").split(",");
 const SNAPSHOTS = OBJECTS / 100;
 const KEPT = SNAPSHOTS - 2;
-const LIMIT_MS = 900_000;
+const LIMIT_MS = Math.max(900_000, OBJECTS * 30);
 
 /** Of V8's heap. Without a limit it uses what the machine has before it tidies. */
 const HEAP_MIB = OBJECTS > 10_000 ? 64 : 40;

@@ -124,6 +124,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     "drop index i",
     "drop statistics st",
     "drop aggregate ag(int)",
+    "drop operator <<|>> (int, int)",
     "drop type c cascade",
     "alter index i rename to i_ccold",
     "alter view v set schema other",
@@ -133,7 +134,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
       `create schema other; create table t (id int primary key, v text); create index i on t (v); create statistics st on id, v from t;
        create view v as select id from t; create materialized view mv as select id from t; create type c as (a int);
        create function f(int) returns int language sql as 'select 1'; create cast (c as text) with inout;
-       create aggregate ag(int) (sfunc = int4pl, stype = int)`,
+       create aggregate ag(int) (sfunc = int4pl, stype = int); create operator <<|>> (function = int4pl, leftarg = int, rightarg = int)`,
     );
     await using client = await openLeader(source.url);
     await client.query("select 1");

@@ -8,13 +8,16 @@ const ACTION = "cannot read the definitions";
 const INTERNAL_ERROR = "XX000";
 
 /**
- * Compares the snapshot with the newest catalogs, in which functions and casts look objects up: version 13 fails for what is gone, later
- * ones give null. REINDEX CONCURRENTLY gives the old index another name before it drops it.
+ * Compares the snapshot with the newest catalogs, in which functions and casts look objects up: version 13 fails for what is gone, or gives
+ * the number of a function or operator as its name; later ones give null. REINDEX CONCURRENTLY gives the old index another name
+ * before it drops it.
  */
 const FIRST_CHANGED = `
   select o.place - 1
     from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.oid[])) with ordinality o(catalog, oid, place)
    where pg_catalog.pg_describe_object(('pg_catalog.' || o.catalog)::pg_catalog.regclass, o.oid, 0) is null
+      or o.catalog = 'pg_proc' and o.oid::pg_catalog.regprocedure::pg_catalog.text = o.oid::pg_catalog.text
+      or o.catalog = 'pg_operator' and o.oid::pg_catalog.regoperator::pg_catalog.text = o.oid::pg_catalog.text
       or o.catalog = 'pg_class' and o.oid::pg_catalog.regclass::pg_catalog.text <>
          (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
             from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = o.oid)
