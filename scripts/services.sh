@@ -50,3 +50,4 @@ if [ -n "$(missing)" ]; then
   exit 1
 fi
 if [ -f scripts/pg-tools.sh ]; then bash scripts/pg-tools.sh; fi
+bash scripts/oldest-postgres.sh

@@ -2,11 +2,11 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { TestProject } from "vitest/node";
-import { type PostgresServer, startPostgres } from "./postgres-server.ts";
+import { hasOldest, type AnyPostgres, type PostgresServer, startPostgres } from "./postgres-server.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
-    readonly postgres: { readonly 15: string; readonly 18: string };
+    readonly postgres: { readonly 13: string; readonly 15: string; readonly 18: string };
   }
 }
 
@@ -18,15 +18,15 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     );
   }
   const started: PostgresServer[] = [];
-  const urlOf = async (major: 15 | 18) => {
+  const urlOf = async (major: AnyPostgres) => {
     const running = process.env[`ROWKEEP_TEST_PG${major}_URL`];
     if (running) return running;
     const server = await startPostgres(major);
     started.push(server);
     return server.url;
   };
-  const [pg15, pg18] = await Promise.all([urlOf(15), urlOf(18), build()]);
-  project.provide("postgres", { 15: pg15, 18: pg18 });
+  const [pg15, pg18, pg13] = await Promise.all([urlOf(15), urlOf(18), hasOldest ? urlOf(13) : "", build()]);
+  project.provide("postgres", { 13: pg13, 15: pg15, 18: pg18 });
   return async () => {
     for (const server of started) await server[Symbol.asyncDispose]();
   };

@@ -12,6 +12,7 @@ import type { RestoreOptions } from "../../src/usecases/restore-snapshot.ts";
 import { connectionOfUrl } from "./connection.ts";
 import { pgTool } from "./pg-tools.ts";
 import { createDatabase, queryServer, type TestDatabase } from "./postgres.ts";
+import type { AnyPostgres } from "./postgres-server.ts";
 
 const signal = new AbortController().signal;
 
@@ -48,7 +49,7 @@ export async function snapshotOf(url: string, more: Partial<BackUpOptions> = {})
 }
 
 /** An empty database whose owner is an ordinary role of its own. */
-export async function emptyDatabase(major: 15 | 18): Promise<TestDatabase & { readonly ownerUrl: string }> {
+export async function emptyDatabase(major: AnyPostgres): Promise<TestDatabase & { readonly ownerUrl: string }> {
   const database = await createDatabase(major);
   const owner = `maker_${database.name}`;
   await database.query(`create role ${owner} login password 'pw'; alter database ${database.name} owner to ${owner}`);

@@ -60,7 +60,8 @@ export async function startEmbeddedServer(options: EmbeddedServerOptions): Promi
     // Else a stop would delete the data, which a restart needs.
     persistent: true,
     createPostgresUser: isRoot,
-    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
+    // The package asks for messages in a locale that a machine need not have: old versions refuse that.
+    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--lc-messages=C"],
     postgresFlags: ["-c", "fsync=off", "-c", "max_connections=200", ...(options.flags ?? [])],
     onLog: keepLog,
     onError: keepLog,
