@@ -37,6 +37,8 @@ const PARTS = {
   start: "src/cli/main.ts",
   chunks: "src/archive/chunk-worker.ts",
   summaries: "src/snapshot/summary-worker.ts",
+  secrets: "src/job/secrets.ts",
+  history: "src/cli/commands/history.ts",
   run: "src/cli/commands/run.ts",
   postgres: "src/drivers/postgres/postgres-source.ts",
   local: "src/destinations/local-destination.ts",
