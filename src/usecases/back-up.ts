@@ -89,13 +89,15 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const attempt = (count: number) => {
     // Without what the attempt before took over from it.
     const fresh = count > 0 && base ? baseOf(base.reader, { isRemembered: base.isRemembered }) : base;
-    return tryBackUp({ ...options, base: fresh });
+    return backUpOnce({ ...options, base: fresh });
   };
   const result = await beginAgain(attempt, options);
   return { ...result, durationMs: Math.round(performance.now() - startedAt) };
 }
 
-async function tryBackUp(options: BackUpOptions): Promise<Omit<BackUpResult, "durationMs">> {
+/** The same with one attempt: it fails with `schema-changed` or `schema-locked`, too. */
+export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> {
+  const startedAt = performance.now();
   const { base, signal, report } = options;
   // Before the database is read: a passphrase takes a second, and a mistake in a key ends the run here.
   const key = options.lock && (await createSnapshotKey(options.lock));
@@ -171,6 +173,7 @@ async function tryBackUp(options: BackUpOptions): Promise<Omit<BackUpResult, "du
     destinations: committed.destinations,
     envelopeSha256: committed.envelopeSha256,
     storedBytes: writer.storedBytes,
+    durationMs: Math.round(performance.now() - startedAt),
   };
 }
 

@@ -5,7 +5,8 @@ import { messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
-import { type BackUpResult, backUp } from "./back-up.ts";
+import { type BackUpResult, backUpOnce } from "./back-up.ts";
+import { beginAgain } from "./begin-again.ts";
 import type { Report } from "./progress.ts";
 
 /** Folder of the snapshot's objects as readers of an exported file see it; it is not kept in the file. */
@@ -28,37 +29,42 @@ export interface ExportDatabaseOptions {
  * it is complete. Fails with kind `database` or `destination`; nothing is left then.
  */
 export async function exportDatabase(options: ExportDatabaseOptions): Promise<BackUpResult> {
-  const compression = { codec: "zstd", level: 2 } as const;
   // Beside the file: a few volumes lie there for a moment, on a disk that must hold all of them anyway.
   const spoolFolder = await makeSpool(options.path);
   try {
-    await using destination = await openSingleFileDestination({
-      path: options.path,
-      prefix: EXPORT_PREFIX,
-      lastName: "manifest.json",
-      modifiedAt: new Date(),
-      signal: options.signal,
-    });
-    const recover = Buffer.from(
-      `Unpack this file with tar first and enter the folder.\n\n${renderRecoverText({ compression })}`,
-    );
-    async function* content() {
-      yield recover;
-    }
-    await destination.put(`${EXPORT_PREFIX}/RECOVER.md`, content, { size: recover.length, signal: options.signal });
-    return await backUp({
-      ...options,
-      choose: chooseTable({ include: options.tables }),
-      destinations: [destination],
-      job: "export",
-      prefix: EXPORT_PREFIX,
-      compression,
-      files: [],
-      spoolFolder,
-    });
+    // In a new file: what an attempt put into one cannot be taken back.
+    return await beginAgain(() => tryExport(options, spoolFolder), options);
   } finally {
     await rm(spoolFolder, { recursive: true, force: true });
   }
+}
+
+async function tryExport(options: ExportDatabaseOptions, spoolFolder: string): Promise<BackUpResult> {
+  const compression = { codec: "zstd", level: 2 } as const;
+  await using destination = await openSingleFileDestination({
+    path: options.path,
+    prefix: EXPORT_PREFIX,
+    lastName: "manifest.json",
+    modifiedAt: new Date(),
+    signal: options.signal,
+  });
+  const recover = Buffer.from(
+    `Unpack this file with tar first and enter the folder.\n\n${renderRecoverText({ compression })}`,
+  );
+  async function* content() {
+    yield recover;
+  }
+  await destination.put(`${EXPORT_PREFIX}/RECOVER.md`, content, { size: recover.length, signal: options.signal });
+  return await backUpOnce({
+    ...options,
+    choose: chooseTable({ include: options.tables }),
+    destinations: [destination],
+    job: "export",
+    prefix: EXPORT_PREFIX,
+    compression,
+    files: [],
+    spoolFolder,
+  });
 }
 
 async function makeSpool(path: string): Promise<string> {

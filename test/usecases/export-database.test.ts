@@ -1,0 +1,61 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import pg from "pg";
+import { expect, test } from "vitest";
+import { openTarFileDestination } from "../../src/archive/tar-file-destination.ts";
+import { EXPORT_PREFIX, exportDatabase } from "../../src/usecases/export-database.ts";
+import { createFolder } from "../snapshot/sample-snapshot.ts";
+import { connectionOfUrl } from "../support/connection.ts";
+import { executeMeanwhile } from "../support/execute-meanwhile.ts";
+import { createDatabase } from "../support/postgres.ts";
+
+const signal = new AbortController().signal;
+const UNTIL_SOMEBODY_WAITS = `do $$ begin for i in 1..1000 loop
+  exit when exists (select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database()));
+  perform pg_sleep(0.01); end loop; end $$`;
+
+test("an export that begins again leaves nothing of the first attempt in the file", async () => {
+  await using database = await createDatabase(
+    18,
+    `create table a (t text); insert into a select gen_random_uuid()::text from generate_series(1, 100000);
+     create table b (i int); insert into b values (1); analyze`,
+  );
+  await using folder = await createFolder();
+  const path = join(folder.path, "shop.rowkeep");
+  const migration = new pg.Client({ connectionString: database.url });
+  await migration.connect();
+  const ids: string[] = [];
+  let altered: Promise<unknown> | undefined;
+  const more = {
+    volumeBytes: 100_000,
+    onBegin: (id: string) => {
+      ids.push(id);
+      if (altered) return;
+      altered = migration.query("alter table b add column j int");
+      executeMeanwhile(database.url, UNTIL_SOMEBODY_WAITS);
+    },
+  };
+
+  const { manifest } = await exportDatabase({
+    connection: connectionOfUrl(database.url),
+    path,
+    parallel: 1,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+    ...more,
+  });
+
+  await altered;
+  await migration.end();
+  expect(ids).toHaveLength(2);
+  expect(manifest.tables.map(({ name, rows }) => [name, rows])).toEqual([
+    ["a", 100_000],
+    ["b", 1],
+  ]);
+  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
+  const keys: string[] = [];
+  for await (const { key } of file.list("", { signal })) keys.push(key);
+  expect(keys.filter((key) => key.includes("volume"))).toHaveLength(manifest.volumes.length);
+  expect(await readdir(folder.path)).not.toEqual(expect.arrayContaining([expect.stringContaining("in-progress")]));
+});
