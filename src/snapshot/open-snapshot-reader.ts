@@ -109,6 +109,8 @@ class RangeReader implements SnapshotReader {
     if (!encryption) return { codec };
     const known = this.#referenceKeys.get(index) ?? this.#openKey(reference.id, signal);
     this.#referenceKeys.set(index, known);
+    // Who asks again after a failure tries again: it may have been an abort that concerned others.
+    known.catch(() => this.#referenceKeys.delete(index));
     return { codec, encryption, decrypt: await known };
   }
 

@@ -6,8 +6,8 @@ import type { Report } from "./progress.ts";
 const WAITS_MS: Readonly<Record<string, readonly number[]>> = {
   // Views and functions may come and go while definitions are read. A new snapshot does not know those that went, but a migration goes on.
   "schema-changed": [0, 1000, 4000],
-  // Nobody waits for us meanwhile: as patient as with a locked table.
-  "schema-locked": [0, 1000, 4000, 15_000, 40_000],
+  // Nobody waits for us meanwhile, and to refresh a materialized view may take long: half an hour.
+  "schema-locked": [0, 1000, 4000, 15_000, 40_000, ...Array<number>(30).fill(60_000)],
 };
 
 /**

@@ -54,6 +54,13 @@ async function textOf(destination: Destination, manifest: Manifest, table: Store
   return Buffer.concat(parts).toString();
 }
 
+const wait = (condition: string) =>
+  `do $$ begin for i in 1..1000 loop exit when exists (select from pg_locks where ${condition}); perform pg_sleep(0.01); end loop; end $$`;
+/** In this database: other tests use the server at the same time. */
+const OF_THIS_DATABASE = "database = (select oid from pg_database where datname = current_database())";
+const UNTIL_SOMEBODY_WAITS = wait(`not granted and ${OF_THIS_DATABASE}`);
+const UNTIL_LOCKED = wait(`granted and mode = 'AccessExclusiveLock' and relation = 3501 and ${OF_THIS_DATABASE}`);
+
 async function connect(url: string): Promise<pg.Client & AsyncDisposable> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -185,6 +192,53 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
       Array(2).fill("beginning again: cannot read the definitions: another session is changing what is to be read"),
     );
     expect(manifest.definitions.find(({ kind }) => kind === "view")?.sql).toContain("SELECT 2");
+  });
+
+  test("ends beside a change of a table that waits for it, when the table is compared with its base, too", async () => {
+    await using database = await createDatabase(major, "create table t (i int primary key); create table u (i int)");
+    await using at = await place();
+    await using migration = await connect(database.url);
+    let altered: Promise<unknown> | undefined;
+
+    const { manifest } = await backUp(
+      optionsFor(database.url, at, {
+        track: true,
+        onBegin: () => {
+          if (altered) return;
+          altered = migration.query("alter table t add column j int");
+          executeMeanwhile(database.url, UNTIL_SOMEBODY_WAITS);
+        },
+      }),
+    );
+
+    await expect(altered).resolves.toBeDefined();
+    expect(tableOf(manifest, "t").columns.map(({ name }) => name)).toEqual(["i", "j"]);
+  });
+
+  test("waits for a catalog that is locked for a moment", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (i int primary key); create type e as enum ('a')",
+    );
+    await using at = await place();
+    await using other = await connect(database.url);
+    let unlocked: Promise<unknown> | undefined;
+
+    const { manifest } = await backUp(
+      optionsFor(database.url, at, {
+        track: true,
+        onBegin: () => {
+          if (unlocked) return;
+          unlocked = other.query(
+            "begin; lock table pg_catalog.pg_enum, pg_catalog.pg_range in access exclusive mode; select pg_sleep(1); commit",
+          );
+          executeMeanwhile(database.url, UNTIL_LOCKED);
+        },
+      }),
+    );
+
+    await expect(unlocked).resolves.toBeDefined();
+    expect(manifest.tables).toHaveLength(1);
   });
 
   test("tells at once that a sequence may not be read, not when all rows were", async () => {

@@ -24,6 +24,7 @@ import { canCountRows, headerXidOf, type RangeQuestion, readRangeRows } from "./
 import { storedColumns } from "./postgres-rows.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
+import { asSchemaLocked } from "./schema-changed.ts";
 
 const MIN_VERSION = 140000;
 const PAGE_BYTES = "8192";
@@ -124,7 +125,9 @@ export class PostgresTracker implements ChangeTracker {
     const read = await readTableMarks(
       this.#parts.leader,
       known.map(({ oid }) => oid),
-    );
+    ).catch((error: unknown) => {
+      throw asSchemaLocked("cannot read what the tables are", error);
+    });
     for (const table of known) {
       const doubt = doubtOf(table) ?? read.get(table.oid) ?? "its definition could not be read";
       marks.set(tableKey(table), doubt);
@@ -134,15 +137,16 @@ export class PostgresTracker implements ChangeTracker {
 
   async pagesOf(table: SourceTable): Promise<number> {
     const { oid } = table as CatalogTable;
-    const known = this.#pages.get(oid) ?? this.#readPages(oid);
+    const known = this.#pages.get(oid) ?? this.#readPages(table);
     this.#pages.set(oid, known);
     return known;
   }
 
   /** Once for each table: pages that come later hold no row of the snapshot, and our lock keeps those that are there. */
-  async #readPages(oid: CatalogTable["oid"]): Promise<number> {
+  async #readPages(table: SourceTable): Promise<number> {
     const sql = "select pg_relation_size($1::oid::regclass, 'main') / 8192";
-    const [row] = await this.#parts.withWorker((worker) => worker.query(sql, [oid]));
+    // Even its size is read behind a lock.
+    const [row] = await this.#scan(table, () => ({ sql, values: [(table as CatalogTable).oid] }));
     return Number(row?.[0] ?? 0);
   }
 

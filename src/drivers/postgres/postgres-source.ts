@@ -23,13 +23,18 @@ import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
-import { asSchemaLocked, GIVE_WAY } from "./schema-changed.ts";
+import { asSchemaLocked, GIVE_WAY, WAIT } from "./schema-changed.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import { renewWitness, type Witness } from "./postgres-witness.ts";
 
 const HEARTBEAT_MS = 30_000;
 const LOCK_ATTEMPTS = 4;
+/**
+ * A table is locked without waiting, its indexes by the statements themselves: a REINDEX that waits for one stream makes the next one
+ * wait for itself, in a circle that no server sees.
+ */
+const INDEX_TIMEOUT = "10s";
 
 /**
  * Opens one database at one instant. The order is what makes it one: the tables are locked first (so that no TRUNCATE
@@ -166,6 +171,7 @@ class PostgresSource implements Source {
   readonly #all = new Set<PostgresClient>();
   /** Connections that are open or being opened. */
   #workers = 0;
+  #readsThatGiveWay = 0;
   readonly #waiting: (() => void)[] = [];
   #closing: Promise<unknown> | undefined;
   readonly #heartbeat: NodeJS.Timeout;
@@ -210,6 +216,8 @@ class PostgresSource implements Source {
       const result = await use(worker);
       isGood = true;
       return result;
+    } catch (error) {
+      throw asSchemaLocked("cannot read the rows", error);
     } finally {
       this.#release(worker, isGood);
     }
@@ -220,10 +228,7 @@ class PostgresSource implements Source {
     const { tracker } = this;
     const token = typeof tracker?.token === "object" ? tracker.token : undefined;
     const parts = { leader: this.#leader, choose, unreadable: this.#unreadable, token };
-    await this.#leader.query(GIVE_WAY);
-    const description = await readDescription(parts, earlier).catch((error: unknown) => {
-      throw asSchemaLocked("cannot read the definitions", error);
-    });
+    const description = await this.#givingWay("cannot read the definitions", () => readDescription(parts, earlier));
     if (description.definitions !== earlier?.definitions) await tracker?.noteDefinitionsRead();
     return description;
   }
@@ -280,7 +285,7 @@ class PostgresSource implements Source {
       finished = true;
     } catch (error) {
       signal.throwIfAborted();
-      throw error;
+      throw asSchemaLocked("cannot read the rows", error);
     } finally {
       this.#release(worker, finished);
     }
@@ -329,7 +334,7 @@ class PostgresSource implements Source {
     this.#all.add(worker);
     try {
       this.#throwIfClosed();
-      await worker.begin("isolation level repeatable read read only", { search_path: "" });
+      await worker.begin("isolation level repeatable read read only", { search_path: "", lock_timeout: INDEX_TIMEOUT });
       await worker.query(`set transaction snapshot ${quoteLiteral(this.#snapshot)}`);
       if (this.#options.track) await worker.query(SCAN_SETTINGS);
       const identity = await readIdentity(worker);
@@ -352,11 +357,23 @@ class PostgresSource implements Source {
     if (this.#closing) throw new RangeError("the source was closed");
   }
 
-  async sequences(): Promise<readonly SequenceState[]> {
-    await this.#leader.query(GIVE_WAY);
-    return readSequences(this.#leader, this.#options.choose).catch((error: unknown) => {
-      throw asSchemaLocked("cannot read the sequences", error);
-    });
+  sequences(): Promise<readonly SequenceState[]> {
+    return this.#givingWay("cannot read the sequences", () => readSequences(this.#leader, this.#options.choose));
+  }
+
+  /** Reads with the leader what others may lock while they wait for our tables. */
+  async #givingWay<T>(action: string, read: () => Promise<T>): Promise<T> {
+    this.#readsThatGiveWay += 1;
+    try {
+      await this.#leader.query(GIVE_WAY);
+      return await read();
+    } catch (error) {
+      throw asSchemaLocked(action, error);
+    } finally {
+      this.#readsThatGiveWay -= 1;
+      // Nothing else of the leader meets such locks. What failed has ended the transaction with all its settings.
+      if (this.#readsThatGiveWay === 0) await this.#leader.query(WAIT).catch(() => undefined);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

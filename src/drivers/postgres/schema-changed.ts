@@ -16,6 +16,7 @@ export function schemaChanged(action: string, what: string, cause?: unknown): Op
  * second (deadlock_timeout). We give way long before, so that it is not the migration.
  */
 export const GIVE_WAY = "set local lock_timeout = '200ms'";
+export const WAIT = "set local lock_timeout = 0";
 
 /** Gives the error of a read that gave way to somebody's lock; any other error as it is. */
 export function asSchemaLocked(action: string, error: unknown): unknown {
