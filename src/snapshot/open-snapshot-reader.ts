@@ -107,11 +107,14 @@ class RangeReader implements SnapshotReader {
     if (index === undefined || !reference) return { ...codingOf(manifest), decrypt };
     const { codec, encryption } = reference;
     if (!encryption) return { codec };
-    const known = this.#referenceKeys.get(index) ?? this.#openKey(reference.id, signal);
-    this.#referenceKeys.set(index, known);
-    // Who asks again after a failure tries again: it may have been an abort that concerned others.
-    known.catch(() => this.#referenceKeys.delete(index));
-    return { codec, encryption, decrypt: await known };
+    let key = this.#referenceKeys.get(index);
+    if (!key) {
+      key = this.#openKey(reference.id, signal);
+      this.#referenceKeys.set(index, key);
+      // Who asks again after a failure tries again: it may have been an abort that concerned others.
+      key.catch(() => this.#referenceKeys.delete(index));
+    }
+    return { codec, encryption, decrypt: await key };
   }
 
   async #openKey(id: string, signal: AbortSignal): Promise<OpenFile> {

@@ -23,10 +23,10 @@ import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
-import { asSchemaLocked, GIVE_WAY, WAIT } from "./schema-changed.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import { renewWitness, type Witness } from "./postgres-witness.ts";
+import { asSchemaLocked, GIVE_WAY, WAIT } from "./schema-changed.ts";
 
 const HEARTBEAT_MS = 30_000;
 const LOCK_ATTEMPTS = 4;
@@ -371,7 +371,7 @@ class PostgresSource implements Source {
       throw asSchemaLocked(action, error);
     } finally {
       this.#readsThatGiveWay -= 1;
-      // Nothing else of the leader meets such locks. What failed has ended the transaction with all its settings.
+      // Whatever else the leader asks waits for as long as it takes. What failed has ended the transaction with all its settings.
       if (this.#readsThatGiveWay === 0) await this.#leader.query(WAIT).catch(() => undefined);
     }
   }
