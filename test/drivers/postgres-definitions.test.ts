@@ -9,24 +9,11 @@ import {
   readDefinitions,
   readExcludedTables,
 } from "../../src/drivers/postgres/definitions/read-definitions.ts";
-import { openPostgresClient, type PostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
-import { connectionOfUrl } from "../support/connection.ts";
+import { openLeader } from "../support/leader.ts";
 import { pgTool } from "../support/pg-tools.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 
-const signal = new AbortController().signal;
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/sql/${name}.sql`, import.meta.url), "utf8");
-
-/** Begins a transaction as a backup does. */
-async function openLeader(url: string): Promise<PostgresClient> {
-  const client = await openPostgresClient(connectionOfUrl(url), {
-    applicationName: "test",
-    stallTimeoutMs: 60_000,
-    signal,
-  });
-  await client.begin("isolation level repeatable read read only", { search_path: "" });
-  return client;
-}
 
 async function capture(
   url: string,

@@ -2,7 +2,6 @@ import { createHash } from "node:crypto";
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import { describe, expect, test } from "vitest";
 import type { Destination } from "../../src/destinations/destination.ts";
 import { openDestination } from "../../src/destinations/open-destination.ts";
@@ -12,6 +11,7 @@ import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { executeMeanwhile } from "../support/execute-meanwhile.ts";
+import { beginOnce, isLocked, openSession, SOMEBODY_WAITS } from "../support/other-session.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
@@ -52,19 +52,6 @@ async function textOf(destination: Destination, manifest: Manifest, table: Store
     for await (const bytes of reader.chunks(chunks, { signal })) parts.push(Buffer.from(bytes));
   }
   return Buffer.concat(parts).toString();
-}
-
-const wait = (condition: string) =>
-  `do $$ begin for i in 1..1000 loop exit when exists (select from pg_locks where ${condition}); perform pg_sleep(0.01); end loop; end $$`;
-/** In this database: other tests use the server at the same time. */
-const OF_THIS_DATABASE = "database = (select oid from pg_database where datname = current_database())";
-const UNTIL_SOMEBODY_WAITS = wait(`not granted and ${OF_THIS_DATABASE}`);
-const UNTIL_LOCKED = wait(`granted and mode = 'AccessExclusiveLock' and relation = 3501 and ${OF_THIS_DATABASE}`);
-
-async function connect(url: string): Promise<pg.Client & AsyncDisposable> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
 }
 
 function tableOf(manifest: Manifest, name: string): StoredTable {
@@ -151,7 +138,7 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
       "create table t (i int primary key); create table kept (i int); create view v as select 1 as one",
     );
     await using at = await place();
-    await using migration = await connect(database.url);
+    await using migration = await openSession(database.url);
     await migration.query("begin; drop view v");
     let dropped: Promise<unknown> | undefined;
 
@@ -174,7 +161,7 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
       "create table t (i int primary key); create view v as select 1 as one",
     );
     await using at = await place();
-    await using other = await connect(database.url);
+    await using other = await openSession(database.url);
     await other.query("begin; create or replace view v as select 2 as one");
     const phases: string[] = [];
 
@@ -197,21 +184,12 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
   test("ends beside a change of a table that waits for it, when the table is compared with its base, too", async () => {
     await using database = await createDatabase(major, "create table t (i int primary key); create table u (i int)");
     await using at = await place();
-    await using migration = await connect(database.url);
-    let altered: Promise<unknown> | undefined;
+    await using migration = await openSession(database.url);
+    const altering = beginOnce(database.url, migration, "alter table t add column j int", SOMEBODY_WAITS);
 
-    const { manifest } = await backUp(
-      optionsFor(database.url, at, {
-        track: true,
-        onBegin: () => {
-          if (altered) return;
-          altered = migration.query("alter table t add column j int");
-          executeMeanwhile(database.url, UNTIL_SOMEBODY_WAITS);
-        },
-      }),
-    );
+    const { manifest } = await backUp(optionsFor(database.url, at, { track: true, onBegin: altering.begin }));
 
-    await expect(altered).resolves.toBeDefined();
+    await expect(altering.ended()).resolves.toBeDefined();
     expect(tableOf(manifest, "t").columns.map(({ name }) => name)).toEqual(["i", "j"]);
   });
 
@@ -221,23 +199,14 @@ describe.each(postgresMajors)("a backup of PostgreSQL %i", (major) => {
       "create table t (i int primary key); create type e as enum ('a')",
     );
     await using at = await place();
-    await using other = await connect(database.url);
-    let unlocked: Promise<unknown> | undefined;
+    await using other = await openSession(database.url);
+    const sql =
+      "begin; lock table pg_catalog.pg_enum, pg_catalog.pg_range in access exclusive mode; select pg_sleep(1); commit";
+    const locking = beginOnce(database.url, other, sql, isLocked("pg_catalog.pg_enum"));
 
-    const { manifest } = await backUp(
-      optionsFor(database.url, at, {
-        track: true,
-        onBegin: () => {
-          if (unlocked) return;
-          unlocked = other.query(
-            "begin; lock table pg_catalog.pg_enum, pg_catalog.pg_range in access exclusive mode; select pg_sleep(1); commit",
-          );
-          executeMeanwhile(database.url, UNTIL_LOCKED);
-        },
-      }),
-    );
+    const { manifest } = await backUp(optionsFor(database.url, at, { track: true, onBegin: locking.begin }));
 
-    await expect(unlocked).resolves.toBeDefined();
+    await expect(locking.ended()).resolves.toBeDefined();
     expect(manifest.tables).toHaveLength(1);
   });
 

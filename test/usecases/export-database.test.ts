@@ -1,18 +1,14 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import pg from "pg";
 import { expect, test } from "vitest";
 import { openTarFileDestination } from "../../src/archive/tar-file-destination.ts";
 import { EXPORT_PREFIX, exportDatabase } from "../../src/usecases/export-database.ts";
 import { createFolder } from "../snapshot/sample-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
-import { executeMeanwhile } from "../support/execute-meanwhile.ts";
+import { beginOnce, openSession, SOMEBODY_WAITS } from "../support/other-session.ts";
 import { createDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
-const UNTIL_SOMEBODY_WAITS = `do $$ begin for i in 1..1000 loop
-  exit when exists (select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database()));
-  perform pg_sleep(0.01); end loop; end $$`;
 
 test("an export that begins again leaves nothing of the first attempt in the file", async () => {
   await using database = await createDatabase(
@@ -22,17 +18,14 @@ test("an export that begins again leaves nothing of the first attempt in the fil
   );
   await using folder = await createFolder();
   const path = join(folder.path, "shop.rowkeep");
-  const migration = new pg.Client({ connectionString: database.url });
-  await migration.connect();
+  await using migration = await openSession(database.url);
+  const altering = beginOnce(database.url, migration, "alter table b add column j int", SOMEBODY_WAITS);
   const ids: string[] = [];
-  let altered: Promise<unknown> | undefined;
   const more = {
     volumeBytes: 100_000,
     onBegin: (id: string) => {
       ids.push(id);
-      if (altered) return;
-      altered = migration.query("alter table b add column j int");
-      executeMeanwhile(database.url, UNTIL_SOMEBODY_WAITS);
+      altering.begin();
     },
   };
 
@@ -46,8 +39,7 @@ test("an export that begins again leaves nothing of the first attempt in the fil
     ...more,
   });
 
-  await altered;
-  await migration.end();
+  await altering.ended();
   expect(ids).toHaveLength(2);
   expect(manifest.tables.map(({ name, rows }) => [name, rows])).toEqual([
     ["a", 100_000],

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { readDefinitions } from "../../src/drivers/postgres/definitions/read-definitions.ts";
-import { openPostgresClient } from "../../src/drivers/postgres/postgres-client.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
-import { connectionOfUrl } from "../support/connection.ts";
+import { openLeader } from "../support/leader.ts";
 import { createDatabase } from "../support/postgres.ts";
 import { hasOldest } from "../support/postgres-server.ts";
+import { failInCi } from "../support/services.ts";
 import { emptyDatabase, fixture, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const TOUCHED = `
@@ -17,14 +17,7 @@ const TOUCHED = `
   create trigger off before insert on t for each row execute function touch(); alter table t1 disable trigger off`;
 const STATES = "select tgrelid::regclass::text, tgname, tgenabled from pg_trigger where tgconstraint = 0 order by 1, 2";
 
-if (!hasOldest) {
-  const title = "needs PostgreSQL 13: npm run services";
-  if (process.env["CI"] && `${process.platform} ${process.arch}` === "linux x64") {
-    test(title, () => {
-      throw new Error(title);
-    });
-  } else test.skip(title, () => undefined);
-}
+if (!hasOldest) failInCi("needs PostgreSQL 13: npm run services");
 
 describe.runIf(hasOldest)("PostgreSQL 13, the oldest version", () => {
   test("restores a partition without the trigger that it has from its root, and leaves all of them as they were", async () => {
@@ -69,12 +62,7 @@ describe.runIf(hasOldest)("PostgreSQL 13, the oldest version", () => {
         `create function f(int) returns int language sql as 'select 1'; create aggregate ag(int) (sfunc = int4pl, stype = int);
          create operator <<|>> (function = int4pl, leftarg = int, rightarg = int); create view v as select 1 as one`,
       );
-      await using client = await openPostgresClient(connectionOfUrl(database.url), {
-        applicationName: "test",
-        stallTimeoutMs: 10_000,
-        signal: new AbortController().signal,
-      });
-      await client.begin("isolation level repeatable read read only", { search_path: "" });
+      await using client = await openLeader(database.url);
       await client.query("select 1");
       await database.query(change);
 
