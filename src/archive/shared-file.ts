@@ -11,6 +11,8 @@ const KEPT_BLOCKS = 8;
 export class SharedFile implements AsyncDisposable {
   readonly #path: string;
   readonly #blocks = new Map<number, Promise<Uint8Array>>();
+  /** Every block that was read, until the garbage collector takes it: its memory is lost till then anyway. */
+  readonly #passed = new Map<number, WeakRef<Uint8Array>>();
   #file: Promise<FileHandle> | undefined;
 
   constructor(path: string) {
@@ -26,8 +28,8 @@ export class SharedFile implements AsyncDisposable {
     }
   }
 
-  #block(place: number): Promise<Uint8Array> {
-    const known = this.#blocks.get(place);
+  #block(place: number): Promise<Uint8Array> | Uint8Array {
+    const known = this.#blocks.get(place) ?? this.#passed.get(place)?.deref();
     if (known) return known;
     const reading = this.#readBlock(place);
     this.#blocks.set(place, reading);
@@ -47,7 +49,9 @@ export class SharedFile implements AsyncDisposable {
       if (bytesRead === 0) break;
       length += bytesRead;
     }
-    return buffer.subarray(0, length);
+    const block = buffer.subarray(0, length);
+    this.#passed.set(place, new WeakRef(block));
+    return block;
   }
 
   #open(): Promise<FileHandle> {
@@ -61,6 +65,7 @@ export class SharedFile implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#blocks.clear();
+    this.#passed.clear();
     // One that could not be opened was told to its readers.
     const file = await this.#file?.catch(() => undefined);
     await file?.close();
