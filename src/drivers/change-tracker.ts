@@ -50,14 +50,14 @@ export interface PageRange {
 /** The visible rows of one page by their line pointers, ascending. */
 export interface PageRows {
   readonly page: number;
-  readonly offsets: readonly number[];
+  readonly offsets: ArrayLike<number>;
 }
 
 /** A page whose rows are not those of the earlier snapshot. */
 export interface ChangedPage {
   readonly page: number;
   /** Rows that were there before, by their line pointers, ascending. */
-  readonly kept: readonly number[];
+  readonly kept: ArrayLike<number>;
   /** Rows that may be new. */
   readonly added: readonly number[];
 }

@@ -56,11 +56,10 @@ export function planSpan(
     const twice = findGone(segment, sight, removed[index] ?? []);
     if (twice !== undefined) return `the base has a row of page ${twice} twice`;
   }
+  const unknown = sight.pageWithUnseen(changed);
+  if (unknown !== undefined) return `a row of page ${unknown} is older than the base and not in it`;
   const added: RowPlace[] = [];
-  for (const { page, kept, added: fresh } of changed) {
-    for (const offset of kept) {
-      if (sight.at(page, offset) !== SEEN) return `a row of page ${page} is older than the base and not in it`;
-    }
+  for (const { page, added: fresh } of changed) {
     for (const offset of fresh) added.push({ page, offset });
   }
   for (const numbers of removed) numbers.sort((left, right) => left - right);
@@ -82,29 +81,26 @@ class Sight {
 
   constructor({ lo, hi }: PageRange, changed: readonly ChangedPage[]) {
     this.#first = lo;
-    this.#width = changed.reduce((most, { kept }) => Math.max(most, kept.at(-1) ?? 0), MOST_ROWS) + 1;
+    this.#width = changed.reduce((most, { kept }) => Math.max(most, kept[kept.length - 1] ?? 0), MOST_ROWS) + 1;
     this.#starts = new Int32Array(hi - lo).fill(-1);
-    this.#rows = new Uint8Array(changed.length * this.#width);
+    const rows = new Uint8Array(changed.length * this.#width);
+    this.#rows = rows;
     for (const [index, { page, kept }] of changed.entries()) {
-      this.#starts[page - lo] = index * this.#width;
-      for (const offset of kept) this.set(page, offset, KEPT);
+      const start = index * this.#width;
+      this.#starts[page - lo] = start;
+      for (let at = 0; at < kept.length; at++) rows[start + (kept[at] ?? 0)] = KEPT;
     }
   }
 
-  hasPage(page: number): boolean {
-    return this.#startOf(page) >= 0;
+  /** What is known of each line pointer of a page; undefined where nothing changed. */
+  of(page: number): Uint8Array | undefined {
+    const start = this.#starts[page - this.#first] ?? -1;
+    return start < 0 ? undefined : this.#rows.subarray(start, start + this.#width);
   }
 
-  at(page: number, offset: number): number | undefined {
-    return offset < this.#width ? this.#rows[this.#startOf(page) + offset] : undefined;
-  }
-
-  set(page: number, offset: number, what: number): void {
-    if (offset < this.#width) this.#rows[this.#startOf(page) + offset] = what;
-  }
-
-  #startOf(page: number): number {
-    return this.#starts[page - this.#first] ?? -1;
+  /** A page with a row that is kept and was not seen. */
+  pageWithUnseen(changed: readonly ChangedPage[]): number | undefined {
+    return this.#rows.includes(KEPT) ? changed.find(({ page }) => this.of(page)?.includes(KEPT))?.page : undefined;
   }
 }
 
@@ -113,23 +109,25 @@ function findGone({ map, removed }: KnownSegment, sight: Sight, gone: number[]):
   let number = 0;
   let at = 0;
   for (const rows of map) {
-    const { page } = rows;
-    if (!sight.hasPage(page)) {
+    const known = sight.of(rows.page);
+    if (!known) {
       number += rows.count;
       while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
       continue;
     }
-    for (const offset of rows.offsets) {
+    const { offsets } = rows;
+    for (let index = 0; index < offsets.length; index++) {
       number += 1;
       if (removed[at] === number) {
         at += 1;
         continue;
       }
-      const what = sight.at(page, offset);
-      if (what === SEEN) return page;
+      const offset = offsets[index] ?? 0;
+      const what = known[offset];
+      if (what === SEEN) return rows.page;
       // Nothing older than the base is at this place any more.
       if (what !== KEPT) gone.push(number);
-      sight.set(page, offset, SEEN);
+      known[offset] = SEEN;
     }
   }
   return undefined;

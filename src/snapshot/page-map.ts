@@ -25,7 +25,7 @@ export function renderPageMap(pages: Iterable<PageRows>): string {
   return parts.join(";");
 }
 
-function renderRanges(offsets: readonly number[]): string {
+function renderRanges(offsets: ArrayLike<number>): string {
   const parts: string[] = [];
   for (let at = 0; at < offsets.length; ) {
     const from = offsets[at] ?? 0;
@@ -65,8 +65,9 @@ export function parsePageMap(line: Uint8Array): PageMap {
   let value = 0;
   let digits = 0;
   // In one loop, by hand: a line has some hundred thousand numbers, and what takes ten times as long would be the half of all.
-  for (let at = 0; at <= line.length && line.length > 0; at++) {
-    const code = at < line.length ? (line[at] ?? 0) : SEMICOLON;
+  const { length } = line;
+  for (let at = 0; at <= length && length > 0; at++) {
+    const code = at < length ? (line[at] ?? 0) : SEMICOLON;
     if (code >= ZERO && code <= ZERO + 9) {
       value = value * 10 + code - ZERO;
       digits += 1;
@@ -137,10 +138,10 @@ export class PageMap implements Iterable<MappedPage> {
 
   *[Symbol.iterator](): Iterator<MappedPage> {
     const runs = this.#runs;
-    const page = new Page(this.#line);
+    const page = new Page(this.#line, runs);
     for (let at = 0; at < runs.length; at += RUN_FIELDS) {
       const last = runs[at + 1] ?? 0;
-      page.enter(runs[at] ?? 0, { start: runs[at + 2] ?? 0, end: runs[at + 3] ?? 0, count: runs[at + 4] ?? 0 });
+      page.enter(at);
       for (; page.page <= last; page.page += 1) yield page;
     }
   }
@@ -148,6 +149,7 @@ export class PageMap implements Iterable<MappedPage> {
 
 /** A page of a map. */
 export interface MappedPage extends PageRows {
+  readonly offsets: Uint16Array;
   /** How many line pointers there are, without reading them. */
   readonly count: number;
 }
@@ -156,40 +158,43 @@ class Page implements MappedPage {
   page = 0;
   count = 0;
   readonly #line: Uint8Array;
-  #start = 0;
-  #end = 0;
-  #offsets: readonly number[] | undefined;
+  readonly #runs: Uint32Array;
+  #at = 0;
+  #offsets: Uint16Array | undefined;
 
-  constructor(line: Uint8Array) {
+  constructor(line: Uint8Array, runs: Uint32Array) {
     this.#line = line;
+    this.#runs = runs;
   }
 
-  enter(page: number, { start, end, count }: { readonly start: number; readonly end: number; readonly count: number }) {
-    this.page = page;
-    this.count = count;
-    this.#start = start;
-    this.#end = end;
+  /** Goes to the first page of the run that starts there. */
+  enter(at: number) {
+    this.#at = at;
+    this.page = this.#runs[at] ?? 0;
+    this.count = this.#runs[at + 4] ?? 0;
     this.#offsets = undefined;
   }
 
-  get offsets(): readonly number[] {
-    this.#offsets ??= readOffsets(this.#line, this.#start, this.#end);
+  get offsets(): Uint16Array {
+    this.#offsets ??= readOffsets(this.#line.subarray(this.#runs[this.#at + 2], this.#runs[this.#at + 3]), this.count);
     return this.#offsets;
   }
 }
 
-/** Of a line that was found to be of its form. */
-function readOffsets(line: Uint8Array, start: number, end: number): readonly number[] {
-  const offsets: number[] = [];
+/** Of text that was found to be of its form. */
+function readOffsets(text: Uint8Array, count: number): Uint16Array {
+  const offsets = new Uint16Array(count);
+  let next = 0;
   let from: number | undefined;
   let value = 0;
-  for (let at = start; at <= end; at++) {
-    const code = at < end ? (line[at] ?? 0) : COMMA;
+  const { length } = text;
+  for (let at = 0; at <= length; at++) {
+    const code = at < length ? (text[at] ?? 0) : COMMA;
     if (code === HYPHEN) {
       from = value;
       value = 0;
     } else if (code === COMMA) {
-      for (let offset = from ?? value; offset <= value; offset++) offsets.push(offset);
+      for (let offset = from ?? value; offset <= value; offset++) offsets[next++] = offset;
       from = undefined;
       value = 0;
     } else {

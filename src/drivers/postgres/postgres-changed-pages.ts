@@ -1,4 +1,4 @@
-import type { ChangedPage, ChangesQuestion, PageRange } from "../change-tracker.ts";
+import type { ChangedPage, ChangesQuestion } from "../change-tracker.ts";
 import { offsetList, offsetsOf, onPage, onPages } from "./postgres-page-sql.ts";
 import { isNew, placesByPage } from "./postgres-range-rows.ts";
 
@@ -33,56 +33,58 @@ export async function findChangedPages(ask: Ask, question: TableQuestion): Promi
   let groups = seen ? undefined : await scanGroups();
   const added = seen?.added ?? placesByPage(groups?.map(([, , places]) => places ?? "").join(""));
   const visible = await readPages(ask, name, [...added.keys()]);
-  const counts = await question.counts();
-  const before = (page: number) => counts[page - lo] ?? 0;
+  const before = await question.counts();
+  /** Rows that each page has if none of the others lost one. */
+  const expected = before.slice();
   const changed: ChangedPage[] = [];
   for (const [page, offsets] of visible) {
-    const fresh = (added.get(page) ?? []).toSorted((left, right) => left - right);
+    const fresh = sorted(added.get(page) ?? []);
     changed.push({ page, kept: without(offsets, fresh), added: fresh });
+    expected[page - lo] = offsets.length;
   }
-  if (seen && othersIfFewer({ lo, hi, rows: seen.rows }, visible, before).length > 0) groups = await scanGroups();
-  const suspected = (groups ?? []).flatMap(([first, rows]) => {
-    const pages = { lo: Number(first), hi: Math.min(hi, Number(first) + GROUP_PAGES) };
-    return othersIfFewer({ ...pages, rows: Number(rows) }, visible, before);
-  });
+  if (seen && sumOf(expected) !== seen.rows) groups = await scanGroups();
+  const suspected: number[] = [];
+  for (const [first, rows] of groups ?? []) {
+    const start = Number(first);
+    const end = Math.min(hi, start + GROUP_PAGES);
+    if (sumOf(expected.subarray(start - lo, end - lo)) === Number(rows)) continue;
+    for (let page = start; page < end; page++) if (!visible.has(page)) suspected.push(page);
+  }
   for (const [page, offsets] of await readPages(ask, name, suspected)) {
-    if (offsets.length !== before(page)) changed.push({ page, kept: offsets, added: [] });
+    if (offsets.length !== before[page - lo]) changed.push({ page, kept: offsets, added: [] });
   }
   return { changed: changed.sort((left, right) => left.page - right.page), hasLost: suspected.length > 0 };
 }
 
-/** Gives the pages of a range without a new row, unless they have as many rows together as before. */
-function othersIfFewer(
-  range: PageRange & { readonly rows: number },
-  visible: ReadonlyMap<number, readonly number[]>,
-  before: (page: number) => number,
-): readonly number[] {
-  const others: number[] = [];
-  let missing = -range.rows;
-  for (let page = range.lo; page < range.hi; page++) {
-    const offsets = visible.get(page);
-    if (!offsets) others.push(page);
-    missing += offsets?.length ?? before(page);
-  }
-  return missing === 0 ? [] : others;
+/** A page mostly has one of them. */
+function sorted(offsets: readonly number[]): readonly number[] {
+  return offsets.length > 1 ? offsets.toSorted((left, right) => left - right) : offsets;
+}
+
+function sumOf(numbers: Int32Array): number {
+  let sum = 0;
+  for (let index = 0; index < numbers.length; index++) sum += numbers[index] ?? 0;
+  return sum;
 }
 
 /** Gives the line pointers of the visible rows of each of these pages. */
-async function readPages(ask: Ask, name: string, pages: readonly number[]): Promise<ReadonlyMap<number, number[]>> {
+async function readPages(ask: Ask, name: string, pages: readonly number[]): Promise<ReadonlyMap<number, Uint16Array>> {
   if (pages.length === 0) return new Map();
   const rows = await ask(pageScan(name), [`{${pages.join(",")}}`]);
   return new Map(rows.map(([page, offsets]) => [Number(page), offsetsOf(offsets)]));
 }
 
 /** Both ascend. By a loop, as for all that is done for each row: a set would be most of the work. */
-function without(offsets: readonly number[], others: readonly number[]): readonly number[] {
-  const left: number[] = [];
+function without(offsets: Uint16Array, others: readonly number[]): Uint16Array {
+  const left = new Uint16Array(offsets.length);
+  let count = 0;
   let at = 0;
-  for (const offset of offsets) {
+  for (let index = 0; index < offsets.length; index++) {
+    const offset = offsets[index] ?? 0;
     while (at < others.length && (others[at] ?? 0) < offset) at += 1;
-    if (others[at] !== offset) left.push(offset);
+    if (others[at] !== offset) left[count++] = offset;
   }
-  return left;
+  return left.subarray(0, count);
 }
 
 function groupScan(name: string): string {
