@@ -46,6 +46,16 @@ test("readers that are near each other are given the same memory", async () => {
   }
 });
 
+test("a reader far behind is given the memory that others still hold", async () => {
+  await using made = await makeFile(20 * MIB);
+  await using file = new SharedFile(made.path);
+  const held = await Array.fromAsync(file.read());
+
+  const late = await Array.fromAsync(file.read());
+
+  expect(late.map(({ buffer }) => held.findIndex((block) => block.buffer === buffer))).toEqual(held.map((_, at) => at));
+});
+
 test("a file that is missing is an error of each reader", async () => {
   await using made = await makeFile(10);
   await rm(made.path);
