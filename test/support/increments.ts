@@ -10,6 +10,7 @@ import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-rea
 import { readTableRows } from "../../src/snapshot/table-rows.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import { type BaseSnapshot, baseOf } from "../../src/usecases/reuse-chunks.ts";
+import { backUpOptions } from "./back-up-options.ts";
 import { connectionOfUrl } from "./connection.ts";
 
 const signal = new AbortController().signal;
@@ -40,23 +41,13 @@ export async function openChain(): Promise<Chain> {
     },
     readerOf,
     async next(url, more = {}) {
-      const result = await backUp({
-        connection: connectionOfUrl(url),
-        choose: () => "rows",
-        parallel: 2,
-        stallTimeoutMs: 60_000,
-        destinations: [destination],
-        job: "shop",
-        prefix: PREFIX,
-        compression: { codec: "zstd", level: 2 },
-        files: [],
-        spoolFolder: join(folder, "spool"),
-        track: true,
-        ...(latest ? { base: baseOf(readerOf(latest)) } : {}),
-        signal,
-        report: () => undefined,
-        ...more,
-      });
+      const result = await backUp(
+        backUpOptions(
+          url,
+          { folder, destinations: [destination] },
+          { track: true, ...(latest ? { base: baseOf(readerOf(latest)) } : {}), ...more },
+        ),
+      );
       latest = result.manifest;
       return latest;
     },

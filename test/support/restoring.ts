@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
 import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDestination } from "../../src/destinations/open-destination.ts";
@@ -9,6 +9,7 @@ import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import type { CreateOptions } from "../../src/usecases/restore-create.ts";
 import type { RestoreOptions } from "../../src/usecases/restore-snapshot.ts";
+import { backUpOptions } from "./back-up-options.ts";
 import { connectionOfUrl } from "./connection.ts";
 import { pgTool } from "./pg-tools.ts";
 import { createDatabase, queryServer, type TestDatabase } from "./postgres.ts";
@@ -29,21 +30,7 @@ interface Snapshot extends AsyncDisposable {
 export async function snapshotOf(url: string, more: Partial<BackUpOptions> = {}): Promise<Snapshot> {
   const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
   const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
-  const { manifest } = await backUp({
-    connection: connectionOfUrl(url),
-    choose: () => "rows",
-    parallel: 2,
-    stallTimeoutMs: 60_000,
-    destinations: [destination],
-    job: "shop",
-    prefix: "shop/shop",
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-    spoolFolder: join(folder, "spool"),
-    signal,
-    report: () => undefined,
-    ...more,
-  });
+  const { manifest } = await backUp(backUpOptions(url, { folder, destinations: [destination] }, more));
   const reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
   return { reader, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
 }

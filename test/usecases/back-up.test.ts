@@ -9,7 +9,7 @@ import type { Manifest, StoredTable } from "../../src/snapshot/manifest.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { type BackUpOptions, backUp } from "../../src/usecases/back-up.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
-import { connectionOfUrl } from "../support/connection.ts";
+import { backUpOptions } from "../support/back-up-options.ts";
 import { executeMeanwhile } from "../support/execute-meanwhile.ts";
 import { beginOnce, isLocked, openSession, SOMEBODY_WAITS } from "../support/other-session.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
@@ -28,21 +28,7 @@ async function place(): Promise<Place> {
 }
 
 function optionsFor(url: string, { folder, destination }: Place, more: Partial<BackUpOptions> = {}): BackUpOptions {
-  return {
-    connection: connectionOfUrl(url),
-    choose: () => "rows",
-    parallel: 2,
-    stallTimeoutMs: 60_000,
-    destinations: [destination],
-    job: "shop",
-    prefix: "shop/shop",
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-    spoolFolder: join(folder, "spool"),
-    signal,
-    report: () => undefined,
-    ...more,
-  };
+  return backUpOptions(url, { folder, destinations: [destination] }, more);
 }
 
 async function textOf(destination: Destination, manifest: Manifest, table: StoredTable): Promise<string> {

@@ -1,14 +1,9 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { openDestination } from "../../src/destinations/open-destination.ts";
-import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
-import { backUp } from "../../src/usecases/back-up.ts";
 import { type CompareSide, openLiveSide, openSnapshotSide } from "../../src/usecases/compare-sides.ts";
 import { type CompareOptions, type CompareResult, compareSites } from "../../src/usecases/compare-sites.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase } from "../support/postgres.ts";
 import type { PostgresMajor } from "../support/postgres-server.ts";
+import { snapshotOf } from "../support/restoring.ts";
 
 export const signal = new AbortController().signal;
 
@@ -20,29 +15,13 @@ export function liveSide(url: string): Promise<CompareSide> {
 
 /** Backs a database up and opens the snapshot as one side; disposal deletes it. */
 export async function snapshotSide(url: string): Promise<CompareSide> {
-  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
-  const destination = await openDestination({ type: "local", path: join(folder, "backups") }, { signal });
-  const { manifest } = await backUp({
-    connection: connectionOfUrl(url),
-    choose: () => "rows",
-    parallel: 2,
-    stallTimeoutMs: 60_000,
-    destinations: [destination],
-    job: "shop",
-    prefix: "shop/shop",
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-    spoolFolder: join(folder, "spool"),
-    signal,
-    report: () => undefined,
-  });
-  const reader = openSnapshotReader({ destinations: [destination], prefix: "shop/shop", manifest, signal });
-  const side = openSnapshotSide(reader);
+  const snapshot = await snapshotOf(url);
+  const side = openSnapshotSide(snapshot.reader);
   return {
     ...side,
     async [Symbol.asyncDispose]() {
       await side[Symbol.asyncDispose]();
-      await rm(folder, { recursive: true, force: true });
+      await snapshot[Symbol.asyncDispose]();
     },
   };
 }

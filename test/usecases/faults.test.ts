@@ -9,17 +9,18 @@ import { makeResilient } from "../../src/destinations/open-resilient-destination
 import { locateSnapshot } from "../../src/snapshot/locate-snapshot.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { type BackUpResult, backUp } from "../../src/usecases/back-up.ts";
+import { chooseBase } from "../../src/usecases/choose-base.ts";
+import { drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
+import { openBaseKeeper } from "../../src/usecases/keep-base.ts";
 import { listSnapshots } from "../../src/usecases/list-snapshots.ts";
 import { findPrefixes } from "../../src/usecases/open-job.ts";
 import type { ProgressEvent } from "../../src/usecases/progress.ts";
 import { type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
-import { drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
-import { chooseBase } from "../../src/usecases/choose-base.ts";
-import { openBaseKeeper } from "../../src/usecases/keep-base.ts";
 import type { BaseSnapshot } from "../../src/usecases/reuse-chunks.ts";
-import { showSnapshot } from "../../src/usecases/show-snapshot.ts";
 import { findSafetySnapshot, markUndone, takeSafetySnapshot } from "../../src/usecases/safety-snapshot.ts";
+import { showSnapshot } from "../../src/usecases/show-snapshot.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
+import { backUpOptions } from "../support/back-up-options.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import {
   type Fault,
@@ -80,22 +81,7 @@ function runOn(
   { folder }: Place,
   ...destinations: readonly Destination[]
 ): Promise<BackUpResult> {
-  return backUp({
-    connection: connectionOfUrl(database.url),
-    choose: () => "rows",
-    parallel: 2,
-    stallTimeoutMs: 60_000,
-    destinations,
-    job: "shop",
-    prefix: PREFIX,
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-    spoolFolder: join(folder, "spool"),
-    track: true,
-    base,
-    signal,
-    report: () => undefined,
-  });
+  return backUp(backUpOptions(database.url, { folder, destinations }, { track: true, base }));
 }
 
 /** As a job does it, from the choice of what to build on. */

@@ -9,8 +9,9 @@ import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
 import { backUp } from "../../src/usecases/back-up.ts";
 import { type RestoreOptions, type RestoreResult, restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
+import { backUpOptions } from "../support/back-up-options.ts";
 import { connectionOfUrl } from "../support/connection.ts";
-import { createDatabase, queryServer, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, postgresMajors, queryServer, type TestDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
 
@@ -51,20 +52,7 @@ async function openShop(major: 15 | 18, sql: string): Promise<Shop> {
 }
 
 async function takeSnapshot(url: string, destination: Destination, folder: string): Promise<Manifest> {
-  const { manifest } = await backUp({
-    connection: connectionOfUrl(url),
-    choose: () => "rows",
-    parallel: 2,
-    stallTimeoutMs: 60_000,
-    destinations: [destination],
-    job: "shop",
-    prefix: "shop/shop",
-    compression: { codec: "zstd", level: 2 },
-    files: [],
-    spoolFolder: join(folder, "spool"),
-    signal,
-    report: () => undefined,
-  });
+  const { manifest } = await backUp(backUpOptions(url, { folder, destinations: [destination] }));
   return manifest;
 }
 

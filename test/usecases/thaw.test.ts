@@ -16,6 +16,7 @@ import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { findArchived, type ThawOptions } from "../../src/usecases/thaw-volumes.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
 import { ID, PREFIX, writeSample } from "../snapshot/sample-snapshot.ts";
+import { backUpOptions } from "../support/back-up-options.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { type GlacierFake, startGlacierFake } from "../support/glacier-fake.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
@@ -64,20 +65,7 @@ describe("a restore of what lies in an archive", () => {
   const count5000 = async (database: TestDatabase) => (await database.query("select count(*) from t"))[0]?.[0];
 
   async function backUpTo(url: string, ...destinations: Destination[]): Promise<Manifest> {
-    const { manifest } = await backUp({
-      connection: connectionOfUrl(url),
-      choose: () => "rows",
-      parallel: 1,
-      stallTimeoutMs: 60_000,
-      destinations,
-      job: "shop",
-      prefix: PREFIX,
-      compression: { codec: "zstd", level: 2 },
-      files: [],
-      spoolFolder: join(folder, "spool"),
-      signal,
-      report,
-    });
+    const { manifest } = await backUp(backUpOptions(url, { folder, destinations }, { parallel: 1, report }));
     return manifest;
   }
 
