@@ -100,7 +100,8 @@ class Sight {
 
   /** A page with a row that is kept and was not seen. */
   pageWithUnseen(changed: readonly ChangedPage[]): number | undefined {
-    return this.#rows.includes(KEPT) ? changed.find(({ page }) => this.of(page)?.includes(KEPT))?.page : undefined;
+    const at = this.#rows.indexOf(KEPT);
+    return at < 0 ? undefined : changed[Math.floor(at / this.#width)]?.page;
   }
 }
 

@@ -84,6 +84,29 @@ test("doubts a row that is older than the base and not in it, and one that the b
   expect(planSpan(SPAN, [cell(2, 3), cell(2, 3)], [{ page: 1, kept: [1], added: [] }])).toContain("twice");
 });
 
+test("doubts a page that is not of the span, and one that is given twice", () => {
+  const known = {
+    ...cell(2, 3),
+    pages: { lo: CELL_PAGES, hi: 2 * CELL_PAGES },
+    map: mapOf([{ page: CELL_PAGES, offsets: [1] }]),
+  };
+  const span = { lo: CELL_PAGES, hi: 2 * CELL_PAGES };
+
+  const outside = planSpan(span, [known], [{ page: 5, kept: [1], added: [] }]);
+  const behind = planSpan(span, [known], [{ page: 3 * CELL_PAGES, kept: [1], added: [] }]);
+  const twice = planSpan(
+    span,
+    [known],
+    [2, 1].map((offset) => ({ page: CELL_PAGES, kept: [offset], added: [] })),
+  );
+
+  expect([outside, behind, twice]).toEqual([
+    expect.stringContaining("page 5 is older"),
+    expect.stringContaining(`page ${3 * CELL_PAGES} is older`),
+    expect.stringContaining(`page ${CELL_PAGES} is older`),
+  ]);
+});
+
 test("what is kept, read again and added is what is there, whatever changed", () => {
   const layout = fc.array(fc.uniqueArray(fc.integer({ min: 1, max: 12 }), { maxLength: 12 }), { maxLength: 30 });
   fc.assert(

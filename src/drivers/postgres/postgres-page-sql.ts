@@ -21,7 +21,8 @@ export function offsetsOf(hex: string | null | undefined): Uint16Array {
   const text = hex ?? "";
   const offsets = new Uint16Array(text.length >> 2);
   const bytes = Buffer.from(offsets.buffer);
-  bytes.write(text, "hex");
+  const isWhole = bytes.write(text, "hex") * 2 === text.length;
+  if (!isWhole) throw new RangeError(`not line pointers in hex: ${text.slice(0, 40)}`);
   if (endianness() === "LE") bytes.swap16();
   for (let at = 1; at < offsets.length; at++) {
     if ((offsets[at] ?? 0) < (offsets[at - 1] ?? 0)) return offsets.sort();
