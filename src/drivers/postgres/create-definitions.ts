@@ -36,6 +36,7 @@ export function refusalOf({ kind, schema, name }: Definition, error: unknown): s
   if (!(error instanceof OperationalError) || error.kind !== "database") throw error;
   const reason = error.message.slice(error.message.indexOf(": ") + 2);
   if (kind === "grant") return `rights on ${name} are not restored: ${reason}`;
+  if (kind === "refresh") return `materialized view ${schema}.${name} is left without rows: ${reason}`;
   if (kind === "comment") return `the comment on ${name} is not restored: ${reason}`;
   return `${kind} ${schema ? `${schema}.` : ""}${name} is not restored: ${reason}`;
 }

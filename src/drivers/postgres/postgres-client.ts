@@ -13,6 +13,11 @@ export interface OpenClientOptions {
   readonly applicationName: string;
   /** A COPY that moves no byte for so long, though it could, fails. */
   readonly stallTimeoutMs: number;
+  /**
+   * Nothing of a view or foreign table can be read (CVE-2024-7348): a table that was swapped for a view while it waits for its lock would run the
+   * view's code. Where rows are restored, materialized views and checks may have to read them.
+   */
+  readonly refusesViews?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -132,8 +137,8 @@ class Client implements PostgresClient {
     // A restore's first connection waits outside a transaction while others load.
     if (this.serverVersion >= 140000) settings["idle_session_timeout"] = "0";
     if (this.serverVersion >= 170000) settings["transaction_timeout"] = "0";
-    // CVE-2024-7348: a table swapped for a view while it waits for its lock would run the view's code.
-    if (row?.[2] === "t") settings["restrict_nonsystem_relation_kind"] = "view, foreign-table";
+    const refused = this.#options.refusesViews ? "view, foreign-table" : "";
+    if (row?.[2] === "t") settings["restrict_nonsystem_relation_kind"] = refused;
     this.#pins = settings;
     if (!this.isPooled) await this.query(renderSettings("set", settings));
   }

@@ -57,7 +57,7 @@ export async function openPostgresSource(connection: Connection, options: OpenSo
 }
 
 function openBackupClient(connection: Connection, options: OpenSourceOptions): Promise<PostgresClient> {
-  return openPostgresClient(connection, { ...options, applicationName: "rowkeep backup" });
+  return openPostgresClient(connection, { ...options, applicationName: "rowkeep backup", refusesViews: true });
 }
 
 /** Connections that are opened while the leader looks around: each takes the server some twenty milliseconds. */
