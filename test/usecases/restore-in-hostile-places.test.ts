@@ -3,6 +3,7 @@ import { chooseTable } from "../../src/plan/table-patterns.ts";
 import { readerWith } from "../../src/snapshot/snapshot-reader.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { executeMeanwhile } from "../support/execute-meanwhile.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
@@ -210,7 +211,7 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
         () => "written",
         (error: Error) => error.message,
       );
-      return { id: "safe", warnings: [] };
+      return { id: "safe", warnings: [], discard: async () => undefined };
     };
 
     await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { takeSafetySnapshot }));
@@ -225,7 +226,7 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
 
     const result = await restoreSnapshot(
       inPlaceOptionsFor(database.url, snapshot.reader, {
-        takeSafetySnapshot: async () => ({ id: "safe", warnings: [] }),
+        takeSafetySnapshot: async () => ({ id: "safe", warnings: [], discard: async () => undefined }),
       }),
     );
 
@@ -307,7 +308,8 @@ describe.each(postgresMajors)("making a PostgreSQL %i database with traps of its
         report: (event) => {
           if (event.type === "warning") warnings.push(event.message);
           if (event.type !== "table-start") return;
-          void target.query(
+          executeMeanwhile(
+            target.url,
             `alter role maker_${target.name} nologin; select pg_terminate_backend(pid) from pg_stat_activity where usename = 'maker_${target.name}'`,
           );
           throw new Error("the first error");
