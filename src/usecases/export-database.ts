@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { openSingleFileDestination } from "../archive/single-file-destination.ts";
 import { messageOf, OperationalError } from "../base/errors.ts";
-import type { Connection } from "../drivers/driver.ts";
-import { chooseTable } from "../plan/table-patterns.ts";
+import type { ChosenTable, Connection } from "../drivers/driver.ts";
+import { chooseTable, matchTables } from "../plan/table-patterns.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { type BackUpResult, backUpOnce } from "./back-up.ts";
 import { beginAgain } from "./begin-again.ts";
@@ -55,9 +55,16 @@ async function tryExport(options: ExportDatabaseOptions, spoolFolder: string): P
     yield recover;
   }
   await destination.put(`${EXPORT_PREFIX}/RECOVER.md`, content, { size: recover.length, signal: options.signal });
+  const choose = chooseTable({ include: options.tables });
+  const seen: ChosenTable[] = [];
   return await backUpOnce({
+    // Before anything is stored: a pattern for nothing is a mistake, and the file would be short of what was meant.
+    onBegin: () => matchTables(options.tables ?? [], seen),
     ...options,
-    choose: chooseTable({ include: options.tables }),
+    choose: (table) => {
+      seen.push(table);
+      return choose(table);
+    },
     destinations: [destination],
     job: "export",
     prefix: EXPORT_PREFIX,

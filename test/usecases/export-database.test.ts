@@ -51,3 +51,22 @@ test("an export that begins again leaves nothing of the first attempt in the fil
   expect(keys.filter((key) => key.includes("volume"))).toHaveLength(manifest.volumes.length);
   expect(await readdir(folder.path)).not.toEqual(expect.arrayContaining([expect.stringContaining("in-progress")]));
 });
+
+test("an export refuses a pattern that matches no table, and leaves no file", async () => {
+  await using database = await createDatabase(18, "create table a (i int); create table b (i int)");
+  await using folder = await createFolder();
+  const path = join(folder.path, "shop.rowkeep");
+
+  const exporting = exportDatabase({
+    connection: connectionOfUrl(database.url),
+    path,
+    tables: ["a", "bb"],
+    parallel: 1,
+    stallTimeoutMs: 60_000,
+    signal,
+    report: () => undefined,
+  });
+
+  await expect(exporting).rejects.toMatchObject({ kind: "usage", message: expect.stringContaining("bb") });
+  expect(await readdir(folder.path)).toEqual(["store"]);
+});
