@@ -19,7 +19,7 @@ import {
   sequencesOf,
 } from "./restore-snapshot.ts";
 import type { RowBuffer } from "./row-buffer.ts";
-import type { SafetySnapshot } from "./safety-snapshot.ts";
+import { discardUnlessDone, type SafetySnapshot } from "./safety-snapshot.ts";
 import { type SelectedRow, selectRows } from "./select-rows.ts";
 import { findArchived, requestThaw, waitForThaw } from "./thaw-volumes.ts";
 
@@ -190,30 +190,32 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
   const { target, merge, warnings } = await stageAll(replacer, request, { lock: true });
   const safety = await takeSafety(request, replacer, await merge.count(mode));
   report({ type: "phase", text: `restoring rows of ${label}` });
-  await replacer.open();
-  const counts = await merge.apply(mode);
-  const after = await replacer.countRows(unit.table);
-  if (after !== target.rows - counts.deleted + counts.inserted) {
-    throw new OperationalError(
-      `cannot restore rows of ${label}: it has ${after} rows, which is another number than planned`,
-      {
-        kind: "database",
-        code: "count-mismatch",
-        hint: "Nothing was changed. Look for triggers or rules on the table that could swallow or add rows.",
-      },
-    );
-  }
-  report({ type: "phase", text: "checking foreign keys" });
-  const more = [...(await replacer.finish(sequencesOf(manifest, [unit], false)))];
-  signal.throwIfAborted();
-  more.push(...(await replacer.commit()));
-  return {
-    target: replacer.identity,
-    tables: [{ ...unit.table, ...counts }],
-    ...(safety ? { safetySnapshot: safety.id } : {}),
-    warnings: [...warnings, ...(safety?.warnings ?? []), ...more],
-    mode,
-  };
+  return await discardUnlessDone(safety, async () => {
+    await replacer.open();
+    const counts = await merge.apply(mode);
+    const after = await replacer.countRows(unit.table);
+    if (after !== target.rows - counts.deleted + counts.inserted) {
+      throw new OperationalError(
+        `cannot restore rows of ${label}: it has ${after} rows, which is another number than planned`,
+        {
+          kind: "database",
+          code: "count-mismatch",
+          hint: "Nothing was changed. Look for triggers or rules on the table that could swallow or add rows.",
+        },
+      );
+    }
+    report({ type: "phase", text: "checking foreign keys" });
+    const more = [...(await replacer.finish(sequencesOf(manifest, [unit], false)))];
+    signal.throwIfAborted();
+    more.push(...(await replacer.commit()));
+    return {
+      target: replacer.identity,
+      tables: [{ ...unit.table, ...counts }],
+      ...(safety ? { safetySnapshot: safety.id } : {}),
+      warnings: [...warnings, ...(safety?.warnings ?? []), ...more],
+      mode,
+    };
+  });
 }
 
 /** Before anything is altered, while the locks keep writers out: it holds exactly what is about to be changed. */

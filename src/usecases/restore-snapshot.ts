@@ -9,7 +9,7 @@ import { matchTables } from "../plan/table-patterns.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { guardTarget } from "./guard-target.ts";
-import type { SafetySnapshot } from "./safety-snapshot.ts";
+import { discardUnlessDone, type SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
 import { findArchived, requestThaw, type ThawNeed, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
@@ -229,18 +229,20 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
     type: "plan",
     tables: targets.map(({ unit }) => ({ table: labelOf(unit.table), estimatedRows: unit.rows, bytes: sizeOf(unit) })),
   });
-  await replacer.open();
-  const tables: RestoredTable[] = [];
-  for (const { unit } of targets) tables.push(await replaceOne(replacer, reader, unit, options));
-  if (options.tables === undefined && manifest.largeObjects.chunks.length > 0) {
-    await replacer.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
-  }
-  report({ type: "phase", text: "checking foreign keys" });
-  const restored = targets.map(({ unit }) => unit);
-  const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
-  signal.throwIfAborted();
-  warnings.push(...(await replacer.commit()));
-  return { tables, warnings, safety };
+  return await discardUnlessDone(safety, async () => {
+    await replacer.open();
+    const tables: RestoredTable[] = [];
+    for (const { unit } of targets) tables.push(await replaceOne(replacer, reader, unit, options));
+    if (options.tables === undefined && manifest.largeObjects.chunks.length > 0) {
+      await replacer.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
+    }
+    report({ type: "phase", text: "checking foreign keys" });
+    const restored = targets.map(({ unit }) => unit);
+    const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
+    signal.throwIfAborted();
+    warnings.push(...(await replacer.commit()));
+    return { tables, warnings, safety };
+  });
 }
 
 async function replaceOne(

@@ -1,5 +1,5 @@
 import type { Lock } from "../archive/age-keys.ts";
-import { OperationalError } from "../base/errors.ts";
+import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Connection, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type { ChosenTable } from "../drivers/driver.ts";
@@ -30,7 +30,12 @@ export interface SafetySnapshot {
   readonly id: string;
   /** One sentence for each destination that does not have it. */
   readonly warnings: readonly string[];
+  /** Removes it again, as far as that is possible now. */
+  discard(): Promise<void>;
 }
+
+/** Who stops a restore does not wait longer for what is not needed any more. */
+const DISCARD_TIMEOUT_MS = 30_000;
 
 /** Keeps what a restore is about to replace, in a snapshot that `undo` puts back. Fails when no destination takes it. */
 export async function takeSafetySnapshot(
@@ -54,7 +59,28 @@ export async function takeSafetySnapshot(
     .map(
       ({ name, error }) => `${name} does not have the safety snapshot ${manifest.id}: ${error?.message ?? "failed"}`,
     );
-  return { id: manifest.id, warnings };
+  const discard = async () => {
+    const signal = AbortSignal.timeout(DISCARD_TIMEOUT_MS);
+    await Promise.allSettled(
+      options.destinations.map((destination) =>
+        openRepository(destination, options.prefix).remove(manifest.id, { signal }),
+      ),
+    );
+  };
+  return { id: manifest.id, warnings, discard };
+}
+
+/**
+ * Does what a safety snapshot was taken for. Where that was surely not done, the snapshot goes: `undo` would take it for what the last
+ * restore replaced, and put back rows that people have changed since.
+ */
+export async function discardUnlessDone<T>(safety: SafetySnapshot | undefined, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (codeOf(error) !== "outcome-unknown") await safety?.discard();
+    throw error;
+  }
 }
 
 function keyOf({ schema, name }: TableName): string {

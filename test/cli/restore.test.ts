@@ -59,6 +59,31 @@ describe("rowkeep restore", () => {
     expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
   });
 
+  test("that was rolled back is nothing that undo puts back", async () => {
+    await using database = await shop();
+    await database.query("delete from people where id = 2");
+    const done = await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await database.query("alter table orders add constraint c check (v = 'other') not valid");
+    const failed = await cli("restore", place.file, "latest", "--tables", "orders", "--yes");
+    const rows = await cli("restore", place.file, "latest", "--tables", "orders", "--where", "id = 7", "--yes");
+    await database.query("alter table orders drop constraint c; update orders set v = 'work of two weeks'");
+
+    const undo = await cli("undo", place.file, "--yes");
+
+    expect([done.exitCode, failed.exitCode, rows.exitCode, undo.exitCode]).toEqual([0, 5, 5, 0]);
+    expect(await database.query("select distinct v from orders")).toEqual([["work of two weeks"]]);
+    expect(await database.query("select id from people")).toEqual([["1"]]);
+  });
+
+  test("refuses a snapshot that is named beside --at: one of both would be ignored", async () => {
+    await using _database = await shop();
+
+    const restore = await cli("restore", place.file, "latest", "--at", "2026-01-01", "--plan", "--json");
+
+    expect(restore.exitCode).toBe(2);
+    expect(restore.last()).toMatchObject({ code: "both-chosen" });
+  });
+
   test("leaves large objects alone in the undo of a restore that left them alone", async () => {
     await using database = await shop();
     await database.query("select lo_from_bytea(7001, 'at the restore')");

@@ -80,7 +80,7 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
     };
     const takeSafetySnapshot = async () => {
       written = await shop.run("set lock_timeout = '50ms'; delete from t").catch((error: unknown) => error);
-      return { id: "kept", warnings: ["one place does not have it"] };
+      return { id: "kept", warnings: ["one place does not have it"], discard: async () => undefined };
     };
 
     const done = await shop.rows({ where: "v = 'v1'", confirm, takeSafetySnapshot });

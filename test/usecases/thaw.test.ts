@@ -99,7 +99,7 @@ describe("a restore of what lies in an archive", () => {
     const failure = await restoreSnapshot({
       ...optionsOf(database.url, manifest, [vault]),
       confirm: async () => (confirmed = true),
-      takeSafetySnapshot: async () => ({ id: "never", warnings: [] }),
+      takeSafetySnapshot: async () => ({ id: "never", warnings: [], discard: async () => undefined }),
     }).catch((error: unknown) => error);
 
     expect(failure).toMatchObject({ kind: "refused", code: "archived", exitCode: 9 });

@@ -39,7 +39,14 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const { destinations, keys } = opened;
   const { signal } = context;
   const at = readTime(options.at, "--at");
-  const choice = at && args[1] === undefined ? { at } : { name: String(args[1] ?? "latest") };
+  if (at && args[1] !== undefined) {
+    throw new OperationalError("cannot restore a snapshot that is named and one by --at", {
+      kind: "usage",
+      code: "both-chosen",
+      hint: "Leave one of them out: --at takes the newest one that is not younger.",
+    });
+  }
+  const choice = at ? { at } : { name: String(args[1] ?? "latest") };
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
   await using reader = await openLeasedReader({
