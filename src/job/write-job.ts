@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, rename, rm } from "node:fs/promises";
+import { link, open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
+import { makeFolders } from "../base/make-folders.ts";
 import type { Home } from "./home.ts";
 
 /**
@@ -15,7 +16,7 @@ export async function writeWhole(
 ): Promise<void> {
   const unfinished = `${path}.${randomBytes(4).toString("hex")}.in-progress`;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makeFolders(dirname(path));
     await using file = await open(unfinished, "wx", 0o600);
     await file.writeFile(text);
     await file.sync();

@@ -1,8 +1,9 @@
 import { hash } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
+import { makeFolders } from "../base/make-folders.ts";
 import type { ChunkRef, Manifest } from "../snapshot/manifest.ts";
 import { renderManifest } from "../snapshot/manifest-text.ts";
 import { parseManifest } from "../snapshot/parse-manifest.ts";
@@ -60,7 +61,7 @@ export function openBaseKeeper(folder: string): BaseKeeper {
       const target = join(folder, manifest.id);
       const draft = `${target}.in-progress`;
       await rm(draft, { recursive: true, force: true });
-      await mkdir(draft, { recursive: true, mode: 0o700 });
+      await makeFolders(draft);
       const own = new Map(noted.map(({ ref, raw }) => [placeOf(manifest, ref), raw]));
       const known = new Map(base && [...neededOf(base.manifest)].map((ref) => [placeOf(base.manifest, ref), ref]));
       for (const ref of neededOf(manifest)) {
