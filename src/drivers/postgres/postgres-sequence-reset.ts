@@ -11,8 +11,8 @@ interface Range {
 
 /**
  * Moves a sequence to the furthest of what was saved, what the rows hold and where it stands, in the direction in which
- * it counts; so no value is given out twice. One that cycles gets its saved state. Gives a warning when it is missing.
- * `setval` is never rolled back: call it last.
+ * it counts; so no value is given out twice. Rows that would leave it nothing to give do not count. One that cycles gets its
+ * saved state. Gives a warning when it is missing. `setval` is never rolled back: call it last.
  */
 export async function resetSequence(client: PostgresClient, saved: SequenceState): Promise<string | undefined> {
   const name = quoteName(saved.schema, saved.name);
@@ -35,7 +35,10 @@ export async function resetSequence(client: PostgresClient, saved: SequenceState
     const [own] = await client.query(`select last_value, is_called from ${name}`);
     candidates.push({ last: BigInt(own?.[0] ?? "1"), isCalled: own?.[1] === "t" });
     const furthest = await furthestValue(client, saved, range);
-    if (furthest !== undefined) candidates.push({ last: furthest, isCalled: true });
+    // A row with the largest id that there is (a sentinel) says nothing about what the sequence gave out.
+    if (furthest !== undefined && [furthest, furthest + range.increment].every((value) => isInside(value, range))) {
+      candidates.push({ last: furthest, isCalled: true });
+    }
   }
   const isFurther = (left: State, right: State) =>
     range.increment > 0n ? nextOf(left, range) > nextOf(right, range) : nextOf(left, range) < nextOf(right, range);
@@ -53,6 +56,10 @@ interface State {
 
 function nextOf({ last, isCalled }: State, { increment }: Range): bigint {
   return isCalled ? last + increment : last;
+}
+
+function isInside(value: bigint, { min, max }: Range): boolean {
+  return value >= min && value <= max;
 }
 
 async function furthestValue(
@@ -86,9 +93,9 @@ const NUMBERS: ReadonlyMap<string, (column: string) => string> = new Map([
   ["numeric", (column) => `case when pg_catalog.abs(${column}) < 9.2e18 then pg_catalog.trunc(${column}) end`],
 ]);
 
-/** Ids in the table may lie outside the bounds of the sequence: then it is used up, and says so to whoever asks it. */
+/** What was saved may lie outside the bounds that the target sets: then it is used up, and says so to whoever asks it. */
 async function setState(client: PostgresClient, name: string, { last, isCalled }: State, range: Range): Promise<void> {
-  const inside = last >= range.min && last <= range.max;
+  const inside = isInside(last, range);
   const value = inside ? last : range.increment > 0n ? range.max : range.min;
   await client.query(
     `select pg_catalog.setval(${quoteLiteral(name)}::pg_catalog.regclass, ${value}, ${isCalled || !inside})`,
