@@ -24,6 +24,8 @@ export interface TargetTable extends TableName {
   readonly triggers: readonly string[];
   /** Foreign keys from or to the table that are taken off and put on again, as `child.name`. */
   readonly foreignKeys: readonly string[];
+  /** Sequences that give defaults to its rows, whoever owns them; those of partitions and the tables above it with it. */
+  readonly sequences: readonly TableName[];
   /** What a person should know: rules that are passed by, publications that will send the change on. */
   readonly warnings: readonly string[];
 }

@@ -205,7 +205,7 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
       );
     }
     report({ type: "phase", text: "checking foreign keys" });
-    const more = [...(await replacer.finish(sequencesOf(manifest, [unit], false)))];
+    const more = [...(await replacer.finish(sequencesOf(manifest, [{ unit, target }], false)))];
     signal.throwIfAborted();
     more.push(...(await replacer.commit()));
     return {

@@ -237,8 +237,7 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
       await replacer.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
     }
     report({ type: "phase", text: "checking foreign keys" });
-    const restored = targets.map(({ unit }) => unit);
-    const warnings = [...(await replacer.finish(sequencesOf(manifest, restored, options.tables === undefined)))];
+    const warnings = [...(await replacer.finish(sequencesOf(manifest, targets, options.tables === undefined)))];
     signal.throwIfAborted();
     warnings.push(...(await replacer.commit()));
     return { tables, warnings, safety };
@@ -273,16 +272,19 @@ async function replaceOne(
   return { ...table, deleted, inserted };
 }
 
-/** The sequences of the restored tables; those that belong to no table only when everything is restored. */
+/** The sequences that restored tables own or use; those that belong to no table all when everything is restored. */
 export function sequencesOf(
   manifest: Manifest,
-  units: readonly RestoreUnit[],
+  restored: readonly Pick<UnitTarget, "unit" | "target">[],
   everything: boolean,
 ): readonly SequenceState[] {
-  const names = new Set(units.flatMap(({ table, parts }) => [labelOf(table), ...parts.map(labelOf)]));
-  return manifest.sequences.filter(({ ownedBy }) =>
-    ownedBy ? names.has(labelOf({ schema: ownedBy.schema, name: ownedBy.table })) : everything,
-  );
+  const tables = new Set(restored.flatMap(({ unit }) => [unit.table, ...unit.parts].map(labelOf)));
+  const used = new Set(restored.flatMap(({ target }) => target.sequences.map(labelOf)));
+  return manifest.sequences.filter((sequence) => {
+    const { ownedBy } = sequence;
+    const isOwn = ownedBy ? tables.has(labelOf({ schema: ownedBy.schema, name: ownedBy.table })) : everything;
+    return isOwn || used.has(labelOf(sequence));
+  });
 }
 
 function wrongCount(table: string, expected: number, got: number): OperationalError {

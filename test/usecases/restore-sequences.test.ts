@@ -3,6 +3,7 @@ import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
+import { openRowShop } from "./row-shop.ts";
 
 /** Sequences that have numbers to give, in tables with ids that they never gave, and some whose rows they gave. */
 const SENTINELS = `
@@ -22,6 +23,18 @@ const STATES = `
   union all select last_value, is_called from down union all select last_value, is_called from tens
   union all select last_value, is_called from high
   union all select last_value, is_called from ahead_id_seq`;
+
+/** A sequence that nobody owns, one that another table owns, those of a partition's root, and one that is used elsewhere. */
+const SHARED = `
+  create schema app; create sequence app.sq; create table t (id int primary key default nextval('app.sq'));
+  insert into t select nextval('app.sq') from generate_series(1, 50);
+  create table owner (id serial); create table borrower (id int default nextval('owner_id_seq')); insert into borrower values (default);
+  create sequence of_part; create table part (k int, id int default nextval('of_part'), n int generated always as identity) partition by list (k);
+  create table part_1 partition of part for values in (1); insert into part (k) values (1);
+  create sequence rest; create table other (id int default nextval('rest')); insert into other values (default)`;
+const BACK = `
+  delete from t; alter sequence app.sq restart; alter sequence owner_id_seq restart; alter sequence of_part restart;
+  alter table part alter n restart; alter sequence rest restart`;
 
 describe.each(postgresMajors)("sequences of a restored PostgreSQL %i database", (major) => {
   test("stand where they stood in a new one, but for rows ahead of them", async () => {
@@ -59,6 +72,58 @@ describe.each(postgresMajors)("sequences of a restored PostgreSQL %i database", 
       ["7", "t"],
     ]);
     expect(await database.query("insert into t (v) values ('b') returning id")).toEqual([["6"]]);
+  });
+
+  test("go with chosen tables that use them, whoever owns them, and stay with all others", async () => {
+    await using database = await createDatabase(major, SHARED);
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(BACK);
+
+    await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader, { tables: ["t", "borrower", "part_1"] }));
+
+    expect(await database.query("insert into t default values returning id")).toEqual([["51"]]);
+    expect(await database.query("insert into borrower default values returning id")).toEqual([["2"]]);
+    expect(await database.query("insert into part (k) values (1) returning id, n")).toEqual([["2", "2"]]);
+    expect(await database.query("select last_value, is_called from rest")).toEqual([["1", "f"]]);
+  });
+
+  test("go with chosen rows", async () => {
+    await using shop = await openRowShop(major, SHARED);
+    await shop.run(BACK);
+
+    await shop.rows({ where: "id = 7" });
+
+    expect(await shop.run("insert into t default values returning id")).toEqual(["51"]);
+  });
+
+  test("go with them although the table that owns them is not for the login to read", async () => {
+    await using shop = await openRowShop(
+      major,
+      `create table owner (id serial); create table t (id int primary key default nextval('owner_id_seq'));
+       insert into t values (default), (default)`,
+    );
+    await shop.run("delete from t; alter sequence owner_id_seq restart; revoke select on owner from current_user");
+
+    await shop.rows({});
+
+    expect(await shop.run("insert into t default values returning id")).toEqual(["3"]);
+  });
+
+  test.for([
+    "grant select on app.s to public; alter sequence app.s owner to postgres",
+    "alter schema app owner to postgres",
+  ])("stay as they are, with a warning, where the login may not set them: %s", async (change) => {
+    await using shop = await openRowShop(
+      major,
+      "create schema app; create sequence app.s; create table t (id int primary key default nextval('app.s')); insert into t values (default)",
+    );
+    await shop.database.query(change);
+    await shop.run("delete from t");
+
+    const result = await shop.rows({ takeSafetySnapshot: undefined });
+
+    expect(result.tables).toMatchObject([{ inserted: 1 }]);
+    expect(result.warnings).toContain("the sequence app.s stays as it is: this login may not set it");
   });
 
   test("are used up when they were", async () => {

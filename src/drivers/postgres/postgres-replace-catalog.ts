@@ -138,6 +138,40 @@ export async function findTriggers(client: PostgresClient, oids: readonly string
   }));
 }
 
+/** A sequence that gives defaults to the rows of one of the asked tables. */
+export interface UsedSequence extends TableName {
+  readonly tableOid: string;
+}
+
+/**
+ * The sequences that defaults and identities of these tables use, and those of their partitions and of the partitioned
+ * tables above them, by which rows come in too.
+ */
+export async function findUsedSequences(
+  client: PostgresClient,
+  oids: readonly string[],
+): Promise<readonly UsedSequence[]> {
+  const rows = await client.query(
+    `with wanted as (
+       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
+       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
+       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid)),
+     used as (
+       select f.adrelid as relid, d.refobjid as sequence
+         from pg_catalog.pg_attrdef f
+         join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and d.objid = f.oid
+                                    and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+       union all select d.refobjid, d.objid from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype = 'i'
+          and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjsubid > 0)
+     select distinct w.root, n.nspname, s.relname
+       from wanted w join used u on u.relid = w.oid join pg_catalog.pg_class s on s.oid = u.sequence and s.relkind = 'S'
+       join pg_catalog.pg_namespace n on n.oid = s.relnamespace`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map((row) => ({ tableOid: row[0] ?? "", schema: row[1] ?? "", name: row[2] ?? "" }));
+}
+
 const TRIGGER_VERBS: Readonly<Record<string, string>> = {
   O: "enable",
   D: "disable",

@@ -17,10 +17,12 @@ import {
   findMatviews,
   findTables,
   findTriggers,
+  findUsedSequences,
   renderRuleState,
   renderTriggerState,
   type RuleState,
   type TriggerState,
+  type UsedSequence,
 } from "./postgres-replace-catalog.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 
@@ -76,10 +78,11 @@ class PostgresReplacer implements Replacer {
     this.#foreignKeys = await findForeignKeys(client, oids);
     this.#triggers = await findTriggers(client, oids);
     this.#rules = await findDeleteRules(client, oids);
+    const sequences = await findUsedSequences(client, oids);
     const result: TargetTable[] = [];
     for (const { schema, name } of names) {
       const found = this.#tables.find((table) => table.schema === schema && table.name === name);
-      if (found) result.push(await this.#describe(found));
+      if (found) result.push(await this.#describe(found, sequences));
     }
     await client.query("set local search_path to default");
     return result;
@@ -93,7 +96,7 @@ class PostgresReplacer implements Replacer {
     return types.map(({ definition }) => definition).filter(({ section }) => section === "pre-data");
   }
 
-  async #describe(table: FoundTable): Promise<TargetTable> {
+  async #describe(table: FoundTable, sequences: readonly UsedSequence[]): Promise<TargetTable> {
     const { schema, name, columns, rowSecurity } = table;
     const warnings = [
       ...(table.hasRule ? [`rules on ${schema}.${name} are passed by: rows leave and enter the table itself`] : []),
@@ -112,6 +115,7 @@ class PostgresReplacer implements Replacer {
       foreignKeys: this.#foreignKeys
         .filter(({ actsOn }) => actsOn.includes(table.oid))
         .map((key) => `${key.child}.${key.name}`),
+      sequences: sequences.filter(({ tableOid }) => tableOid === table.oid),
       warnings,
     };
   }

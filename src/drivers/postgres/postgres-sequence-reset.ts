@@ -12,17 +12,21 @@ interface Range {
 /**
  * Moves a sequence to the furthest of what was saved, what the rows hold and where it stands, in the direction in which
  * it counts; so no value is given out twice. Rows that would leave it nothing to give do not count. One that cycles gets its
- * saved state. Gives a warning when it is missing. `setval` is never rolled back: call it last.
+ * saved state. Gives a warning when it is missing or may not be set. `setval` is never rolled back: call it last.
  */
 export async function resetSequence(client: PostgresClient, saved: SequenceState): Promise<string | undefined> {
   const name = quoteName(saved.schema, saved.name);
   const [row] = await client.query(
-    `select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle from pg_catalog.pg_sequence s
+    `select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
+            pg_catalog.has_sequence_privilege(c.oid, 'select') and pg_catalog.has_sequence_privilege(c.oid, 'update')
+              and pg_catalog.has_schema_privilege(n.oid, 'usage')
+       from pg_catalog.pg_sequence s
        join pg_catalog.pg_class c on c.oid = s.seqrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where n.nspname = $1 and c.relname = $2`,
     [saved.schema, saved.name],
   );
   if (!row) return `the sequence ${saved.schema}.${saved.name} is missing in the target`;
+  if (row[4] === "f") return `the sequence ${saved.schema}.${saved.name} stays as it is: this login may not set it`;
   const range = {
     increment: BigInt(row[0] ?? "1"),
     min: BigInt(row[1] ?? "1"),
@@ -70,11 +74,14 @@ async function furthestValue(
   if (!ownedBy) return undefined;
   const column = quoteIdentifier(ownedBy.column);
   const aggregate = increment > 0n ? "max" : "min";
-  // A sequence may belong to a column that holds other things, such as texts with a number in them.
+  // A sequence may belong to a column that holds other things, such as texts with a number in them, or of a table that is
+  // not restored and not for this login to read.
   const [type] = await client.query(
     `select pg_catalog.format_type(a.atttypid, null) from pg_catalog.pg_attribute a
        join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped`,
+      where n.nspname = $1 and c.relname = $2 and a.attname = $3 and not a.attisdropped
+        and pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select')
+        and pg_catalog.has_schema_privilege(n.oid, 'usage')`,
     [ownedBy.schema, ownedBy.table, ownedBy.column],
   );
   const value = NUMBERS.get(type?.[0] ?? "");
