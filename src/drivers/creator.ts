@@ -23,6 +23,12 @@ export interface OwnerFailure extends ObjectOwner {
   readonly reason: string;
 }
 
+export interface Ownership {
+  readonly assign: readonly ObjectOwner[];
+  /** Rights of owners on what is theirs: each definition names its owner. */
+  readonly rights: readonly Definition[];
+}
+
 export interface Finished {
   readonly warnings: readonly string[];
   readonly ownerFailures: readonly OwnerFailure[];
@@ -62,8 +68,11 @@ export interface Creator extends AsyncDisposable {
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
-  /** Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, removes the marker. An owner that cannot be set is no error. */
-  finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished>;
+  /**
+   * Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, executes the rights of those that own
+   * their object now, removes the marker. An owner or right that cannot be set is no error.
+   */
+  finish(sequences: readonly SequenceState[], owners: Ownership): Promise<Finished>;
   /** Drops everything that this restore made, while the marker is there; nothing when it did not come to `begin`. */
   abandon(): Promise<void>;
 }

@@ -89,7 +89,7 @@ export interface Definition {
   readonly name: string;
   /** The table that it belongs to (a column default, an index, a trigger …), so that it can be left out with it. */
   readonly table?: TableName | undefined;
-  /** Missing where the object has no owner of its own. `sql` does not set it. */
+  /** Missing where the object has no owner of its own. `sql` does not set it. With a `grant`: `sql` is for the owner alone, while it is that role. */
   readonly owner?: ObjectOwner | undefined;
   /** Places, in the same list, of what must be there before it; missing in snapshots that do not tell. */
   readonly needs?: readonly number[] | undefined;

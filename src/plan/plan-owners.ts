@@ -67,7 +67,7 @@ function sentence({ role, count, user, reason }: Sentence): string {
 }
 
 function ownersOf(definitions: readonly Definition[], user: string): readonly ObjectOwner[] {
-  return definitions.flatMap(({ owner }) => (owner && owner.role !== user ? [owner] : []));
+  return definitions.flatMap(({ kind, owner }) => (owner && kind !== "grant" && owner.role !== user ? [owner] : []));
 }
 
 function countOf(owners: readonly ObjectOwner[], role: string): number {

@@ -51,7 +51,8 @@ export async function fillDatabase(
   }
   const refused = [...refusedBefore, ...unfilled, ...(await createOptional(options, creator))];
   report({ type: "phase", text: "analysing" });
-  const { warnings, ownerFailures } = await creator.finish(manifest.sequences, owners);
+  const rights = options.grants ? manifest.definitions.filter(isOfOwner) : [];
+  const { warnings, ownerFailures } = await creator.finish(manifest.sequences, { assign: owners, rights });
   return [...refused, ...warnings, ...renderOwnerFailures(ownerFailures, creator.identity.user)];
 }
 
@@ -59,7 +60,7 @@ export async function fillDatabase(
 async function createOptional({ reader, signal, grants }: FillOptions, creator: Creator): Promise<readonly string[]> {
   const warnings: string[] = [];
   for (const definition of reader.manifest.definitions) {
-    if (!isOptional(definition) || (isRights(definition.kind) && !grants)) continue;
+    if (!isOptional(definition) || isOfOwner(definition) || (isRights(definition.kind) && !grants)) continue;
     signal.throwIfAborted();
     const warning = await creator.tryDefinition(definition);
     if (warning) warnings.push(warning);
@@ -192,6 +193,11 @@ function isIndex({ section, kind, table }: Definition): boolean {
 function isOptional({ section, kind, name }: Definition): boolean {
   const ofPublication = kind === "publication" || (kind === "comment" && name.startsWith("PUBLICATION "));
   return isRights(kind) || (section === "post-data" && ofPublication);
+}
+
+/** Rights of an owner on what is its own: until the end it belongs to the connected role, which needs all rights. */
+function isOfOwner({ kind, owner }: Definition): boolean {
+  return isRights(kind) && owner !== undefined;
 }
 
 function isRights(kind: string): boolean {

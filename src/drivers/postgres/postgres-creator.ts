@@ -1,6 +1,6 @@
 import { freeBytes } from "../../base/free-bytes.ts";
-import type { Connection, Definition, ObjectOwner, SequenceState, ServerIdentity, TableName } from "../driver.ts";
-import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole } from "../creator.ts";
+import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
+import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole, Ownership } from "../creator.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import {
@@ -13,7 +13,7 @@ import {
 } from "./created-content.ts";
 import { createDefinitions, refusalOf } from "./create-definitions.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
-import { assignOwners, readOwnerRoles } from "./postgres-owners.ts";
+import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 
@@ -129,7 +129,7 @@ class PostgresCreator implements Creator {
     return readOwnerRoles(this.#leader, roles);
   }
 
-  async finish(sequences: readonly SequenceState[], owners: readonly ObjectOwner[]): Promise<Finished> {
+  async finish(sequences: readonly SequenceState[], { assign, rights }: Ownership): Promise<Finished> {
     const warnings: string[] = [];
     for (const sequence of sequences) {
       const warning = await resetSequence(this.#leader, sequence);
@@ -139,7 +139,8 @@ class PostgresCreator implements Creator {
     // The sessions that loaded did not wait for the disk: this commit does, and theirs lie before it.
     await this.#leader.begin("isolation level read committed", { search_path: "" });
     await this.#leader.query("set local synchronous_commit = on");
-    const ownerFailures = await assignOwners(this.#leader, owners);
+    const ownerFailures = await assignOwners(this.#leader, assign);
+    warnings.push(...(await setOwnersRights(this.#leader, rights)));
     await this.#leader.query(`drop schema ${MARKER}; commit`);
     return { warnings, ownerFailures };
   }

@@ -1,6 +1,7 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { OwnerFailure, OwnerRole } from "../creator.ts";
-import type { ObjectOwner } from "../driver.ts";
+import type { Definition, ObjectOwner } from "../driver.ts";
+import { refusalOf } from "./create-definitions.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier } from "./postgres-quote.ts";
 
@@ -37,3 +38,46 @@ export async function assignOwners(
   }
   return failures;
 }
+
+/**
+ * Executes rights of owners inside the open transaction, each where its object belongs to that role now: on what belongs to another one they
+ * would be a gift. Gives a sentence for each that is refused.
+ */
+export async function setOwnersRights(
+  client: PostgresClient,
+  rights: readonly Definition[],
+): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  // Without rights on its schema no object is found: the schemas, which are in none, come last.
+  const isSchema = ({ schema }: Definition) => Number(schema === undefined);
+  for (const definition of rights.toSorted((left, right) => isSchema(left) - isSchema(right))) {
+    try {
+      await client.query("savepoint rights");
+      await setOwnerRights(client, definition);
+    } catch (error) {
+      warnings.push(refusalOf(definition, error));
+      await client.query("rollback to savepoint rights");
+    }
+    await client.query("release savepoint rights");
+  }
+  return warnings;
+}
+
+async function setOwnerRights(client: PostgresClient, { owner, sql }: Definition): Promise<void> {
+  const [, kind, name] = /^(\w+) (.*)$/s.exec(owner?.object ?? "") ?? [];
+  const [row] = await client.query(OWNED_BY, [kind, name, owner?.role]);
+  const [user, inherits] = row ?? [];
+  if (!user || !owner) return;
+  // Who may become the owner without having its rights would be told nothing, and nothing would be done.
+  const become = (role: string) => (inherits === "t" ? "" : `set local role ${quoteIdentifier(role)};\n`);
+  await client.query(`${become(owner.role)}${sql}\n${become(user)}`);
+}
+
+/** One row when the object $2 of kind $1 belongs to the role $3. */
+const OWNED_BY = `
+  select current_user, pg_catalog.pg_has_role(current_user, r.oid, 'USAGE') from pg_catalog.pg_roles r
+   where r.rolname = $3 and r.oid = case
+     when $1 = 'SCHEMA' then (select nspowner from pg_catalog.pg_namespace where oid = pg_catalog.to_regnamespace($2))
+     when $1 in ('TABLE', 'SEQUENCE') then (select relowner from pg_catalog.pg_class where oid = pg_catalog.to_regclass($2))
+     when $1 in ('FUNCTION', 'PROCEDURE') then (select proowner from pg_catalog.pg_proc where oid = pg_catalog.to_regprocedure($2))
+     when $1 = 'TYPE' then (select typowner from pg_catalog.pg_type where oid = pg_catalog.to_regtype($2)) end`;

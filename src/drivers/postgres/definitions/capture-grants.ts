@@ -1,4 +1,3 @@
-import { quoteName } from "../postgres-quote.ts";
 import { type CapturedObject, type CatalogQuery, isNoMember, parseJson, USER_SCHEMAS } from "./captured-object.ts";
 
 /** Items of an access list, in its order: granted again in that order, the list is the same. */
@@ -16,8 +15,16 @@ export async function captureGrants(query: CatalogQuery): Promise<readonly Captu
   ];
 }
 
+/** What the owner of an object lacks of the rights that it has by default. */
+const LACKING = `pg_catalog.aclexplode(pg_catalog.acldefault(o.kind::"char", o.owner)) a
+  where a.grantee = o.owner and not exists (select from pg_catalog.aclexplode(o.acl) has where has.grantee = o.owner and has.privilege_type = a.privilege_type)`;
+/** What the owner of an object may hand on because somebody said so; it may in any case, until the object is given away. */
+const GRANTABLE = "pg_catalog.aclexplode(o.acl) a where a.grantee = o.owner and a.is_grantable";
+const PRIVILEGES = "pg_catalog.string_agg(distinct a.privilege_type, ', ' order by a.privilege_type)";
+
 /**
- * Rights on schemas, tables, views, sequences, routines and types, one object for each object whose rights were ever changed.
+ * Rights on schemas, tables, views, sequences, routines and types, one object for each object whose rights were ever changed, and one
+ * for its owner where that one's rights are not those of every owner.
  * They name roles, which belong to the server: a restore executes them only when it is asked to.
  */
 async function captureObjectGrants(query: CatalogQuery): Promise<readonly CapturedObject[]> {
@@ -44,47 +51,58 @@ async function captureObjectGrants(query: CatalogQuery): Promise<readonly Captur
             (select pg_catalog.string_agg('GRANT ' || g.privileges || ' ON ' || o.place || ' TO ' || g.grantee || case when g.is_grantable then ' WITH GRANT OPTION' else '' end || ';', E'\\n' order by g.place)
                from (select ${GRANTEE} as grantee, a.is_grantable, pg_catalog.min(a.place) as place,
                             pg_catalog.string_agg(a.privilege_type, ', ' order by a.privilege_type) as privileges
-                       from pg_catalog.aclexplode(o.acl) with ordinality ${EXPLODED} where a.grantee <> o.owner group by 1, 2) g)
-       from objects o where o.acl is not null order by o.place`,
+                       from pg_catalog.aclexplode(o.acl) with ordinality ${EXPLODED} where a.grantee <> o.owner group by 1, 2) g),
+            r.rolname, pg_catalog.concat_ws(E'\\n',
+              (select 'REVOKE ' || ${PRIVILEGES} || ' ON ' || o.place || ' FROM ' || pg_catalog.quote_ident(r.rolname) || ';' from ${LACKING}),
+              (select 'GRANT ' || ${PRIVILEGES} || ' ON ' || o.place || ' TO ' || pg_catalog.quote_ident(r.rolname) || ' WITH GRANT OPTION;' from ${GRANTABLE}))
+       from objects o join pg_catalog.pg_roles r on r.oid = o.owner where o.acl is not null order by o.place`,
   );
-  return rows.map(([key, place, schema, table, grants]) => ({
-    key: `${key}:grants`,
-    definition: {
+  return rows.flatMap(([key, place, schema, table, grants, role, ofOwner]) => {
+    const about = {
       section: "post-data",
       kind: "grant",
       ...(schema ? { schema } : {}),
-      name: place ?? "",
       ...(schema && table ? { table: { schema, name: table } } : {}),
-      sql: `REVOKE ALL ON ${place} FROM PUBLIC;${grants ? `\n${grants}` : ""}`,
-    },
-  }));
+    } as const;
+    const sql = `REVOKE ALL ON ${place} FROM PUBLIC;${grants ? `\n${grants}` : ""}`;
+    const owner = { role: role ?? "", object: place ?? "" };
+    const all: CapturedObject = { key: `${key}:grants`, definition: { ...about, name: place ?? "", sql } };
+    if (!ofOwner) return [all];
+    const name = `${place} for its owner`;
+    return [all, { key: `${key}:grants-of-owner`, definition: { ...about, name, owner, sql: ofOwner } }];
+  });
 }
 
-/** Rights on single columns; they come after the table's own, whose REVOKE takes them away too. */
+/** Rights on single columns, the owner's for themselves; they come after the table's own, whose REVOKE takes them away too. */
 async function captureColumnGrants(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
-    `select g.oid, g.nspname, g.relname, g.relkind,
+    `select g.oid, g.nspname, g.relname, g.relkind, 'TABLE ' || pg_catalog.quote_ident(g.nspname) || '.' || pg_catalog.quote_ident(g.relname), g.owner,
             pg_catalog.string_agg('GRANT ' || g.privileges || ' ON TABLE ' || pg_catalog.quote_ident(g.nspname) || '.' || pg_catalog.quote_ident(g.relname)
                                   || ' TO ' || g.grantee || case when g.is_grantable then ' WITH GRANT OPTION' else '' end || ';', E'\\n' order by g.attnum, g.place)
-       from (select c.oid, n.nspname, c.relname, c.relkind, t.attnum, ${GRANTEE} as grantee, a.is_grantable, pg_catalog.min(a.place) as place,
+       from (select c.oid, n.nspname, c.relname, c.relkind, case when a.grantee = c.relowner then r.rolname end as owner, t.attnum, ${GRANTEE} as grantee, a.is_grantable, pg_catalog.min(a.place) as place,
                     pg_catalog.string_agg(a.privilege_type || ' (' || pg_catalog.quote_ident(t.attname) || ')', ', ' order by a.privilege_type) as privileges
-               from pg_catalog.pg_attribute t join pg_catalog.pg_class c on c.oid = t.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace,
+               from pg_catalog.pg_attribute t join pg_catalog.pg_class c on c.oid = t.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                    join pg_catalog.pg_roles r on r.oid = c.relowner,
                     pg_catalog.aclexplode(t.attacl) with ordinality ${EXPLODED}
               where t.attacl is not null and not t.attisdropped and c.relkind in ('r', 'p', 'v', 'm') and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")}
-              group by 1, 2, 3, 4, 5, 6, 7) g
-      group by 1, 2, 3, 4 order by 2, 3`,
+              group by 1, 2, 3, 4, 5, 6, 7, 8) g
+      group by 1, 2, 3, 4, g.owner order by 2, 3`,
   );
-  return rows.map(([oid, schema, name, kind, sql]) => ({
-    key: `pg_class:${oid}:grants-of-columns`,
-    definition: {
-      section: "post-data",
-      kind: "grant",
-      schema: schema ?? "",
-      name: `TABLE ${quoteName(schema ?? "", name ?? "")} by column`,
-      ...(kind === "r" || kind === "p" ? { table: { schema: schema ?? "", name: name ?? "" } } : {}),
-      sql: sql ?? "",
-    },
-  }));
+  return rows.map(([oid, schema, name, kind, place, role, sql]) => {
+    const object = place ?? "";
+    return {
+      key: `pg_class:${oid}:grants-of-columns${role ? "-of-owner" : ""}`,
+      definition: {
+        section: "post-data",
+        kind: "grant",
+        schema: schema ?? "",
+        name: `${object}${role ? " for its owner" : ""} by column`,
+        ...(kind === "r" || kind === "p" ? { table: { schema: schema ?? "", name: name ?? "" } } : {}),
+        ...(role ? { owner: { role, object } } : {}),
+        sql: sql ?? "",
+      },
+    };
+  });
 }
 
 /**
