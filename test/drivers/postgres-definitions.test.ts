@@ -104,6 +104,24 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
+  test("name the extension of which something has other rights than it came with", async () => {
+    await using source = await createDatabase(major, "create extension dblink; create extension pgcrypto");
+    const before = await capture(source.url);
+    await source.query(`revoke all on function dblink_connect(text) from public; grant usage on foreign data wrapper dblink_fdw to public;
+      revoke all on function digest(text, text) from public; grant execute on function digest(text, text) to public`);
+
+    const { notCaptured } = await capture(source.url);
+
+    expect(before.notCaptured).toEqual([]);
+    expect(notCaptured).toEqual([
+      "access list of foreign-data wrapper dblink_fdw and 1 more of extension dblink is not captured",
+    ]);
+    await source.query("revoke usage on foreign data wrapper dblink_fdw from public");
+    expect((await capture(source.url)).notCaptured).toEqual([
+      "access list of function public.dblink_connect(text) of extension dblink is not captured",
+    ]);
+  });
+
   test.each([
     "drop view v",
     "drop materialized view mv",

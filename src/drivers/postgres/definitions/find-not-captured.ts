@@ -5,6 +5,30 @@ export interface NotCaptured {
   readonly sentence: string;
 }
 
+/** In any order, with those that an object has when nobody changed them. */
+const rightsOf = (acl: string) =>
+  `array(select i::pg_catalog.text from pg_catalog.unnest(coalesce(${acl}, m.usual)) i order by 1)`;
+
+/** One row for each extension of which an object, or a column of one, has other rights than CREATE EXTENSION gives it. */
+const CHANGED_RIGHTS = `
+  with members(classid, objid, objsubid, acl, usual) as (
+    select 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, 0, proacl, pg_catalog.acldefault('f', proowner) from pg_catalog.pg_proc
+    union all select 'pg_catalog.pg_class'::pg_catalog.regclass, oid, 0, relacl, pg_catalog.acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner) from pg_catalog.pg_class
+    union all select 'pg_catalog.pg_class'::pg_catalog.regclass, attrelid, attnum, attacl, '{}' from pg_catalog.pg_attribute where not attisdropped
+    union all select 'pg_catalog.pg_type'::pg_catalog.regclass, oid, 0, typacl, pg_catalog.acldefault('T', typowner) from pg_catalog.pg_type
+    union all select 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 0, nspacl, pg_catalog.acldefault('n', nspowner) from pg_catalog.pg_namespace
+    union all select 'pg_catalog.pg_language'::pg_catalog.regclass, oid, 0, lanacl, pg_catalog.acldefault('l', lanowner) from pg_catalog.pg_language
+    union all select 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, oid, 0, fdwacl, pg_catalog.acldefault('F', fdwowner) from pg_catalog.pg_foreign_data_wrapper
+    union all select 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid, 0, srvacl, pg_catalog.acldefault('S', srvowner) from pg_catalog.pg_foreign_server)
+  select pg_catalog.min(pg_catalog.pg_describe_object(m.classid, m.objid, m.objsubid))
+         || case pg_catalog.count(*) when 1 then '' else ' and ' || pg_catalog.count(*) - 1 || ' more' end
+         || ' of extension ' || pg_catalog.quote_ident(e.extname) as name
+    from members m join pg_catalog.pg_depend d on d.classid = m.classid and d.objid = m.objid and d.deptype = 'e' and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+    join pg_catalog.pg_extension e on e.oid = d.refobjid
+    left join pg_catalog.pg_init_privs i on i.classoid = m.classid and i.objoid = m.objid and i.objsubid = m.objsubid
+   where m.acl is distinct from i.initprivs and ${rightsOf("m.acl")} <> ${rightsOf("i.initprivs")}
+   group by e.extname`;
+
 /**
  * One row for each object that is there and that no reader captures: its key, what it is and how it is called. The view `pg_seclabels` would
  * lock pg_subscription until the backup ends, and who drops a subscription had to wait for it.
@@ -27,6 +51,7 @@ const OTHERS = `
   union all select 'pg_transform:' || t.oid, 'transform', pg_catalog.format_type(t.trftype, null) from pg_catalog.pg_transform t where ${isNoMember("pg_transform", "t.oid")}
   union all select 'pg_am:' || a.oid, 'access method', pg_catalog.quote_ident(amname) from pg_catalog.pg_am a where a.oid >= 16384 and ${isNoMember("pg_am", "a.oid")}
   union all select null, 'security label on', pg_catalog.pg_describe_object(classoid, objoid, objsubid) from pg_catalog.pg_seclabel
+  union all select null, 'access list of', r.name from (${CHANGED_RIGHTS}) r
   union all select 'pg_class:' || x.oid, 'index', x.oid::pg_catalog.regclass::pg_catalog.text || ' (it is invalid)' from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
      join pg_catalog.pg_class c on c.oid = i.indrelid where not i.indisvalid and c.relkind <> 'p'
   union all select null, 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
