@@ -4,6 +4,7 @@ import pg from "pg";
 import { describe, expect, test } from "vitest";
 import type { ChosenTable, TableChoice } from "../../src/drivers/driver.ts";
 import type { CatalogQuery } from "../../src/drivers/postgres/definitions/captured-object.ts";
+import { findNotCapturedOfLargeObjects } from "../../src/drivers/postgres/definitions/find-not-captured.ts";
 import {
   type CapturedDefinitions,
   readDefinitions,
@@ -102,6 +103,31 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     ]) {
       expect(notCaptured).toEqual(expect.arrayContaining([expect.stringContaining(what)]));
     }
+  });
+
+  test("count large objects that lose their owner, rights or comment, not what the reading role was granted", async () => {
+    await using source = await createDatabase(major, "select lo_create(1), lo_create(2), lo_create(3)");
+    const [odd, other] = [`"Odd ${source.name}"`, `other_${source.name}`];
+    await source.query(`create role ${odd} login password 'pw'; create role ${other}`);
+    const sentences = async () => {
+      await using client = await openLeader(source.urlFor(`Odd ${source.name}`, "pw"));
+      return await findNotCapturedOfLargeObjects((sql, values) => client.query(sql, values));
+    };
+    await source.query(`grant select on large object 1, 2, 3 to ${odd}`);
+    const before = await sentences();
+    await source.query(
+      `alter large object 1 owner to ${other}; grant select on large object 2 to ${other}; revoke update on large object 3 from postgres; comment on large object 2 is 'x'`,
+    );
+
+    const after = await sentences();
+    await source.query(`drop owned by ${odd}, ${other}; drop role ${odd}, ${other}`);
+
+    expect(before).toEqual([]);
+    expect(after).toEqual([
+      "owner of 1 large object is not captured",
+      "access list of 2 large objects is not captured",
+      "comment on 1 large object is not captured",
+    ]);
   });
 
   test("name the extension of which something has other rights than it came with", async () => {

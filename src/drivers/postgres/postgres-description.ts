@@ -1,6 +1,7 @@
 import type { DefinitionsMark, TrustToken } from "../change-tracker.ts";
 import type { ChosenTable, DatabaseDescription, EarlierDefinitions, TableChoice } from "../driver.ts";
 import type { CatalogQuery } from "./definitions/captured-object.ts";
+import { findNotCapturedOfLargeObjects } from "./definitions/find-not-captured.ts";
 import { readDefinitions, readExcludedTables } from "./definitions/read-definitions.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readDefinitionsMark } from "./postgres-definitions-mark.ts";
@@ -21,9 +22,11 @@ export async function readDescription(
   earlier: EarlierDefinitions | undefined,
 ): Promise<DatabaseDescription> {
   const query: CatalogQuery = (sql, values) => leader.query(sql, values);
-  const notRead = unreadable.map(
+  const ofTables = unreadable.map(
     (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
   );
+  // The catalogs behind the mark are without those of large objects.
+  const notRead = [...ofTables, ...(await findNotCapturedOfLargeObjects(query))];
   const excluded = await readExcludedTables(query, choose);
   const besides = [[...excluded].sort(), notRead];
   const answer = token && (await readDefinitionsMark(leader, { token: earlier?.token ?? token, besides }));
