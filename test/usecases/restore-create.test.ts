@@ -120,6 +120,35 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(await target.query("select count(*) from app.t where p operator(app.=#) 3")).toEqual([["14"]]);
   });
 
+  test("keeps comments on checks that are NOT VALID, or were when a child inherited them", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table t (a int); insert into t values (-1); create table child () inherits (t); create table proven () inherits (t);
+       alter table t add constraint pos check (a > 0) not valid; alter table proven validate constraint pos;
+       create table parted (a int) partition by list (a); create table part partition of parted default; insert into part values (-1);
+       alter table parted add constraint pos check (a > 0) not valid;
+       create domain d as int constraint small check (value < 9); create table of_d (d d); insert into of_d values (-1);
+       alter domain d add constraint pos check (value > 0) not valid;
+       comment on constraint pos on t is 'of t'; comment on constraint pos on child is 'of child';
+       comment on constraint pos on proven is 'of proven'; comment on constraint pos on parted is 'of parted';
+       comment on constraint pos on part is 'of part'; comment on constraint pos on domain d is 'of d';
+       comment on constraint small on domain d is 'of small'`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    // What a child proved of a check that it inherits is not kept.
+    const commented = `select obj_description(oid, 'pg_constraint') as text, case when conrelid <> to_regclass('proven') then pg_get_constraintdef(oid) end
+                         from pg_constraint where obj_description(oid, 'pg_constraint') is not null order by 1`;
+    expect(await target.query(commented)).toHaveLength(7);
+    expect(await target.query(commented)).toEqual(await source.query(commented));
+    expect(
+      await target.query("select a from only t union all select a from parted union all select d from of_d"),
+    ).toEqual([["-1"], ["-1"], ["-1"]]);
+  });
+
   test("refuses a database that is not empty, and changes nothing in it", async () => {
     await using source = await createDatabase(major, "create table t (i int)");
     await using snapshot = await snapshotOf(source.url);

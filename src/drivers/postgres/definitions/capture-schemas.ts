@@ -1,5 +1,12 @@
 import { quoteIdentifier, quoteLiteral } from "../postgres-quote.ts";
-import { type CapturedObject, type CatalogQuery, isNoMember, keyOf, USER_SCHEMAS } from "./captured-object.ts";
+import {
+  type CapturedObject,
+  type CatalogQuery,
+  isNoMember,
+  keyOf,
+  parseJson,
+  USER_SCHEMAS,
+} from "./captured-object.ts";
 import { OBJECT_ADDRESSES } from "./object-addresses.ts";
 
 /** Schemas; `public` is there already in a new database. */
@@ -94,6 +101,12 @@ export async function captureTypes(query: CatalogQuery): Promise<readonly Captur
   });
 }
 
+/** Keys of the objects that may bring the constraint `k` after the rows: it is NOT VALID at its table or domain, or at a parent. */
+const NOT_VALID_KEYS = `case when k.contypid <> 0 then pg_catalog.jsonb_build_array('pg_type:' || k.contypid || ':not-valid') else (
+              with recursive above(oid) as (select k.conrelid union select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid)
+              select pg_catalog.jsonb_agg(distinct 'pg_class:' || a.oid || ':late')
+                from above a join pg_catalog.pg_constraint v on v.conrelid = a.oid and v.contype = k.contype and not v.convalidated) end`;
+
 /** Comments on everything that has one; `COMMENT ON` with the object's own address. */
 export async function captureComments(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const name = (schema: string, object: string) =>
@@ -147,14 +160,16 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
          from pg_catalog.pg_statistic_ext s join pg_catalog.pg_namespace n on n.oid = s.stxnamespace
        union all
        select o.catalog, o.objoid, 0, o.place, o.schema, null, o.catalog || ':' || o.objoid from (${OBJECT_ADDRESSES}) o(catalog, objoid, place, schema, owner))
-     select d.objoid, d.objsubid, m.place, m.schema, m.tablename, m.owner, d.description
+     select m.place, m.schema, m.tablename, m.owner, d.description,
+            case m.catalog when 'pg_constraint' then (select ${NOT_VALID_KEYS} from pg_catalog.pg_constraint k where k.oid = m.objoid) end
        from named m join pg_catalog.pg_description d
          on d.objoid = m.objoid and d.objsubid = m.objsubid and d.classoid = ('pg_catalog.' || m.catalog)::pg_catalog.regclass
       where m.place <> 'SCHEMA public' or d.description <> 'standard public schema'
       order by m.place`,
   );
-  return rows.map(([, , place, schema, table, owner, text], index) => ({
+  return rows.map(([place, schema, table, owner, text, after], index) => ({
     key: `${owner}:comment-${index}`,
+    after: parseJson(after, []),
     definition: {
       section: "pre-data",
       kind: "comment",

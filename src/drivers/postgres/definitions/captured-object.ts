@@ -8,6 +8,8 @@ export interface CapturedObject {
   /** Catalog and oid, `pg_class:16384`; the statements of one object come in the order of the list. */
   readonly key: string;
   readonly definition: Definition;
+  /** Keys of what comes before it, where that is captured, and pg_depend does not say so. */
+  readonly after?: readonly string[];
 }
 
 export function keyOf(catalog: string, oid: string | null | undefined, part = ""): string {

@@ -57,7 +57,9 @@ export async function orderDefinitions(
   const lacking = new Set<string>();
   // What says something of an object that is not captured (a comment on a function in C) goes with it.
   const kept = objects.filter(({ key }) => ownNeedsOf(key).every((base) => known.has(resolve(base))));
-  const needs = new Map<string, Set<string>>(kept.map(({ key }) => [key, new Set(ownNeedsOf(key).map(resolve))]));
+  const needs = new Map<string, Set<string>>(
+    kept.map(({ key, after = [] }) => [key, new Set([...ownNeedsOf(key).map(resolve), ...after])]),
+  );
   for (const [catalog, oid, refCatalog, refOid] of await query(DEPENDENCIES)) {
     const key = resolve(keyOf(catalog ?? "", oid));
     const needed = resolve(keyOf(refCatalog ?? "", refOid));
