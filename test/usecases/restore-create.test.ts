@@ -149,6 +149,27 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     ).toEqual([["-1"], ["-1"], ["-1"]]);
   });
 
+  test("keeps the state of a trigger on any level of partitions", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table r (a int, b int, c int) partition by list (a); create table r1 partition of r for values in (1) partition by list (b);
+       create table r1a partition of r1 for values in (1) partition by list (c);
+       create table a_leaf partition of r1a default; create table b_leaf partition of r1 default; create table c_leaf partition of r default;
+       create function f() returns trigger language plpgsql as 'begin return null; end';
+       create trigger t after insert on r for each row execute function f(); alter table a_leaf disable trigger t;
+       create trigger u after insert on r for each row execute function f(); alter table r1 enable always trigger u; alter table b_leaf disable trigger u`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const states =
+      "select tgname, tgrelid::regclass, tgenabled from pg_trigger order by tgname, tgrelid::regclass::text";
+    expect(await target.query(states)).toHaveLength(12);
+    expect(await target.query(states)).toEqual(await source.query(states));
+  });
+
   test("refuses a database that is not empty, and changes nothing in it", async () => {
     await using source = await createDatabase(major, "create table t (i int)");
     await using snapshot = await snapshotOf(source.url);

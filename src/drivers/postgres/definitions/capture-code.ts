@@ -1,6 +1,13 @@
 import { quoteIdentifier, quoteName } from "../postgres-quote.ts";
 import { IS_MADE_BY_PEOPLE } from "../postgres-triggers.ts";
-import { type CapturedObject, type CatalogQuery, isNoMember, keyOf, USER_SCHEMAS } from "./captured-object.ts";
+import {
+  type CapturedObject,
+  type CatalogQuery,
+  isNoMember,
+  keyOf,
+  parseJson,
+  USER_SCHEMAS,
+} from "./captured-object.ts";
 import { parseArray, renderOptions } from "./capture-tables.ts";
 
 /** Functions and procedures in languages that an ordinary owner may use. */
@@ -97,7 +104,11 @@ export async function captureViews(query: CatalogQuery): Promise<readonly Captur
 /** Triggers that people made, with their state; those of partitions come with their parents'. */
 export async function captureTriggers(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
-    `select g.oid, n.nspname, c.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid), g.tgenabled, g.tgparentid <> 0, p.tgenabled
+    `select g.oid, n.nspname, c.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid), g.tgenabled, g.tgparentid <> 0, p.tgenabled,
+            (with recursive above(oid) as (
+               select g.tgparentid where g.tgparentid <> 0 union all
+               select a.tgparentid from above join pg_catalog.pg_trigger a on a.oid = above.oid where a.tgparentid <> 0)
+             select pg_catalog.jsonb_agg('pg_trigger:' || oid) from above)
        from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        left join pg_catalog.pg_trigger p on p.oid = g.tgparentid
       where ${IS_MADE_BY_PEOPLE} and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")} order by n.nspname, c.relname, g.tgname`,
@@ -108,7 +119,7 @@ export async function captureTriggers(query: CatalogQuery): Promise<readonly Cap
     A: "ENABLE ALWAYS",
     O: "ENABLE",
   };
-  return rows.flatMap(([oid, schema, table, name, definition, enabled, isClone, parentEnabled]) => {
+  return rows.flatMap(([oid, schema, table, name, definition, enabled, isClone, parentEnabled, above]) => {
     const full = quoteName(schema ?? "", table ?? "");
     const state = `ALTER TABLE ${full} ${verbs[enabled ?? "O"]} TRIGGER ${quoteIdentifier(name ?? "")};`;
     const statements =
@@ -126,7 +137,14 @@ export async function captureTriggers(query: CatalogQuery): Promise<readonly Cap
       name: name ?? "",
       table: self,
     };
-    return [{ key: keyOf("pg_trigger", oid), definition: { ...definitionOf, sql: statements.join("\n") } }];
+    return [
+      {
+        key: keyOf("pg_trigger", oid),
+        // The trigger right above is no object where it has the state of the one above it.
+        after: parseJson(above, []),
+        definition: { ...definitionOf, sql: statements.join("\n") },
+      },
+    ];
   });
 }
 
