@@ -307,6 +307,20 @@ test("sees the same instants of time in any time zone and any setting of the dat
   expect(result.equal).toBe(true);
 });
 
+test("names a NOT NULL … NOT VALID that a snapshot lacks", async () => {
+  await using database = await createDatabase(18, "create table t (a int); insert into t values (null)");
+  await using left = await snapshotSide(database.url);
+  await database.query("alter table t add constraint nn not null a not valid");
+  await using right = await liveSide(database.url);
+
+  const { equal, tables } = await compareOpen(left, right);
+
+  expect(equal).toBe(false);
+  expect(tables[0]?.schemaDifferences).toContainEqual(
+    expect.objectContaining({ left: undefined, right: "ALTER TABLE public.t ADD CONSTRAINT nn NOT NULL a NOT VALID;" }),
+  );
+});
+
 test("compares databases of different encodings by their characters", async () => {
   const sql = "create table t (i int primary key, v text); insert into t values (1, 'é'), (2, U&'\\00fc')";
   await using one = await createDatabase(15, sql);

@@ -47,10 +47,26 @@ interface TableRow {
   readonly typeOf: string | null;
   readonly accessMethod: string | null;
   readonly notValid: string | null;
+  readonly beforeNotValid: readonly string[];
 }
 
-const CHECKS = (validated: string) => `
-  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and k.convalidated = ${validated}`;
+const CHECKS = `
+  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and k.convalidated`;
+
+/** The constraints whose old rows nobody looked at, but for those that come with a parent's. */
+const NOT_VALID = `
+  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'n') and not k.convalidated
+   and (k.conislocal or not exists (select from pg_catalog.pg_inherits i join pg_catalog.pg_constraint p on p.conrelid = i.inhparent
+                                     where i.inhrelid = c.oid and p.contype = k.contype and p.conname = k.conname))`;
+
+/** Keys of the descendants whose own NOT NULL … NOT VALID goes first: once the table has brought them its own, they take no other name. */
+const BEFORE_NOT_VALID = `
+  case when exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and not k.convalidated) then (
+    with recursive below(oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = c.oid union
+                                  select i.inhrelid from below b join pg_catalog.pg_inherits i on i.inhparent = b.oid)
+    select pg_catalog.jsonb_agg(distinct 'pg_class:' || b.oid || ':late')
+      from below b join pg_catalog.pg_constraint v on v.conrelid = b.oid and v.contype = 'n' and not v.convalidated
+     where not exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and k.conname = v.conname)) end`;
 
 function tablesQuery(serverVersion: number): string {
   const hasNotNullConstraints = serverVersion >= 180000;
@@ -74,7 +90,7 @@ function tablesQuery(serverVersion: number): string {
             from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
             left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum ${notNull}
            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-         (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', k.conname, 'definition', pg_catalog.pg_get_constraintdef(k.oid), 'local', k.conislocal) order by k.conname) ${CHECKS("true")}),
+         (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', k.conname, 'definition', pg_catalog.pg_get_constraintdef(k.oid), 'local', k.conislocal) order by k.conname) ${CHECKS}),
          (select pg_catalog.jsonb_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text order by i.inhseqno) from pg_catalog.pg_inherits i where i.inhrelid = c.oid),
          case when c.relkind = 'p' then pg_catalog.pg_get_partkeydef(c.oid) end,
          case when c.relispartition then pg_catalog.pg_get_expr(c.relpartbound, c.oid) end,
@@ -84,7 +100,8 @@ function tablesQuery(serverVersion: number): string {
          c.relrowsecurity, c.relforcerowsecurity, case when c.reloftype <> 0 then pg_catalog.format_type(c.reloftype, null) end,
          case when am.amname <> 'heap' then am.amname end,
          (select pg_catalog.string_agg('ALTER TABLE ' || c.oid::pg_catalog.regclass::pg_catalog.text || ' ADD CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ' || pg_catalog.pg_get_constraintdef(k.oid) || ';', E'\\n' order by k.conname)
-            ${CHECKS("false")} and k.conislocal)
+            ${NOT_VALID}),
+         ${BEFORE_NOT_VALID}
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     left join pg_catalog.pg_class t on t.oid = c.reltoastrelid
     left join pg_catalog.pg_am am on am.oid = c.relam
@@ -117,6 +134,7 @@ function tableRowOf(row: (string | null)[]): TableRow {
     typeOf: row[15] ?? null,
     accessMethod: row[16] ?? null,
     notValid: row[17] ?? null,
+    beforeNotValid: parseJson(row[18], []),
   };
 }
 
@@ -153,7 +171,10 @@ function objectsOf(table: TableRow): readonly CapturedObject[] {
   if (table.replicaIdentity === "i" && table.replicaIndex) {
     later.push(`ALTER TABLE ONLY ${full} REPLICA IDENTITY USING INDEX ${quoteIdentifier(table.replicaIndex)};`);
   }
-  if (later.length > 0) objects.push(object("post-data", "replica-identity", later.join("\n"), ":late"));
+  if (later.length > 0) {
+    const late = object("post-data", "replica-identity", later.join("\n"), ":late");
+    objects.push({ ...late, after: table.beforeNotValid });
+  }
   const security = [
     ...(table.rowSecurity ? [`ALTER TABLE ${full} ENABLE ROW LEVEL SECURITY;`] : []),
     ...(table.forced ? [`ALTER TABLE ONLY ${full} FORCE ROW LEVEL SECURITY;`] : []),
