@@ -105,7 +105,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
-  test("count large objects that lose their owner, rights or comment, not what the reading role was granted", async () => {
+  test("count large objects that lose rights or a comment, not what the reading role was granted", async () => {
     await using source = await createDatabase(major, "select lo_create(1), lo_create(2), lo_create(3)");
     const [odd, other] = [`"Odd ${source.name}"`, `other_${source.name}`];
     await source.query(`create role ${odd} login password 'pw'; create role ${other}`);
@@ -116,7 +116,7 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     await source.query(`grant select on large object 1, 2, 3 to ${odd}`);
     const before = await sentences();
     await source.query(
-      `alter large object 1 owner to ${other}; grant select on large object 2 to ${other}; revoke update on large object 3 from postgres; comment on large object 2 is 'x'`,
+      `grant select on large object 2 to ${other}; revoke update on large object 3 from postgres; comment on large object 2 is 'x'`,
     );
 
     const after = await sentences();
@@ -124,7 +124,6 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
 
     expect(before).toEqual([]);
     expect(after).toEqual([
-      "owner of 1 large object is not captured",
       "access list of 2 large objects is not captured",
       "comment on 1 large object is not captured",
     ]);

@@ -65,19 +65,21 @@ export async function findNotCaptured(query: CatalogQuery): Promise<readonly Not
     .sort((left, right) => (left.sentence < right.sentence ? -1 : 1));
 }
 
-/** What is said of large objects besides their bytes: rights of the reading role do not count, as it asks for them itself. */
+/**
+ * What is said of large objects besides their bytes. Rights of the reading role do not count, as it asks for them itself, nor do owners: an
+ * application's role owns what it makes, and each of its backups would end with a warning.
+ */
 const OF_LARGE_OBJECTS = `
-  select pg_catalog.count(*) filter (where m.lomowner <> (select d.datdba from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())),
-         pg_catalog.count(*) filter (where m.lomacl is not null and (
+  select pg_catalog.count(*) filter (where m.lomacl is not null and (
            exists (select from pg_catalog.aclexplode(m.lomacl) a where a.grantee <> m.lomowner and a.grantee <> (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user))
            or (select pg_catalog.count(distinct a.privilege_type) from pg_catalog.aclexplode(m.lomacl) a where a.grantee = m.lomowner) < 2)),
          (select pg_catalog.count(*) from pg_catalog.pg_description where classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
     from pg_catalog.pg_largeobject_metadata m`;
 
-/** Gives a sentence for each of owner, rights and comment that some large objects have and that is not in the backup. */
+/** Gives a sentence for each of rights and comments that some large objects have and that is not in the backup. */
 export async function findNotCapturedOfLargeObjects(query: CatalogQuery): Promise<readonly string[]> {
   const [row] = await query(OF_LARGE_OBJECTS);
-  return ["owner of", "access list of", "comment on"].flatMap((what, place) => {
+  return ["access list of", "comment on"].flatMap((what, place) => {
     const count = Number(row?.[place] ?? 0);
     return count > 0 ? [`${what} ${count} large object${count === 1 ? "" : "s"} is not captured`] : [];
   });
