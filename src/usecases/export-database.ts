@@ -18,6 +18,8 @@ export interface ExportDatabaseOptions {
   readonly path: string;
   /** Patterns; undefined: all tables. */
   readonly tables?: readonly string[] | undefined;
+  /** Called with the id before anything is stored. */
+  readonly onBegin?: ((id: string) => void) | undefined;
   readonly parallel: number;
   readonly stallTimeoutMs: number;
   readonly signal: AbortSignal;
@@ -58,12 +60,15 @@ async function tryExport(options: ExportDatabaseOptions, spoolFolder: string): P
   const choose = chooseTable({ include: options.tables });
   const seen: ChosenTable[] = [];
   return await backUpOnce({
-    // Before anything is stored: a pattern for nothing is a mistake, and the file would be short of what was meant.
-    onBegin: () => matchTables(options.tables ?? [], seen),
     ...options,
     choose: (table) => {
       seen.push(table);
       return choose(table);
+    },
+    onBegin: (id) => {
+      // A pattern for nothing is a mistake, and the file would be short of what was meant.
+      matchTables(options.tables ?? [], seen);
+      options.onBegin?.(id);
     },
     destinations: [destination],
     job: "export",

@@ -44,9 +44,12 @@ export async function fillDatabase(
   for (const definition of manifest.definitions) {
     if (definition.section !== "post-data" || isOptional(definition) || built.has(definition)) continue;
     signal.throwIfAborted();
+    if (definition.kind !== "refresh") {
+      await creator.execute(definition.sql);
+      continue;
+    }
     // Its query may fail on the rows of today: they are all that is to be saved.
-    const warning =
-      definition.kind === "refresh" ? await creator.tryDefinition(definition) : await creator.execute(definition.sql);
+    const warning = await creator.tryDefinition(definition);
     if (warning) unfilled.push(warning);
   }
   const refused = [...refusedBefore, ...unfilled, ...(await createOptional(options, creator))];

@@ -4,7 +4,7 @@ import pg from "pg";
 import { describe, expect, test } from "vitest";
 import type { ChosenTable, TableChoice } from "../../src/drivers/driver.ts";
 import type { CatalogQuery } from "../../src/drivers/postgres/definitions/captured-object.ts";
-import { findNotCapturedOfLargeObjects } from "../../src/drivers/postgres/definitions/find-not-captured.ts";
+import { lookAtLargeObjects } from "../../src/drivers/postgres/definitions/find-not-captured.ts";
 import {
   type CapturedDefinitions,
   readDefinitions,
@@ -111,7 +111,8 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     await source.query(`create role ${odd} login password 'pw'; create role ${other}`);
     const sentences = async () => {
       await using client = await openLeader(source.urlFor(`Odd ${source.name}`, "pw"));
-      return await findNotCapturedOfLargeObjects((sql, values) => client.query(sql, values));
+      const { notCaptured } = await lookAtLargeObjects((sql, values) => client.query(sql, values));
+      return notCaptured;
     };
     await source.query(`grant select on large object 1, 2, 3 to ${odd}`);
     const before = await sentences();

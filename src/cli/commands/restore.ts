@@ -3,6 +3,7 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
 import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
+import type { SnapshotChoice } from "../../snapshot/find-snapshot.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
@@ -28,6 +29,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const rows = readRowOptions(options);
   const thaw = readThaw(options);
+  const choice = readChoice(readText(args[1]), options);
   refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
@@ -38,15 +40,6 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const { prefix } = onlyDatabase(opened, readText(options.database));
   const { destinations, keys } = opened;
   const { signal } = context;
-  const at = readTime(options.at, "--at");
-  if (at && args[1] !== undefined) {
-    throw new OperationalError("cannot restore a snapshot that is named and one by --at", {
-      kind: "usage",
-      code: "both-chosen",
-      hint: "Leave one of them out: --at takes the newest one that is not younger.",
-    });
-  }
-  const choice = at ? { at } : { name: String(args[1] ?? "latest") };
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
   const { manifest } = located;
   await using reader = await openLeasedReader({
@@ -123,6 +116,17 @@ export const restore: CommandAction = async (context, { args, options }) => {
   );
   return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;
 };
+
+function readChoice(name: string | undefined, options: Invocation["options"]): SnapshotChoice {
+  const at = readTime(options.at, "--at");
+  if (!at) return { name: name ?? "latest" };
+  if (name === undefined) return { at };
+  throw new OperationalError("cannot restore a snapshot that is named and one by --at", {
+    kind: "usage",
+    code: "both-chosen",
+    hint: "Leave one of them out: --at takes the newest one that is not younger.",
+  });
+}
 
 /** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */
 function doubtsOf(job: Job, manifest: Manifest): readonly string[] {

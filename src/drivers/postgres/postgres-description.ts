@@ -1,7 +1,7 @@
 import type { DefinitionsMark, TrustToken } from "../change-tracker.ts";
 import type { ChosenTable, DatabaseDescription, EarlierDefinitions, TableChoice } from "../driver.ts";
 import type { CatalogQuery } from "./definitions/captured-object.ts";
-import { findNotCapturedOfLargeObjects } from "./definitions/find-not-captured.ts";
+import { lookAtLargeObjects } from "./definitions/find-not-captured.ts";
 import { readDefinitions, readExcludedTables } from "./definitions/read-definitions.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readDefinitionsMark } from "./postgres-definitions-mark.ts";
@@ -26,18 +26,18 @@ export async function readDescription(
     (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
   );
   // The catalogs behind the mark are without those of large objects.
-  const notRead = [...ofTables, ...(await findNotCapturedOfLargeObjects(query))];
+  const largeObjects = await lookAtLargeObjects(query);
+  const notRead = [...ofTables, ...largeObjects.notCaptured];
   const excluded = await readExcludedTables(query, choose);
   const besides = [[...excluded].sort(), notRead];
   const answer = token && (await readDefinitionsMark(leader, { token: earlier?.token ?? token, besides }));
   const isSame = earlier && answer && !answer.hasNewRows && areEqual(earlier.mark, answer.mark);
   const { serverVersion } = leader;
   const { definitions, notCaptured } = isSame ? earlier : await readDefinitions(query, { serverVersion, excluded });
-  const [row] = await leader.query("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata");
   return {
     definitions,
     notCaptured: isSame ? notCaptured : [...notCaptured, ...notRead],
-    largeObjects: Number(row?.[0] ?? 0),
+    largeObjects: largeObjects.count,
     mark: answer?.mark,
   };
 }

@@ -70,17 +70,20 @@ export async function findNotCaptured(query: CatalogQuery): Promise<readonly Not
  * application's role owns what it makes, and each of its backups would end with a warning.
  */
 const OF_LARGE_OBJECTS = `
-  select pg_catalog.count(*) filter (where m.lomacl is not null and (
+  select pg_catalog.count(*),
+         pg_catalog.count(*) filter (where m.lomacl is not null and (
            exists (select from pg_catalog.aclexplode(m.lomacl) a where a.grantee <> m.lomowner and a.grantee <> (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user))
            or (select pg_catalog.count(distinct a.privilege_type) from pg_catalog.aclexplode(m.lomacl) a where a.grantee = m.lomowner) < 2)),
          (select pg_catalog.count(*) from pg_catalog.pg_description where classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
     from pg_catalog.pg_largeobject_metadata m`;
 
-/** Gives a sentence for each of rights and comments that some large objects have and that is not in the backup. */
-export async function findNotCapturedOfLargeObjects(query: CatalogQuery): Promise<readonly string[]> {
+/** Counts the large objects, with a sentence for each of rights and comments that some of them have and that is not in the backup. */
+export async function lookAtLargeObjects(
+  query: CatalogQuery,
+): Promise<{ readonly count: number; readonly notCaptured: readonly string[] }> {
   const [row] = await query(OF_LARGE_OBJECTS);
-  return ["access list of", "comment on"].flatMap((what, place) => {
-    const count = Number(row?.[place] ?? 0);
-    return count > 0 ? [`${what} ${count} large object${count === 1 ? "" : "s"} is not captured`] : [];
-  });
+  const [count = 0, withRights = 0, withComment = 0] = (row ?? []).map(Number);
+  const sentence = (what: string, some: number) =>
+    some > 0 ? [`${what} ${some} large object${some === 1 ? "" : "s"} is not captured`] : [];
+  return { count, notCaptured: [...sentence("access list of", withRights), ...sentence("comment on", withComment)] };
 }
