@@ -144,6 +144,25 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select ev_enabled from pg_rewrite where rulename = 'also'")).toEqual([["O"]]);
   });
 
+  test("lets event triggers find what they call by the search_path of the role", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table p (id int primary key); create table c (id int references p deferrable); insert into p values (1); insert into c values (1);
+       create function note() returns trigger language plpgsql as $$ begin return new; end $$; create trigger note before insert on c for each row execute function note();
+       create rule quiet as on delete to p do also nothing; create table log (tag text); create function write_down(text) returns void language sql as 'insert into log values ($1)';
+       create function seen() returns event_trigger language plpgsql as $$ begin perform write_down(tg_tag); end $$;
+       create event trigger at_start on ddl_command_start execute function seen(); create event trigger at_end on ddl_command_end execute function seen();
+       create event trigger at_drop on sql_drop execute function seen()`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("delete from c");
+
+    await restoreSnapshot({ ...inPlaceOptionsFor(database.url, snapshot.reader), tables: ["public.p", "public.c"] });
+
+    expect(await database.query("select id from c")).toEqual([["1"]]);
+    expect(await database.query("select count(*) > 0 from log where tag = 'ALTER TABLE'")).toEqual([["t"]]);
+  });
+
   test("refuses a composite type whose attributes stand in another order", async () => {
     await using database = await createDatabase(
       major,

@@ -121,7 +121,7 @@ class PostgresReplacer implements Replacer {
   }
 
   async open(): Promise<void> {
-    await this.#client.query("set local search_path = ''");
+    // Event triggers look for what they call by the search_path of the role; each name below is a whole one.
     for (const { child, name } of this.#foreignKeys) {
       await this.#client.query(`alter table ${child} drop constraint ${quoteIdentifier(name)}`);
     }
@@ -130,7 +130,6 @@ class PostgresReplacer implements Replacer {
       if (trigger.enabled !== "D") await this.#client.query(renderTriggerState({ ...trigger, enabled: "D" }));
     }
     for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
-    await this.#client.query("set local search_path to default");
   }
 
   async openMerge({ schema, name }: TableName, columns: readonly string[]): Promise<RowMerge> {
