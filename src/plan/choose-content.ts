@@ -19,14 +19,14 @@ const DISPENSABLE = new Set(["foreign-key", "trigger", "rule", "policy", "public
  * tell what its definitions need.
  */
 export function chooseContent(manifest: Manifest, patterns: readonly string[]): ChosenContent {
-  const { definitions } = manifest;
-  if (definitions.some(({ needs }) => needs === undefined)) {
+  if (manifest.definitions.some(({ needs }) => needs === undefined)) {
     throw new OperationalError(`cannot choose tables of ${manifest.id}: it does not tell what its tables need`, {
       kind: "refused",
       code: "no-dependencies",
       hint: "Restore the whole database with --create, then drop what you do not want.",
     });
   }
+  const definitions = withWholeViews(manifest.definitions);
   const tables = matchTables(patterns, manifest.tables);
   const chosen = withAncestors(definitions, new Set(tables.map(nameOf)));
   const { kept, leftOut } = chooseDefinitions(definitions, chosen);
@@ -116,6 +116,20 @@ function reachable(definitions: readonly Definition[], place: number): ReadonlyS
   const seen = new Set([place]);
   for (const at of seen) for (const needed of definitions[at]?.needs ?? []) seen.add(needed);
   return seen;
+}
+
+/** A view that is made in two steps, its columns first, is worth nothing without the second one. */
+function withWholeViews(definitions: readonly Definition[]): readonly Definition[] {
+  const wholes = new Map<number, number>();
+  for (const [place, { kind, needs = [], ...own }] of definitions.entries()) {
+    const isFirst = (at: number) => definitions[at]?.kind === "view" && nameOf(own) === nameOf(definitions[at]);
+    const first = kind === "view" ? needs.find(isFirst) : undefined;
+    if (first !== undefined) wholes.set(first, place);
+  }
+  return definitions.map((own, place) => {
+    const whole = wholes.get(place);
+    return whole === undefined ? own : { ...own, needs: [...(own.needs ?? []), whole] };
+  });
 }
 
 function sentenceOf(definitions: readonly Definition[], place: number, chosen: ReadonlySet<string>): string {

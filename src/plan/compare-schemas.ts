@@ -88,6 +88,9 @@ function partsOf(definitions: readonly Definition[], isCompared: (table: TableNa
 
 function splitTable({ kind, schema = "", name, table, sql }: Definition): readonly Part[] {
   const about = { schema, ...(table ? { table: table.name } : {}) };
+  // It would be there in a circle with its own table.
+  const apart = kind === "check" ? / (CHECK .*);$/s.exec(sql)?.[1] : undefined;
+  if (apart) return [{ ...about, object: "constraint", name, sql: apart }];
   if (kind !== "table") return [{ ...about, object: kind, name, sql }];
   const [create = "", ...lines] = sql.split("\n");
   if (!create.startsWith("CREATE ")) return [];

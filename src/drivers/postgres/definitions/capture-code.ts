@@ -72,16 +72,24 @@ export async function captureAggregates(query: CatalogQuery): Promise<readonly C
   }));
 }
 
+/** A column of a view as it stands where what the view reads is not there yet. */
+const NO_VALUE = `'NULL::' || pg_catalog.format_type(a.atttypid, a.atttypmod)
+  || case when a.attcollation <> y.typcollation then ' COLLATE ' || a.attcollation::pg_catalog.regcollation::pg_catalog.text else '' end
+  || ' AS ' || pg_catalog.quote_ident(a.attname)`;
+
 /** Views and materialized views; the latter without rows, which their refresh brings when the tables have theirs. */
 export async function captureViews(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
     `select c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, c.relispopulated,
             (select pg_catalog.string_agg('ALTER MATERIALIZED VIEW ONLY ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) || ' ALTER COLUMN ' || pg_catalog.quote_ident(a.attname) || ' SET STATISTICS ' || a.attstattarget || ';', E'\\n')
-               from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attstattarget >= 0 and c.relkind = 'm')
+               from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attstattarget >= 0 and c.relkind = 'm'),
+            case when c.relkind = 'v' then (select pg_catalog.string_agg(${NO_VALUE}, ', ' order by a.attnum)
+               from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0) end,
+            (select r.oid from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename = '_RETURN')
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where c.relkind in ('v', 'm') and c.relpersistence <> 't' and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")} order by n.nspname, c.relname`,
   );
-  return rows.flatMap(([oid, schema, name, kind, definition, reloptions, populated]) => {
+  return rows.flatMap(([oid, schema, name, kind, definition, reloptions, populated, , noValues, rule]) => {
     const options = parseArray(reloptions);
     const withOptions = options.length > 0 ? ` WITH (${renderOptions(options)})` : "";
     const full = quoteName(schema ?? "", name ?? "");
@@ -90,7 +98,17 @@ export async function captureViews(query: CatalogQuery): Promise<readonly Captur
       key: keyOf("pg_class", oid, part),
       definition: { section, kind: what, schema: schema ?? "", name: name ?? "", sql },
     });
-    if (kind === "v") return [object("pre-data", "view", `CREATE VIEW ${full}${withOptions} AS\n ${body};`)];
+    if (kind === "v") {
+      const sql = `VIEW ${full}${withOptions} AS\n ${body};`;
+      const part = {
+        key: keyOf("pg_rewrite", rule),
+        kind: "view" as const,
+        name: name ?? "",
+        sql: `CREATE OR REPLACE ${sql}`,
+      };
+      const sqlWith = () => `CREATE VIEW ${full} AS\n SELECT ${noValues ?? ""};`;
+      return [{ ...object("pre-data", "view", `CREATE ${sql}`), parts: [part], sqlWith }];
+    }
     const created = object(
       "pre-data",
       "matview",

@@ -101,11 +101,11 @@ export async function captureTypes(query: CatalogQuery): Promise<readonly Captur
   });
 }
 
-/** Keys of the objects that may bring the constraint `k` after the rows: it is NOT VALID at its table or domain, or at a parent. */
+/** Keys of the objects that may bring the constraint `k` on their own: it is NOT VALID at its table or domain, or at a parent, or a check of theirs. */
 const NOT_VALID_KEYS = `case when k.contypid <> 0 then pg_catalog.jsonb_build_array('pg_type:' || k.contypid || ':not-valid') else (
               with recursive above(oid) as (select k.conrelid union select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid)
-              select pg_catalog.jsonb_agg(distinct 'pg_class:' || a.oid || ':late')
-                from above a join pg_catalog.pg_constraint v on v.conrelid = a.oid and v.contype = k.contype and not v.convalidated) end`;
+              select pg_catalog.jsonb_agg(distinct case when v.convalidated then 'pg_constraint:' || v.oid else 'pg_class:' || a.oid || ':late' end)
+                from above a join pg_catalog.pg_constraint v on v.conrelid = a.oid and v.contype = k.contype and (v.conname = k.conname or not v.convalidated)) end`;
 
 /** Comments on everything that has one; `COMMENT ON` with the object's own address. */
 export async function captureComments(query: CatalogQuery): Promise<readonly CapturedObject[]> {

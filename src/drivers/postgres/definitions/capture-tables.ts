@@ -4,6 +4,7 @@ import {
   type CatalogQuery,
   isNoMember,
   keyOf,
+  type ObjectPart,
   parseJson,
   USER_SCHEMAS,
 } from "./captured-object.ts";
@@ -27,6 +28,13 @@ interface ColumnRow {
   readonly options: readonly string[] | null;
 }
 
+interface CheckRow {
+  readonly oid: number;
+  readonly name: string;
+  readonly definition: string;
+  readonly local: boolean;
+}
+
 /** One table as the catalogs have it. */
 interface TableRow {
   readonly oid: string;
@@ -34,7 +42,7 @@ interface TableRow {
   readonly name: string;
   readonly kind: string;
   readonly columns: readonly ColumnRow[];
-  readonly checks: readonly { readonly name: string; readonly definition: string; readonly local: boolean }[];
+  readonly checks: readonly CheckRow[];
   readonly parents: readonly string[];
   readonly partitionKey: string | null;
   readonly bound: string | null;
@@ -90,7 +98,7 @@ function tablesQuery(serverVersion: number): string {
             from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
             left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum ${notNull}
            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-         (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', k.conname, 'definition', pg_catalog.pg_get_constraintdef(k.oid), 'local', k.conislocal) order by k.conname) ${CHECKS}),
+         (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('oid', k.oid, 'name', k.conname, 'definition', pg_catalog.pg_get_constraintdef(k.oid), 'local', k.conislocal) order by k.conname) ${CHECKS}),
          (select pg_catalog.jsonb_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text order by i.inhseqno) from pg_catalog.pg_inherits i where i.inhrelid = c.oid),
          case when c.relkind = 'p' then pg_catalog.pg_get_partkeydef(c.oid) end,
          case when c.relispartition then pg_catalog.pg_get_expr(c.relpartbound, c.oid) end,
@@ -151,17 +159,20 @@ function objectsOf(table: TableRow): readonly CapturedObject[] {
     key: keyOf("pg_class", oid, part),
     definition: { section, kind, schema, name, table: self, sql },
   });
-  const objects = [object("pre-data", "table", createTable(table))];
   const full = quoteName(schema, name);
-  if (table.bound !== null && table.parents[0]) {
-    objects.push(
-      object(
-        "pre-data",
-        "attach",
-        `ALTER TABLE ONLY ${table.parents[0]} ATTACH PARTITION ${full} ${table.bound};`,
-        ":attach",
-      ),
+  const checks = ownChecks(table, full);
+  const sqlWith = (rest: readonly ObjectPart[]) =>
+    createTable(
+      table,
+      checks.filter(({ key }) => rest.some((part) => part.key === key)),
     );
+  const objects: CapturedObject[] = [
+    { ...object("pre-data", "table", createTable(table, checks)), parts: checks, sqlWith },
+  ];
+  if (table.bound !== null && table.parents[0]) {
+    const sql = `ALTER TABLE ONLY ${table.parents[0]} ATTACH PARTITION ${full} ${table.bound};`;
+    // It must have the checks of the whole by then.
+    objects.push({ ...object("pre-data", "attach", sql, ":attach"), after: checks.map(({ key }) => key) });
   }
   const alterations = columnAlterations(table, full);
   if (alterations.length > 0) objects.push(object("pre-data", "table", alterations.join("\n"), ":columns"));
@@ -183,14 +194,28 @@ function objectsOf(table: TableRow): readonly CapturedObject[] {
   return objects;
 }
 
-function createTable(table: TableRow): string {
+interface OwnCheck extends ObjectPart {
+  /** As it stands in CREATE TABLE. */
+  readonly line: string;
+}
+
+/** The checks that the table does not have from a parent. */
+function ownChecks({ checks, bound }: TableRow, table: string): readonly OwnCheck[] {
+  const own = checks.filter(({ local }) => local || bound !== null);
+  return own.map(({ oid, name, definition }) => {
+    const line = `CONSTRAINT ${quoteIdentifier(name)} ${definition}`;
+    const key = keyOf("pg_constraint", String(oid));
+    return { key, kind: "check", name, line, sql: `ALTER TABLE ${table} ADD ${line};` };
+  });
+}
+
+function createTable(table: TableRow, checks: readonly OwnCheck[]): string {
   const isPartition = table.bound !== null;
   const columns = table.columns.filter((column) => column.local || isPartition);
-  const checks = table.checks.filter((check) => check.local || isPartition);
   const lines = [
     ...(table.typeOf ? columns.flatMap(typedColumn) : columns.map((column) => columnLine(column, isPartition))),
     ...inheritedNotNulls(table),
-    ...checks.map(({ name, definition }) => `CONSTRAINT ${quoteIdentifier(name)} ${definition}`),
+    ...checks.map(({ line }) => line),
   ].map((line) => `    ${line}`);
   const body = table.typeOf
     ? ` OF ${table.typeOf}${lines.length > 0 ? ` (\n${lines.join(",\n")}\n)` : ""}`

@@ -10,6 +10,21 @@ export interface CapturedObject {
   readonly definition: Definition;
   /** Keys of what comes before it, where that is captured, and pg_depend does not say so. */
   readonly after?: readonly string[];
+  /** Parts of the definition that could be statements of their own. */
+  readonly parts?: readonly ObjectPart[];
+  /** The definition with these of its parts alone. */
+  readonly sqlWith?: (rest: readonly ObjectPart[]) => string;
+  /** Key of the object of which this was a part. */
+  readonly completes?: string;
+}
+
+/** A check of a table, or what a view reads, by the key that pg_depend has for it. */
+export interface ObjectPart {
+  readonly key: string;
+  readonly kind: "check" | "view";
+  readonly name: string;
+  /** The statement that adds it to the object. */
+  readonly sql: string;
 }
 
 export function keyOf(catalog: string, oid: string | null | undefined, part = ""): string {

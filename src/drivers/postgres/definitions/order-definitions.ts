@@ -1,5 +1,6 @@
 import type { Definition } from "../../driver.ts";
 import { type CapturedObject, type CatalogQuery, keyOf } from "./captured-object.ts";
+import { chooseParts, type DependencyGraph, neededBy, takeApart } from "./take-apart.ts";
 
 /** An object with the keys of those that must be there before it. */
 export interface OrderedObject extends CapturedObject {
@@ -27,6 +28,7 @@ const RANKS: readonly string[] = [
   "sequence",
   "aggregate",
   "default",
+  "check",
   "view",
   "matview",
   "constraint",
@@ -44,7 +46,8 @@ const RANKS: readonly string[] = [
 ]; // prettier-ignore
 
 /**
- * Orders objects so that each comes after what it needs, by pg_depend; where that leaves a choice, by kind and name.
+ * Orders objects so that each comes after what it needs, by pg_depend; where that leaves a choice, by kind and name. Where it
+ * leaves none, checks and what views read become statements of their own.
  * `missing` are keys of objects that are not captured. What needs something that comes after the rows comes after them itself (a view that groups by a primary key).
  */
 export async function orderDefinitions(
@@ -52,28 +55,60 @@ export async function orderDefinitions(
   objects: readonly CapturedObject[],
   missing: ReadonlySet<string>,
 ): Promise<readonly OrderedObject[]> {
+  const catalogs = { aliases: await readAliases(query), dependencies: await query(DEPENDENCIES), missing };
+  let linked = link(objects, catalogs);
+  for (let apart = chooseParts(objects, linked); apart.size > 0; apart = chooseParts(linked.objects, linked)) {
+    linked = link(takeApart(linked.objects, apart), catalogs);
+  }
+  const { needs, lacking } = linked;
+  addRefreshNeeds(linked);
+  return sortObjects(
+    linked.objects.map((object) => ({
+      ...object,
+      lacks: lacking.has(object.key),
+      needs: [...(needs.get(object.key) ?? [])],
+    })),
+  );
+}
+
+interface Catalogs {
+  readonly aliases: ReadonlyMap<string, string>;
+  /** Catalog and oid of what needs, catalog and oid of what is needed. */
+  readonly dependencies: readonly (readonly (string | null)[])[];
+  readonly missing: ReadonlySet<string>;
+}
+
+interface Linked extends DependencyGraph {
+  readonly objects: readonly CapturedObject[];
+  readonly needs: ReadonlyMap<string, Set<string>>;
+  readonly lacking: ReadonlySet<string>;
+}
+
+/** Finds what each object needs, and each of its parts. */
+function link(objects: readonly CapturedObject[], { aliases, dependencies, missing }: Catalogs): Linked {
   const known = new Set(objects.map(({ key }) => key));
-  const resolve = await readAliases(query, known.union(missing));
+  const resolve = resolver(aliases, known.union(missing));
   const lacking = new Set<string>();
   // What says something of an object that is not captured (a comment on a function in C) goes with it.
   const kept = objects.filter(({ key }) => ownNeedsOf(key).every((base) => known.has(resolve(base))));
   const needs = new Map<string, Set<string>>(
-    kept.map(({ key, after = [] }) => [key, new Set([...ownNeedsOf(key).map(resolve), ...after])]),
+    kept.map(({ key, after = [], completes }) => {
+      const own = [...ownNeedsOf(key).map(resolve), ...after, ...(completes ? [completes] : [])];
+      return [key, new Set(own.filter((needed) => known.has(needed)))];
+    }),
   );
-  for (const [catalog, oid, refCatalog, refOid] of await query(DEPENDENCIES)) {
-    const key = resolve(keyOf(catalog ?? "", oid));
+  const partNeeds = new Map<string, Set<string>>();
+  for (const { parts = [] } of kept) for (const part of parts) partNeeds.set(part.key, new Set());
+  for (const [catalog, oid, refCatalog, refOid] of dependencies) {
+    const raw = keyOf(catalog ?? "", oid);
+    const key = resolve(raw);
     const needed = resolve(keyOf(refCatalog ?? "", refOid));
     if (missing.has(needed)) lacking.add(key);
-    if (key !== needed && needs.has(needed)) needs.get(key)?.add(needed);
+    if (key === needed || !needs.has(needed)) continue;
+    needs.get(key)?.add(needed);
+    partNeeds.get(raw)?.add(needed);
   }
-  addRefreshNeeds(needs);
-  return sortObjects(
-    kept.map((object) => ({
-      ...object,
-      lacks: lacking.has(object.key),
-      needs: [...(needs.get(object.key) ?? [])].filter((key) => needs.has(key)),
-    })),
-  );
+  return { objects: kept, needs, partNeeds, lacking };
 }
 
 const DEPENDENCIES = `
@@ -86,26 +121,26 @@ function ownNeedsOf(key: string): readonly string[] {
   return base === key ? [] : [base];
 }
 
-/** A refresh reads other materialized views: theirs come first. */
-function addRefreshNeeds(needs: ReadonlyMap<string, Set<string>>): void {
+/** A refresh reads views and other materialized views: theirs come first. */
+function addRefreshNeeds({ objects, needs }: Linked): void {
+  const parts = new Map(objects.flatMap(({ key, completes }) => (completes ? [[completes, key] as const] : [])));
   for (const [key, own] of needs) {
     if (!key.endsWith(":refresh")) continue;
-    const base = key.slice(0, -":refresh".length);
-    for (const needed of reachable(base, needs)) {
+    const seen = new Set([key.slice(0, -":refresh".length)]);
+    for (const at of seen) {
+      const part = parts.get(at);
+      for (const needed of [...(needs.get(at) ?? []), ...(part ? [part] : [])]) seen.add(needed);
+      if (part) own.add(part);
+    }
+    for (const needed of seen) {
       const refresh = `${needed}:refresh`;
       if (refresh !== key && needs.has(refresh)) own.add(refresh);
     }
   }
 }
 
-function reachable(from: string, needs: ReadonlyMap<string, Set<string>>): ReadonlySet<string> {
-  const seen = new Set([from]);
-  for (const key of seen) for (const needed of needs.get(key) ?? []) seen.add(needed);
-  return seen;
-}
-
 /** What pg_depend calls otherwise than the captured objects are called: row types, array types, rules of views … */
-async function readAliases(query: CatalogQuery, known: ReadonlySet<string>): Promise<(key: string) => string> {
+async function readAliases(query: CatalogQuery): Promise<ReadonlyMap<string, string>> {
   const rows = await query(`
     select 'pg_type:' || t.oid, case when c.relkind = 'c' then 'pg_type:' || t.oid else 'pg_class:' || c.oid end
       from pg_catalog.pg_type t join pg_catalog.pg_class c on c.oid = t.typrelid where t.oid >= 16384 and c.relkind <> 'c'
@@ -125,7 +160,10 @@ async function readAliases(query: CatalogQuery, known: ReadonlySet<string>): Pro
                 from pg_catalog.pg_depend m where m.deptype = 'e' and m.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
     union all select 'pg_publication_rel:' || r.oid, 'pg_publication:' || r.prpubid || ':table-' || r.oid from pg_catalog.pg_publication_rel r
     union all select 'pg_class:' || k.conindid, 'pg_constraint:' || k.oid from pg_catalog.pg_constraint k where k.contype in ('p', 'u', 'x')`);
-  const aliases = new Map(rows.map(([from, to]) => [from ?? "", to ?? ""]));
+  return new Map(rows.map(([from, to]) => [from ?? "", to ?? ""]));
+}
+
+function resolver(aliases: ReadonlyMap<string, string>, known: ReadonlySet<string>): (key: string) => string {
   return (key) => {
     let at = key;
     for (let step = 0; step < 8 && !known.has(at); step += 1) at = aliases.get(at) ?? at;
@@ -137,9 +175,7 @@ async function readAliases(query: CatalogQuery, known: ReadonlySet<string>): Pro
 function sortObjects(objects: readonly OrderedObject[]): readonly OrderedObject[] {
   const byKey = new Map(objects.map((object) => [object.key, object]));
   const waiting = new Map(objects.map((object) => [object.key, object.needs.length]));
-  const needing = new Map<string, string[]>();
-  for (const { key, needs } of objects)
-    for (const needed of needs) needing.set(needed, [...(needing.get(needed) ?? []), key]);
+  const needing = neededBy(new Map(objects.map(({ key, needs }) => [key, needs])));
   const position = new Map(objects.toSorted(byRank).map(({ key }, index) => [key, index]));
   const order = (left: string, right: string) => (position.get(left) ?? 0) - (position.get(right) ?? 0);
   const sorted: OrderedObject[] = [];
