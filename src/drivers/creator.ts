@@ -57,14 +57,18 @@ export interface Creator extends AsyncDisposable {
   /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
   load(rows: CreateRows): Promise<number>;
   /**
-   * Executes statements on a connection of its own; may run concurrently. `idle` further connections have nothing to do
-   * meanwhile: the server may use as many more processes for an index.
+   * Takes the check off for which `load` failed; gives what puts it on again when all rows are there, nothing where it is gone already.
+   * Undefined: it failed for something else.
    */
-  execute(sql: string, idle?: number): Promise<void>;
+  takeOffCheck(error: unknown): Promise<readonly Definition[] | undefined>;
+  /**
+   * Executes a definition behind the rows, on a connection of its own; may run concurrently. `idle` further connections have nothing
+   * to do meanwhile: the server may use as many more processes for an index. What a restore can do without is left out where
+   * the server refuses it, and a foreign key or check that rows violate is NOT VALID: gives the sentence that says so.
+   */
+  create(definition: Definition, idle?: number): Promise<string | undefined>;
   /** Takes the statistics of a table that is complete; may run concurrently. */
   analyse(table: TableName): Promise<void>;
-  /** Executes a definition that a restore can do without; gives the sentence that says why it is not there. */
-  tryDefinition(definition: Definition): Promise<string | undefined>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;

@@ -1,22 +1,15 @@
-import { OperationalError } from "../base/errors.ts";
 import { runSteps, type Step } from "../base/run-steps.ts";
 import type { Creator } from "../drivers/creator.ts";
 import type { Definition, ObjectOwner, TableName } from "../drivers/driver.ts";
 import { renderOwnerFailures } from "../plan/plan-owners.ts";
-import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
-import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
-import type { Report } from "./progress.ts";
-import { streamsOf } from "./table-streams.ts";
+import { CreatedTables, type LoadOptions } from "./load-created-table.ts";
 
-export interface FillOptions {
-  readonly reader: SnapshotReader;
+export interface FillOptions extends LoadOptions {
   /** Connections that write rows and build indexes. */
   readonly parallel: number;
   /** Execute the rights too; the roles that they name must be there. */
   readonly grants: boolean;
-  readonly signal: AbortSignal;
-  readonly report: Report;
 }
 
 /** Makes everything that a snapshot holds in an empty database; gives warnings. Fails with kind `archive` or `database`. */
@@ -34,25 +27,25 @@ export async function fillDatabase(
     type: "plan",
     tables: tables.map((table) => ({ table: labelOf(table), estimatedRows: table.rows, bytes: table.rawBytes })),
   });
-  const { steps, built } = stepsOf(options, creator, tables);
+  const loaded = new CreatedTables(options, creator);
+  const { steps, built, warnings: unmade } = stepsOf(options, creator, { tables, loaded });
   await runSteps(steps, options.parallel);
   if (manifest.largeObjects.chunks.length > 0) {
     await creator.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
   }
   report({ type: "phase", text: "creating triggers and the rest" });
-  const unfilled: string[] = [];
   for (const definition of manifest.definitions) {
     if (definition.section !== "post-data" || isOptional(definition) || built.has(definition)) continue;
     signal.throwIfAborted();
-    if (definition.kind !== "refresh") {
-      await creator.execute(definition.sql);
-      continue;
-    }
-    // Its query may fail on the rows of today: they are all that is to be saved.
-    const warning = await creator.tryDefinition(definition);
-    if (warning) unfilled.push(warning);
+    const warning = await creator.create(definition);
+    if (warning) unmade.push(warning);
   }
-  const refused = [...refusedBefore, ...unfilled, ...(await createOptional(options, creator))];
+  const refused = [
+    ...refusedBefore,
+    ...unmade,
+    ...(await loaded.putChecksOn()),
+    ...(await createOptional(options, creator)),
+  ];
   report({ type: "phase", text: "analysing" });
   const rights = options.grants ? manifest.definitions.filter(isOfOwner) : [];
   const { warnings, ownerFailures } = await creator.finish(manifest.sequences, { assign: owners, rights });
@@ -65,7 +58,7 @@ async function createOptional({ reader, signal, grants }: FillOptions, creator: 
   for (const definition of reader.manifest.definitions) {
     if (!isOptional(definition) || isOfOwner(definition) || (isRights(definition.kind) && !grants)) continue;
     signal.throwIfAborted();
-    const warning = await creator.tryDefinition(definition);
+    const warning = await creator.create(definition);
     if (warning) warnings.push(warning);
   }
   return warnings;
@@ -73,23 +66,33 @@ async function createOptional({ reader, signal, grants }: FillOptions, creator: 
 
 interface Steps {
   readonly steps: readonly Step[];
-  /** The definitions that these steps execute. */
+  /** The definitions that these steps have executed. */
   readonly built: ReadonlySet<Definition>;
+  /** What the steps could not make, or not as it was. */
+  readonly warnings: string[];
+}
+
+interface TablesToFill {
+  /** The largest first. */
+  readonly tables: readonly StoredTable[];
+  readonly loaded: CreatedTables;
 }
 
 /**
  * Each table's rows, then its keys and indexes, then its statistics, the largest first; a foreign key as soon as both its
  * tables are ready. One connection sorts an index while another one loads, and the keys are checked side by side.
  */
-function stepsOf(options: FillOptions, creator: Creator, tables: readonly StoredTable[]): Steps {
-  const { reader, signal } = options;
+function stepsOf({ reader, signal }: FillOptions, creator: Creator, { tables, loaded }: TablesToFill): Steps {
   const { definitions } = reader.manifest;
   const built = new Set<Definition>();
+  const warnings: string[] = [];
   const ofTables = new Map<string, readonly Step[]>();
   const ofTable = groupByTable(definitions.filter(isIndex));
   const execute = (definition: Definition) => async (idle: number) => {
     signal.throwIfAborted();
-    await creator.execute(definition.sql, idle);
+    const warning = await creator.create(definition, idle);
+    if (warning) warnings.push(warning);
+    built.add(definition);
   };
   for (const table of tables) {
     const name = labelOf(table);
@@ -97,10 +100,9 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
     // What of the table is still to be done when a step starts, foreign keys included.
     let way = work.load + definitions.filter((one) => isKeyOf(one, table)).length * work.index + work.analyse;
     way += (ofTable.get(name)?.length ?? 0) * work.index;
-    const load: Step = { after: [], alone: [name], shared: [], way, run: () => loadTable(options, creator, table) };
+    const load: Step = { after: [], alone: [name], shared: [], way, run: () => loaded.load(table) };
     way -= work.load;
     const indexes = (ofTable.get(name) ?? []).map((definition): Step => {
-      built.add(definition);
       // Indexes of one table can be built side by side, a constraint locks it.
       const use = definition.kind === "index" ? { alone: [], shared: [name] } : { alone: [name], shared: [] };
       const step = { after: [load], ...use, way, run: execute(definition) };
@@ -116,13 +118,12 @@ function stepsOf(options: FillOptions, creator: Creator, tables: readonly Stored
   for (const definition of definitions) {
     const names = definition.kind === "foreign-key" ? tablesOf(definition, definitions) : undefined;
     if (!names?.every((name) => ofTables.has(name))) continue;
-    built.add(definition);
     const after = names.flatMap((name) => ofTables.get(name) ?? []);
     const table = tables.find((one) => isKeyOf(definition, one));
     const way = table ? workOf(table).index : 0;
     keys.push({ after, alone: names, shared: [], way, run: execute(definition) });
   }
-  return { steps: [...[...ofTables.values()].flat(), ...keys], built };
+  return { steps: [...[...ofTables.values()].flat(), ...keys], built, warnings };
 }
 
 /** What an index, or the check of a foreign key, costs for each row, in bytes that could be loaded meanwhile. */
@@ -147,28 +148,6 @@ function tablesOf({ table, needs }: Definition, all: readonly Definition[]): rea
   const keys = needed.filter((definition) => definition?.section === "post-data");
   if (!table || keys.length === 0 || !keys.every((key) => key && isIndex(key))) return undefined;
   return [...new Set([table, ...keys.flatMap((key) => key?.table ?? [])].map(labelOf))];
-}
-
-async function loadTable(options: FillOptions, creator: Creator, table: StoredTable): Promise<void> {
-  const { reader, report, signal } = options;
-  signal.throwIfAborted();
-  const label = labelOf(table);
-  report({ type: "table-start", table: label });
-  const rows = await creator.load({
-    table,
-    columns: storedColumnsOf(table),
-    format: table.format,
-    streams: streamsOf(reader, table, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
-    isWhole: table.condition === undefined,
-  });
-  if (rows !== table.rows) {
-    throw new OperationalError(`cannot restore ${label}: ${rows} rows arrived where the snapshot has ${table.rows}`, {
-      kind: "database",
-      code: "count-mismatch",
-    });
-  }
-  report({ type: "rows", table: label, rows, bytes: 0 });
-  report({ type: "table-done", table: label, rows });
 }
 
 function groupByTable(definitions: readonly Definition[]): ReadonlyMap<string, readonly Definition[]> {

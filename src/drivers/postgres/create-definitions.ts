@@ -1,6 +1,7 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
 import type { PostgresClient } from "./postgres-client.ts";
+import { reasonIn } from "./postgres-errors.ts";
 
 /** What the server makes for superusers only; an index that needs one says so itself when it is built. */
 const SUPERUSER_KINDS = new Set(["operator-family", "operator-class", "cast"]);
@@ -34,7 +35,7 @@ export async function createDefinitions(
 /** The sentence for a definition that the server refused; any other error goes on. */
 export function refusalOf({ kind, schema, name }: Definition, error: unknown): string {
   if (!(error instanceof OperationalError) || error.kind !== "database") throw error;
-  const reason = error.message.slice(error.message.indexOf(": ") + 2);
+  const reason = reasonIn(error);
   if (kind === "grant") return `rights on ${name} are not restored: ${reason}`;
   if (kind === "refresh") return `materialized view ${schema}.${name} is left without rows: ${reason}`;
   if (kind === "comment") return `the comment on ${name} is not restored: ${reason}`;

@@ -11,11 +11,14 @@ import {
   RESTORE_MARKER as MARKER,
   setMarker,
 } from "./created-content.ts";
-import { createDefinitions, refusalOf } from "./create-definitions.ts";
+import { createBehindRows } from "./create-behind-rows.ts";
+import { createDefinitions } from "./create-definitions.ts";
+import { violatedOf } from "./postgres-errors.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
+import { takeOffCheck } from "./take-off-check.ts";
 
 /** An index is sorted in memory of this size where the server's own setting is smaller. */
 const MAINTENANCE_MEMORY_KB = 256 * 1024;
@@ -92,7 +95,16 @@ class PostgresCreator implements Creator {
     });
   }
 
-  async execute(sql: string, idle = 0): Promise<void> {
+  async takeOffCheck(error: unknown): Promise<readonly Definition[] | undefined> {
+    const violated = violatedOf(error);
+    return violated && this.#onWorker((client) => takeOffCheck(client, violated));
+  }
+
+  async create(definition: Definition, idle = 0): Promise<string | undefined> {
+    return createBehindRows(definition, (sql) => this.#execute(sql, idle));
+  }
+
+  async #execute(sql: string, idle: number): Promise<void> {
     await this.#onWorker(async (client) => {
       await client.begin("isolation level read committed", { search_path: "" });
       await client.query("set local check_function_bodies = off; set local client_min_messages = error");
@@ -101,15 +113,6 @@ class PostgresCreator implements Creator {
       await client.query(sql);
       await client.query("commit");
     });
-  }
-
-  async tryDefinition(definition: Definition): Promise<string | undefined> {
-    try {
-      await this.execute(definition.sql);
-      return undefined;
-    } catch (error) {
-      return refusalOf(definition, error);
-    }
   }
 
   async analyse({ schema, name }: TableName): Promise<void> {

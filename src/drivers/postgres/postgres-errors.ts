@@ -123,7 +123,42 @@ function reasonOf(error: unknown): string {
   return quotesValue ? line.replace(/:?\s*".*"/s, "") : line;
 }
 
-function withoutValues(error: unknown): Error {
+function withoutValues(error: unknown): ServerError {
   const code = codeOf(error);
-  return new Error(`${code === undefined ? "" : `${code}: `}${reasonOf(error)}`);
+  return new ServerError(`${code === undefined ? "" : `${code}: `}${reasonOf(error)}`, violatedBy(error));
+}
+
+/** A constraint that rows violate: of a table, or of a domain. */
+export interface Violated {
+  readonly schema: string;
+  readonly table?: string | undefined;
+  readonly domain?: string | undefined;
+  readonly constraint: string;
+}
+
+/** What the server said, without values of rows. */
+class ServerError extends Error {
+  readonly violated: Violated | undefined;
+
+  constructor(message: string, violated: Violated | undefined) {
+    super(message);
+    this.name = "Error";
+    this.violated = violated;
+  }
+}
+
+/** Reads which constraint of a table or domain the server named in the error that `databaseError` made. */
+export function violatedOf(error: unknown): Violated | undefined {
+  return error instanceof OperationalError && error.cause instanceof ServerError ? error.cause.violated : undefined;
+}
+
+/** https://www.postgresql.org/docs/current/protocol-error-fields.html */
+function violatedBy(error: unknown): Violated | undefined {
+  const { schema, table, dataType: domain, constraint } = error as Record<string, string | undefined>;
+  return schema && constraint ? { schema, table, domain, constraint } : undefined;
+}
+
+/** The server's words alone. */
+export function reasonIn(error: Error): string {
+  return error.message.slice(error.message.indexOf(": ") + 2);
 }

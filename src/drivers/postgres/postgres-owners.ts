@@ -3,6 +3,7 @@ import type { OwnerFailure, OwnerRole } from "../creator.ts";
 import type { Definition, ObjectOwner } from "../driver.ts";
 import { refusalOf } from "./create-definitions.ts";
 import type { PostgresClient } from "./postgres-client.ts";
+import { reasonIn } from "./postgres-errors.ts";
 import { quoteIdentifier } from "./postgres-quote.ts";
 
 /** Looks roles up, and whether the connected role may give objects to them. */
@@ -33,7 +34,7 @@ export async function assignOwners(
     } catch (error) {
       if (!(error instanceof OperationalError) || error.kind !== "database") throw error;
       await client.query("rollback to savepoint owner; release savepoint owner");
-      failures.push({ role, object, reason: error.message.slice(error.message.indexOf(": ") + 2) });
+      failures.push({ role, object, reason: reasonIn(error) });
     }
   }
   return failures;

@@ -1,0 +1,120 @@
+import { describe, expect, test } from "vitest";
+import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { emptyDatabase, optionsFor, snapshotOf } from "../support/restoring.ts";
+
+const signalOff = "set session_replication_role = replica";
+
+describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would not take today", (major) => {
+  test("keeps them, and makes checks NOT VALID that got stricter since, with their comments", async () => {
+    await using source = await createDatabase(
+      major,
+      `create function good(int) returns bool language sql immutable as 'select true';
+       create function odd(int) returns bool language sql immutable as 'select true';
+       create domain d as int constraint d_good check (good(value)); comment on constraint d_good on domain d is 'of d';
+       create table t (a int constraint good check (good(a)), b int constraint odd check (odd(b)), c int check (c > 0));
+       insert into t values (1, 1, 1), (-1, 2, 2); comment on constraint good on t is 'of t';
+       create table of_d (d d); insert into of_d values (-1);
+       create table parted (a int, constraint of_all check (good(a))) partition by list (a);
+       create table part partition of parted default; insert into parted values (-5);
+       create table base (a int constraint of_base check (good(a))); create table child () inherits (base); insert into child values (-1);
+       create or replace function good(int) returns bool language sql immutable as 'select $1 > 0';
+       create or replace function odd(int) returns bool language sql immutable as 'select $1 % 2 = 1'`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const some = (table: string, check: string, holder = table) =>
+      `check ${check} of public.${holder} is restored as NOT VALID: check constraint "${check}" of relation "${table}" is violated by some row`;
+    expect(warnings.toSorted()).toEqual([
+      some("t", "good"),
+      some("t", "odd"),
+      some("part", "of_all", "parted"),
+      some("child", "of_base", "base"),
+      'check public.d.d_good is restored as NOT VALID: column "d" of table "of_d" contains values that violate the new constraint',
+    ]);
+    const checks = `select conname, convalidated, obj_description(oid, 'pg_constraint') from pg_constraint where contype = 'c' and coninhcount = 0 and connamespace = 'public'::regnamespace order by 1`;
+    expect(await target.query(checks)).toEqual([
+      ["d_good", "f", "of d"],
+      ["good", "f", "of t"],
+      ["odd", "f", null],
+      ["of_all", "f", null],
+      ["of_base", "f", null],
+      ["t_c_check", "t", null],
+    ]);
+    const rows =
+      "select 't', sum(a) from t union all select 'd', sum(d) from of_d union all select 'p', sum(a) from part";
+    expect(await target.query(`${rows} union all select 'c', sum(a) from child order by 1`)).toEqual([
+      ["c", "-1"],
+      ["d", "-1"],
+      ["p", "-5"],
+      ["t", "0"],
+    ]);
+  });
+
+  test("asks a check that reads another table when that table has its rows", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table a_known (k text); insert into a_known select 'k' || i from generate_series(1, 9) i;
+       create function is_known(text) returns bool stable language sql as 'select exists (select from public.a_known where k = $1)';
+       create table large (k text check (is_known(k)), pad text default repeat('x', 900)); insert into large select 'k' || 1 + i % 9 from generate_series(1, 500) i`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 1 }));
+
+    expect(warnings).toEqual([]);
+    expect(await target.query("select convalidated from pg_constraint where conname = 'large_k_check'")).toEqual([
+      ["t"],
+    ]);
+    expect(await target.query("select count(*) from large")).toEqual([["500"]]);
+  });
+
+  test("makes a foreign key NOT VALID that they violate, and goes without one where that cannot be", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table parent (id int primary key); create table line (p int references parent, constraint k2 foreign key (p) references parent);
+       create table parted (p int references parent) partition by list (p); create table part partition of parted default;
+       comment on constraint k2 on line is 'second'; comment on constraint parted_p_fkey on parted is 'of parted';
+       insert into parent values (1); ${signalOff}; insert into line values (1), (2); insert into parted values (3)`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const violates = (table: string, key: string) =>
+      expect.stringMatching(`: insert or update on table "${table}" violates foreign key constraint "${key}"$`);
+    expect(warnings).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^foreign-key line_p_fkey of public\.line is restored as NOT VALID: /),
+        expect.stringMatching(/^foreign-key k2 of public\.line is restored as NOT VALID: /),
+        violates("line", "k2"),
+        violates("part", "parted_p_fkey"),
+      ]),
+    ); // prettier-ignore
+    const keys =
+      "select conname, convalidated, obj_description(oid) from pg_constraint where contype = 'f' and conparentid = 0 order by 1";
+    const ofParted = major < 18 ? [] : [["parted_p_fkey", "f", "of parted"]];
+    expect(await target.query(keys)).toEqual([["k2", "f", "second"], ["line_p_fkey", "f", null], ...ofParted]);
+    expect(await target.query("select sum(p) from line union all select sum(p) from parted")).toEqual([["3"], ["3"]]);
+  });
+
+  test("names table and key whose rows collide, and leaves the target empty", async () => {
+    await using source = await createDatabase(
+      major,
+      `create function f(int) returns int language sql immutable as 'select $1'; create table t (a int); create unique index one on t (f(a));
+       insert into t values (1), (2); create or replace function f(int) returns int language sql immutable as 'select 7'`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    await expect(restoring).rejects.toThrow('cannot create index one of public.t: could not create unique index "one"');
+    expect(await target.query("select relname from pg_class where relname = 't'")).toEqual([]);
+  });
+});
