@@ -197,7 +197,7 @@ test("drops the scratch database after a failure", async () => {
     kind: "index",
     schema: "public",
     name: "x",
-    sql: "CREATE INDEX x ON nowhere (id)",
+    sql: "CREATE UNIQUE INDEX x ON nowhere (id)",
   };
   const reader = withManifest(snapshot.reader, ({ definitions }) => ({
     definitions: [...definitions, { ...broken, section: "post-data" as const }],

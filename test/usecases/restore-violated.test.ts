@@ -5,6 +5,16 @@ import { emptyDatabase, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const signalOff = "set session_replication_role = replica";
 
+// Since PostgreSQL 17 the server itself builds and refreshes with a search_path of its own.
+const lookingAround = (more: string) => `
+  create function inner_f(int) returns int language sql immutable as 'select $1 + 1';
+  create function f(int) returns int language plpgsql immutable set search_path = public as $$ begin return inner_f($1); end $$;
+  create table t (a int, s varchar, g int generated always as (f(a)) stored, check (f(a) > 0)); insert into t values (1, 'B');
+  create table parted (a int) partition by list (a); create table part partition of parted default; insert into parted values (1);
+  create materialized view m as select f(a) as x from t;
+  ${more}; create index plain on t (f(a), upper(s)); cluster t using plain; alter index plain alter column 1 set statistics 9;
+  create index whole on parted (f(a)); comment on index plain is 'plain'; alter function f(int) reset all`;
+
 describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would not take today", (major) => {
   test("keeps them, and makes checks NOT VALID that got stricter since, with their comments", async () => {
     await using source = await createDatabase(
@@ -117,4 +127,40 @@ describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would 
     await expect(restoring).rejects.toThrow('cannot create index one of public.t: could not create unique index "one"');
     expect(await target.query("select relname from pg_class where relname = 't'")).toEqual([]);
   });
+
+  test("leaves out an index that the server cannot build, with its comment, and names it", async () => {
+    const other = "create function upper(text) returns text language sql immutable as 'select $1'";
+    await using source = await createDatabase(major, `${lookingAround("create table u ()")}; ${other}`);
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    // By this one the index would mean the other function.
+    await target.query(`alter database ${target.name} set search_path = public, pg_catalog`);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const missing = expect.stringContaining("function inner_f(integer) does not exist");
+    expect(warnings).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^index public\.plain is not restored: function inner_f/),
+        expect.stringMatching(/^the comment on INDEX public\.plain is not restored: /),
+      ]),
+    ); // prettier-ignore
+    expect(warnings.filter((warning) => missing.asymmetricMatch(warning))).toHaveLength(major < 17 ? 1 : 3);
+    expect(await target.query("select relname from pg_class where relname = 'plain'")).toEqual([]);
+    expect(await target.query("select count(*), min(g) from t")).toEqual([["1", "2"]]);
+  });
+});
+
+test("restoring builds indexes and fills views that look for functions by the search_path, as PostgreSQL 15 does", async () => {
+  await using source = await createDatabase(15, lookingAround("create unique index one on t (f(a)) where a > 0"));
+  await using snapshot = await snapshotOf(source.url);
+  await using target = await emptyDatabase(15);
+
+  const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+  expect(warnings).toEqual([]);
+  const indexes = `select indexrelid::regclass::text, pg_get_indexdef(indexrelid), indisclustered, indisvalid, obj_description(indexrelid)
+                     from pg_index where indrelid in ('t'::regclass, 'parted'::regclass, 'part'::regclass) order by 1`;
+  expect(await target.query(indexes)).toEqual(await source.query(indexes));
+  expect(await target.query("select x from m")).toEqual([["2"]]);
 });

@@ -2,11 +2,14 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
 import { refusalOf } from "./create-definitions.ts";
 import { reasonIn } from "./postgres-errors.ts";
+import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 
 /** Nothing in the database needs them. */
 const DISPENSABLE = new Set(["refresh", "publication", "comment", "grant"]);
 
 const FOREIGN_KEY_VIOLATION = "23503";
+/** A relation, function, type or column that is not found. */
+const UNKNOWN_NAME = new Set(["not-found", "42883", "42704", "42703"]);
 const DUPLICATES = new Set(["23505", "23P01"]);
 
 /**
@@ -15,8 +18,8 @@ const DUPLICATES = new Set(["23505", "23P01"]);
  */
 const OF_STATEMENT = /^(not-found|denied|(0A|2[0-3]|2F|3[89]|3F|42|44|54|P0)\w{3})$/;
 
-/** Executes statements in one transaction. */
-type Execute = (sql: string) => Promise<void>;
+/** Executes statements in one transaction, with an empty search_path or that of the role. */
+export type Execute = (sql: string, path?: "own") => Promise<void>;
 
 /**
  * Executes a definition when the rows are there: they are what is to be saved, and they were there with all that the server refuses now.
@@ -24,12 +27,15 @@ type Execute = (sql: string) => Promise<void>;
  */
 export async function createBehindRows(definition: Definition, execute: Execute): Promise<string | undefined> {
   try {
-    await execute(definition.sql);
+    // What a query that is stored with its meaning calls may look for things by the search_path of the application.
+    await execute(definition.sql, definition.kind === "refresh" ? "own" : undefined);
     return undefined;
   } catch (error) {
     if (DISPENSABLE.has(definition.kind)) return refusalOf(definition, error);
     if (!isOfStatement(error)) throw error;
     if (canBeNotValid(definition, error)) return createNotValid(definition, { error, execute });
+    if (mayLookAround(definition, error) && (await createUnderOwnPath(definition, execute))) return undefined;
+    if (canBeMissing(definition, error)) return refusalOf(definition, error);
     throw asNamed(definition, error);
   }
 }
@@ -55,6 +61,33 @@ async function createNotValid(
     return refusalOf(definition, error);
   }
   return `${nameOf(definition)} is restored as NOT VALID: ${reasonIn(error)}`;
+}
+
+function mayLookAround({ kind }: Definition, { code }: OperationalError): boolean {
+  return kind === "index" && UNKNOWN_NAME.has(code);
+}
+
+/**
+ * Builds an index whose function finds what it calls by the search_path of the role; before PostgreSQL 17 the application's counted. Names
+ * of the definition itself may not come to mean something else by it: false, with nothing done.
+ */
+async function createUnderOwnPath({ schema = "", name, sql }: Definition, execute: Execute): Promise<boolean> {
+  const [definition = ""] = sql.split(";\n", 1);
+  const place = `${quoteLiteral(quoteName(schema, name))}::pg_catalog.regclass`;
+  const check = `begin if pg_catalog.pg_get_indexdef(${place}) || ';' <> ${quoteLiteral(`${definition.replace(/;$/, "")};`)} then
+    raise 'another index' using errcode = 'ambiguous_function'; end if; end`;
+  try {
+    await execute(`${sql}\nset local search_path = '';\ndo ${quoteLiteral(check)}`, "own");
+    return true;
+  } catch (error) {
+    if (!isOfStatement(error)) throw error;
+    return false;
+  }
+}
+
+/** An index that only makes queries faster, and its place in the index of a partitioned table. */
+function canBeMissing({ kind, sql }: Definition, { code }: OperationalError): boolean {
+  return (kind === "index" && sql.startsWith("CREATE INDEX ")) || (kind === "attach" && code === "not-found");
 }
 
 function asNamed(definition: Definition, error: OperationalError): OperationalError {

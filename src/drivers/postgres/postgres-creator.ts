@@ -101,12 +101,15 @@ class PostgresCreator implements Creator {
   }
 
   async create(definition: Definition, idle = 0): Promise<string | undefined> {
-    return createBehindRows(definition, (sql) => this.#execute(sql, idle));
+    return createBehindRows(definition, (sql, path) => this.#execute(sql, { path, idle }));
   }
 
-  async #execute(sql: string, idle: number): Promise<void> {
+  async #execute(
+    sql: string,
+    { path, idle }: { readonly path?: "own" | undefined; readonly idle: number },
+  ): Promise<void> {
     await this.#onWorker(async (client) => {
-      await client.begin("isolation level read committed", { search_path: "" });
+      await client.begin("isolation level read committed", path === "own" ? {} : { search_path: "" });
       await client.query("set local check_function_bodies = off; set local client_min_messages = error");
       // A parallel build costs a fifth more than one in a single process: it pays only where a core has nothing to do.
       await client.query(`set local max_parallel_maintenance_workers = ${idle}`);
