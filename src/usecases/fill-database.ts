@@ -37,9 +37,11 @@ export async function fillDatabase(
   for (const definition of manifest.definitions) {
     if (definition.section !== "post-data" || isOptional(definition) || built.has(definition)) continue;
     signal.throwIfAborted();
+    if (ON_ROWS.has(definition.kind)) await loaded.loadPostponed();
     const warning = await creator.create(definition);
     if (warning) unmade.push(warning);
   }
+  await loaded.loadPostponed();
   const refused = [
     ...refusedBefore,
     ...unmade,
@@ -63,6 +65,9 @@ async function createOptional({ reader, signal, grants }: FillOptions, creator: 
   }
   return warnings;
 }
+
+/** What acts on rows that come, or is asked of them all. */
+const ON_ROWS = new Set(["check", "replica-identity", "foreign-key", "trigger", "rule", "policy", "refresh"]);
 
 interface Steps {
   readonly steps: readonly Step[];
@@ -109,7 +114,7 @@ function stepsOf({ reader, signal }: FillOptions, creator: Creator, { tables, lo
       way -= work.index;
       return step;
     });
-    const run = () => creator.analyse(table);
+    const run = async () => (loaded.isPostponed(name) ? undefined : creator.analyse(table));
     const analyse: Step = { after: [load, ...indexes], alone: [name], shared: [], way, run };
     // The statistics of a partition are made together with those of the whole, at the end.
     ofTables.set(name, table.partitionRoot ? [load, ...indexes] : [load, ...indexes, analyse]);
@@ -121,7 +126,9 @@ function stepsOf({ reader, signal }: FillOptions, creator: Creator, { tables, lo
     const after = names.flatMap((name) => ofTables.get(name) ?? []);
     const table = tables.find((one) => isKeyOf(definition, one));
     const way = table ? workOf(table).index : 0;
-    keys.push({ after, alone: names, shared: [], way, run: execute(definition) });
+    const put = execute(definition);
+    const run = async (idle: number) => (names.some((name) => loaded.isPostponed(name)) ? undefined : put(idle));
+    keys.push({ after, alone: names, shared: [], way, run });
   }
   return { steps: [...[...ofTables.values()].flat(), ...keys], built, warnings };
 }

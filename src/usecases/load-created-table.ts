@@ -13,15 +13,44 @@ export interface LoadOptions {
   readonly report: Report;
 }
 
-/** Loads rows into tables that were made for them, whatever today's checks say. */
+/** What the server says of a name in a row (regclass, regprocedure …) that nothing has yet. */
+const UNKNOWN_NAME = new Set(["not-found", "42883", "42704"]);
+
+/** Loads rows into tables that were made for them, whatever today's checks say, and those last that name what comes behind the rows. */
 export class CreatedTables {
   readonly #options: LoadOptions;
   readonly #creator: Creator;
+  readonly #postponed = new Map<string, StoredTable>();
   readonly #takenOff: Definition[] = [];
 
   constructor(options: LoadOptions, creator: Creator) {
     this.#options = options;
     this.#creator = creator;
+  }
+
+  /** Loads a table, or leaves it empty until `loadPostponed`. */
+  async load(table: StoredTable): Promise<void> {
+    try {
+      await this.#loadAll(table);
+    } catch (error) {
+      if (!(error instanceof OperationalError) || !UNKNOWN_NAME.has(error.code)) throw error;
+      this.#postponed.set(labelOf(table), table);
+    }
+  }
+
+  isPostponed(label: string): boolean {
+    return this.#postponed.has(label);
+  }
+
+  /** Loads what the rows of other tables and their indexes had to come before. */
+  async loadPostponed(): Promise<void> {
+    for (const [label, table] of this.#postponed) {
+      await this.#loadAll(table).catch((error: unknown) => {
+        throw asUnknownName(label, error);
+      });
+      if (!table.partitionRoot) await this.#creator.analyse(table);
+      this.#postponed.delete(label);
+    }
   }
 
   /** Puts checks on again that rows violated, or could not be asked while other tables had none; gives a sentence for each that is NOT VALID. */
@@ -35,7 +64,7 @@ export class CreatedTables {
     return warnings;
   }
 
-  async load(table: StoredTable): Promise<void> {
+  async #loadAll(table: StoredTable): Promise<void> {
     for (let last = ""; ; ) {
       try {
         await this.#loadOnce(table);
@@ -71,6 +100,17 @@ export class CreatedTables {
     report({ type: "rows", table: label, rows, bytes: 0 });
     report({ type: "table-done", table: label, rows });
   }
+}
+
+function asUnknownName(label: string, error: unknown): unknown {
+  if (!(error instanceof OperationalError) || !UNKNOWN_NAME.has(error.code)) return error;
+  const reason = error.message.slice(error.message.indexOf(": ") + 2);
+  return new OperationalError(`cannot restore the rows of ${label}: ${reason}`, {
+    kind: error.kind,
+    code: error.code,
+    hint: "Restore what its rows name too, or choose other tables with --tables.",
+    cause: error.cause,
+  });
 }
 
 function labelOf({ schema, name }: StoredTable): string {

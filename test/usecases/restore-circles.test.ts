@@ -67,4 +67,46 @@ describe.each(postgresMajors)("restoring what needs each other in a circle (Post
     await target.query("insert into t values (2, 'y')");
     expect(await target.query("select v, (select kept from u) from v")).toEqual([["(2,y,1)", "(1,x,1)"]]);
   });
+
+  test("loads rows that name indexes, their own too, when those are there, and keys around them", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table a_named (id int primary key, what regclass, f regprocedure); create table child (id int references a_named);
+       create table z (id int, large text); create index z_large on z (large); create table zz (id int primary key, parent int references a_named);
+       create view grouped as select id, parent, count(*) from zz group by id; create table old (at regclass[]);
+       insert into a_named values (1, 'a_named_pkey', 'now()'), (2, 'z_large', null), (3, 'grouped', null), (4, 'zz_pkey', null);
+       insert into child values (1), (4); insert into zz values (1, 2); insert into old values ('{z_large,old}');
+       insert into z select i, repeat('x', i) from generate_series(1, 300) i;
+       create function no() returns trigger language plpgsql as $$ begin return null; end $$;
+       create trigger no before insert on a_named for each row execute function no()`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    expect(warnings).toEqual([]);
+    for (const query of ["select * from a_named order by id", "select * from old", "select count(*) from child"]) {
+      expect(await target.query(query)).toEqual(await source.query(query));
+    }
+    expect(await target.query("select count(*) from pg_constraint where contype = 'f' and convalidated")).toEqual([
+      ["2"],
+    ]);
+  });
+
+  test("says of a row that names what is not restored what to do", async () => {
+    await using source = await createDatabase(
+      major,
+      "create table other (); create table t (what regclass); insert into t values ('other')",
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { tables: ["public.t"] }));
+
+    await expect(restoring).rejects.toMatchObject({
+      message: 'cannot restore the rows of public.t: relation "public.other" does not exist',
+      hint: expect.stringContaining("--tables"),
+    });
+  });
 });
