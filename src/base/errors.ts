@@ -67,6 +67,23 @@ export function codeOf(error: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
+/** Gives the messages of an error's causes, each on one line, the outermost first. */
+export function causesOf(error: unknown): readonly string[] {
+  const causes: string[] = [];
+  let cause = (error as { cause?: unknown } | null | undefined)?.cause;
+  // A cause can refer to itself; nobody reads more than eight.
+  while (cause !== undefined && cause !== null && causes.length < 8) {
+    causes.push(oneLine(messageOf(cause)));
+    cause = (cause as { cause?: unknown }).cause;
+  }
+  return causes.filter((text) => text !== "");
+}
+
+/** Puts a text of several lines on one. */
+export function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, " ").trim();
+}
+
 /** Reads the message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,4 +1,4 @@
-import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
+import { causesOf, isAbort, messageOf, oneLine, OperationalError } from "../base/errors.ts";
 import type { Chalk } from "./colors.ts";
 
 /** What is told of an error, whoever reads it. */
@@ -87,19 +87,4 @@ function usageReportOf(error: unknown): ErrorReport | undefined {
 
 function usage(code: string, message: string, hint: string): ErrorReport {
   return { exitCode: 2, code, message, hint, causes: [] };
-}
-
-function causesOf(error: unknown): readonly string[] {
-  const causes: string[] = [];
-  let cause = (error as { cause?: unknown } | null | undefined)?.cause;
-  // A cause can refer to itself; nobody reads more than eight.
-  while (cause !== undefined && cause !== null && causes.length < 8) {
-    causes.push(oneLine(messageOf(cause)));
-    cause = (cause as { cause?: unknown }).cause;
-  }
-  return causes.filter((text) => text !== "");
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s*\n\s*/g, " ").trim();
 }

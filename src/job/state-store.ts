@@ -20,7 +20,13 @@ export interface RunRecord {
   readonly error?: string | undefined;
   readonly snapshot?: string | undefined;
   readonly node?: string | undefined;
+  /** Bytes of the snapshots that it made, of all databases together. */
+  readonly rawBytes?: number | undefined;
+  readonly storedBytes?: number | undefined;
 }
+
+/** A run that has begun and is not known to have ended. */
+export type BegunRun = Pick<RunRecord, "id" | "job" | "kind" | "startedAt" | "node">;
 
 export interface JobState {
   readonly failuresInARow: number;
@@ -60,7 +66,11 @@ const SCHEMA = `
   create table if not exists disabled (job text primary key, file_hash text not null) strict;
   create table if not exists unfinished (
     prefix text not null, id text not null, job text not null, primary key (prefix, id)) strict;
+  create table if not exists begun_runs (
+    id integer primary key, job text not null, kind text not null, started_at text not null, node text) strict;
 `;
+/** Columns that came later. A rowkeep that does not know them names none of them, so the version stays. */
+const LATER_COLUMNS = ["raw_bytes integer", "stored_bytes integer"];
 
 /** History and switches of the jobs on this machine: a cache and a memory, nothing that a restore needs. */
 export class StateStore implements Disposable {
@@ -70,11 +80,42 @@ export class StateStore implements Disposable {
     this.#database = database;
   }
 
+  /** Remembers a run before it does anything, so that one that dies without a word is found. Gives its id for `endRun`. */
+  beginRun(run: Omit<BegunRun, "id">): number {
+    const { lastInsertRowid } = this.#database
+      .prepare("insert into begun_runs (job, kind, started_at, node) values (?, ?, ?, ?)")
+      .run(run.job, run.kind, run.startedAt, run.node ?? null);
+    return Number(lastInsertRowid);
+  }
+
+  /** Gives the runs of a job that have begun and not ended: one that is under way, and those that died. */
+  begunRunsOf(job: string): readonly BegunRun[] {
+    return this.#database
+      .prepare("select * from begun_runs where job = ? order by id")
+      .all(job)
+      .map((row) => recordOf({ ...row, duration_ms: 0 }));
+  }
+
+  /** Records the end of a run that has begun. Gives false, and does nothing, when that was recorded already. */
+  endRun(begun: number, run: Omit<RunRecord, "id">): boolean {
+    this.#database.exec("begin immediate");
+    try {
+      const { changes } = this.#database.prepare("delete from begun_runs where id = ?").run(begun);
+      if (changes === 0) return false;
+      this.addRun(run);
+      this.#database.exec("commit");
+      return true;
+    } finally {
+      if (this.#database.isTransaction) this.#database.exec("rollback");
+    }
+  }
+
   /** Records a run that has ended. */
   addRun(run: Omit<RunRecord, "id">): void {
     this.#database
       .prepare(
-        "insert into runs (job, kind, started_at, duration_ms, outcome, error, snapshot, node) values (?, ?, ?, ?, ?, ?, ?, ?)",
+        `insert into runs (job, kind, started_at, duration_ms, outcome, error, snapshot, node, raw_bytes, stored_bytes)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .run(
         run.job,
@@ -85,6 +126,8 @@ export class StateStore implements Disposable {
         run.error ?? null,
         run.snapshot ?? null,
         run.node ?? null,
+        run.rawBytes ?? null,
+        run.storedBytes ?? null,
       );
   }
 
@@ -286,7 +329,17 @@ function openFile(path: string): StateStore {
     database.exec("pragma busy_timeout = 5000; pragma journal_mode = wal");
     const version = Number(database.prepare("pragma user_version").get()?.["user_version"]);
     if (version > VERSION) throw new NewerStateError(`state version ${version}`);
-    database.exec(`begin immediate; ${SCHEMA} pragma user_version = ${VERSION}; commit`);
+    database.exec(`begin immediate; ${SCHEMA} pragma user_version = ${VERSION}`);
+    const known = new Set(
+      database
+        .prepare("pragma table_info(runs)")
+        .all()
+        .map((column) => column["name"]),
+    );
+    for (const column of LATER_COLUMNS) {
+      if (!known.has(column.split(" ")[0])) database.exec(`alter table runs add column ${column}`);
+    }
+    database.exec("commit");
     return new StateStore(database);
   } catch (error) {
     database.close();
@@ -296,6 +349,7 @@ function openFile(path: string): StateStore {
 
 function recordOf(row: Record<string, unknown>): RunRecord {
   const optional = (name: string) => (typeof row[name] === "string" ? { [name]: row[name] } : {});
+  const bytes = (name: string, column: string) => (typeof row[column] === "number" ? { [name]: row[column] } : {});
   return {
     id: Number(row["id"]),
     job: String(row["job"]),
@@ -306,5 +360,7 @@ function recordOf(row: Record<string, unknown>): RunRecord {
     ...optional("error"),
     ...optional("snapshot"),
     ...optional("node"),
+    ...bytes("rawBytes", "raw_bytes"),
+    ...bytes("storedBytes", "stored_bytes"),
   };
 }

@@ -4,6 +4,7 @@ import type { Home } from "../job/home.ts";
 import { isJobLocked } from "../job/job-lock.ts";
 import { type Job, jobNameOfPath, listJobFiles, readJob } from "../job/read-job.ts";
 import { hashJobFile, openStateStore } from "../job/state-store.ts";
+import { endDeadRuns } from "./dead-runs.ts";
 
 export interface JobStatus {
   readonly name: string;
@@ -31,6 +32,7 @@ export async function readJobStates(
   for (const path of await listJobFiles(home)) {
     try {
       const job = await readJob(path, home, options);
+      await endDeadRuns(job, store, () => isJobLocked(home, job.name));
       const state = store.stateOf(job.name, await hashJobFile(path));
       const enabled = job.enabled !== false && !state.disabled;
       const isRunning = isJobLocked(home, job.name);

@@ -1,4 +1,4 @@
-import { isAbort, messageOf, OperationalError } from "../base/errors.ts";
+import { causesOf, isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
@@ -14,6 +14,7 @@ import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { describeAnomaly, readBrake } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
 import { backUpOne, type OneBackUpOptions } from "./back-up-one.ts";
+import { disableAfterTooMany, endDeadRuns } from "./dead-runs.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
 import { noneOpened, openDestinations, type Patience } from "./open-job.ts";
 import { pruneAfterRun } from "./prune-after-run.ts";
@@ -74,20 +75,22 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
   assertAvailable(job);
   using _lock = await takeJobLock(home, job.name, options.now());
   using state = await openStateStore(home, (message) => report({ type: "warning", message }));
+  await endDeadRuns(job, state, () => false);
   await refuseDisabled(job, state);
   const startedAt = options.now();
+  const { name } = job;
+  const { kind = "full", node } = options;
+  const begun = state.beginRun({ job: name, kind, startedAt: startedAt.toISOString(), node });
   try {
     const result = await backUpDatabases(options, state);
     const outcome = result.failures.length > 0 ? "failure" : result.warnings.length > 0 ? "warning" : "success";
-    await record(options, state, {
-      startedAt,
-      outcome,
-      error: result.failures[0]?.error ?? wordsOf(result.warnings),
-      made: result.snapshots[0],
-    });
+    const failed = result.failures.map(({ error }) => wordsOf(error)).join("; ");
+    const error = failed || firstOf(result.warnings);
+    await record(options, state, { begun, startedAt, outcome, error, made: result.snapshots });
     return result;
   } catch (error) {
-    await record(options, state, { startedAt, outcome: isAbort(error) ? "skipped" : "failure", error });
+    const outcome = isAbort(error) ? "skipped" : "failure";
+    await record(options, state, { begun, startedAt, outcome, error: wordsOf(error), made: [] });
     throw error;
   }
 }
@@ -105,30 +108,39 @@ async function refuseDisabled(job: Job, state: StateStore): Promise<void> {
 }
 
 interface Ended {
+  /** What `beginRun` gave. */
+  readonly begun: number;
   readonly startedAt: Date;
   readonly outcome: Outcome;
-  readonly error?: unknown;
-  readonly made?: MadeSnapshot | undefined;
+  readonly error?: string | undefined;
+  readonly made: readonly MadeSnapshot[];
 }
 
 async function record({ job, kind, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
-  state.addRun({
+  const [first] = ended.made;
+  const sum = (pick: (snapshot: MadeSnapshot) => number) => ended.made.reduce((total, one) => total + pick(one), 0);
+  state.endRun(ended.begun, {
     job: job.name,
-    kind: ended.made?.kind ?? kind ?? "full",
+    kind: first?.kind ?? kind ?? "full",
     startedAt: ended.startedAt.toISOString(),
     durationMs: now().getTime() - ended.startedAt.getTime(),
     outcome: ended.outcome,
-    error: ended.error === undefined ? undefined : redactSecrets(messageOf(ended.error)),
-    snapshot: ended.made?.id,
+    error: ended.error === undefined ? undefined : redactSecrets(ended.error),
+    snapshot: first?.id,
     node,
+    ...(first ? { rawBytes: sum(({ rawBytes }) => rawBytes), storedBytes: sum(({ storedBytes }) => storedBytes) } : {}),
   });
-  const limit = job.failures?.disableAfter;
-  if (ended.outcome === "failure" && limit !== undefined && state.failuresInARow(job.name) >= limit) {
-    state.disable(job.name, await hashJobFile(job.path));
-  }
+  if (ended.outcome === "failure") await disableAfterTooMany(job, state);
 }
 
-function wordsOf(warnings: readonly string[]): string | undefined {
+/** Our words, and those of the server or the destination. */
+function wordsOf(error: unknown): string {
+  const [cause] = causesOf(error);
+  const message = messageOf(error);
+  return cause === undefined || message.includes(cause) ? message : `${message} (${cause})`;
+}
+
+function firstOf(warnings: readonly string[]): string | undefined {
   if (warnings.length === 0) return undefined;
   const words = warnings.slice(0, MOST_WARNINGS).join("; ");
   return warnings.length <= MOST_WARNINGS ? words : `${words}; and ${warnings.length - MOST_WARNINGS} more`;

@@ -199,6 +199,40 @@ describe("rowkeep run", () => {
     expect(left.filter((name) => name.includes("rowkeep-spool-") || /in-progress.+/.test(name))).toEqual([]);
   });
 
+  test("stands in the history as a failure when it was killed, and with its size when it ended", async () => {
+    await using database = await manyRows();
+    const file = await writeJob(database.url, "failures: { disableAfter: 1 }\n");
+
+    await runCli(["run", file], {
+      home,
+      cwd: folder,
+      during: (child) => child.stderr?.once("data", () => child.kill("SIGKILL")),
+    });
+    const killed = await cli("history", file, "--json");
+    const refused = await cli("run", file, "--json");
+    await cli("job", "enable", file);
+    const run = await cli("run", file, "--json");
+    const after = await cli("history", file, "--json");
+
+    const error = "stopped without a word (killed, or the machine went down)";
+    const dead = { job: "shop", kind: "full", outcome: "failure", error };
+    expect(killed.last()["runs"]).toMatchObject([dead]);
+    expect([refused.last()["code"], run.exitCode]).toEqual(["disabled", 0]);
+    const [{ id, storedBytes, rawBytes } = {}] = run.last()["snapshots"] as Record<string, unknown>[];
+    expect(after.last()["runs"]).toMatchObject([{ outcome: "success", snapshot: id, storedBytes, rawBytes }, dead]);
+  });
+
+  test("keeps the server's own words of a failure in the history", async () => {
+    await using database = await createDatabase(18);
+    const file = await writeJob(database.urlFor("nobody_here", "wrong"));
+
+    await cli("run", file);
+    const history = await cli("history", file, "--json");
+
+    const error = expect.stringContaining('password authentication failed for user "nobody_here"');
+    expect(history.last()["runs"]).toMatchObject([{ outcome: "failure", error }]);
+  });
+
   test("switches a job off after too many failures in a row, until it is enabled again", async () => {
     await using database = await createDatabase(18);
     const file = await writeJob(database.urlFor("postgres", "wrong"), "failures: { disableAfter: 2 }\n");

@@ -2,6 +2,7 @@ import { fork } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { findHome, type Home } from "../../src/job/home.ts";
 import { takeJobLock } from "../../src/job/job-lock.ts";
@@ -61,6 +62,31 @@ describe("the state store", () => {
 
     expect(store.runsOf("shop", 10).map(({ kind }) => kind)).toEqual(["drill", "drill", "full"]);
     expect([state.failuresInARow, state.lastSuccess, state.lastRun?.kind]).toEqual([1, undefined, "full"]);
+  });
+
+  test("records the end of a run once, whoever tells it", async () => {
+    using store = await openStateStore(home, () => undefined);
+    const begun = store.beginRun(run("success"));
+
+    const told = [store.endRun(begun, { ...run("success"), storedBytes: 7 }), store.endRun(begun, run("failure"))];
+
+    expect(told).toEqual([true, false]);
+    expect(store.runsOf("shop", 10)).toMatchObject([{ outcome: "success", storedBytes: 7 }]);
+    expect(store.begunRunsOf("shop")).toEqual([]);
+  });
+
+  test("goes on with a file that an earlier version made", async () => {
+    (await openStateStore(home, () => undefined))[Symbol.dispose]();
+    using database = new DatabaseSync(join(home.state, "state.sqlite"));
+    database.exec("alter table runs drop column raw_bytes; alter table runs drop column stored_bytes");
+    database.exec("drop table begun_runs");
+    const warnings: string[] = [];
+
+    using store = await openStateStore(home, (message) => warnings.push(message));
+    store.endRun(store.beginRun(run("success")), { ...run("success"), rawBytes: 9 });
+
+    expect(store.runsOf("shop", 10)).toMatchObject([{ rawBytes: 9 }]);
+    expect(warnings).toEqual([]);
   });
 
   test("keeps a job switched off until its file changes", async () => {

@@ -50,6 +50,19 @@ test("a job tells its last full and its last incremental, each of those that suc
   });
 });
 
+test("a run that began and holds no lock any more has failed; one that holds it has not", async () => {
+  using store = await openStateStore(home, warn);
+  store.beginRun({ job: "shop", kind: "full", startedAt: NOW.toISOString() });
+  const lock = await takeJobLock(home, "shop", NOW);
+
+  const [during] = await states();
+  lock[Symbol.dispose]();
+  const [after] = await states();
+
+  expect([during?.state, during?.failuresInARow]).toEqual(["running", 0]);
+  expect([after?.state, after?.failuresInARow]).toEqual(["failed", 1]);
+});
+
 test("a job is running as long as a process holds its lock, and asking takes the lock from nobody", async () => {
   await addRuns({});
   const lock = await takeJobLock(home, "shop", NOW);

@@ -1,4 +1,6 @@
+import { isJobLocked } from "../../job/job-lock.ts";
 import { openStateStore } from "../../job/state-store.ts";
+import { endDeadRuns } from "../../usecases/dead-runs.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
 import { readCount } from "../option-values.ts";
@@ -11,6 +13,7 @@ export const history: CommandAction = async (context, { args, options }) => {
   const limit = readCount(options.limit, "--limit") ?? DEFAULT_LIMIT;
   const job = await readJobFor(context, String(args[0]));
   using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
+  await endDeadRuns(job, state, () => isJobLocked(homeOf(context), job.name));
   const runs = state.runsOf(job.name, limit);
   context.output.result({ runs }, () => printRuns(context.output, runs));
   return 0;

@@ -1,4 +1,4 @@
-import { formatDuration, formatTime } from "../format.ts";
+import { formatBytes, formatDuration, formatTime } from "../format.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -12,6 +12,7 @@ export interface ListedRun {
   readonly outcome: string;
   readonly error?: string | undefined;
   readonly snapshot?: string | undefined;
+  readonly storedBytes?: number | undefined;
 }
 
 /** Prints past runs, with the server's own words where one failed. */
@@ -28,13 +29,16 @@ export function printRuns(output: Output, runs: readonly ListedRun[]): void {
       { title: "started" },
       { title: "kind" },
       { title: "duration", align: "right" },
+      { title: "size", align: "right" },
       { title: "outcome" },
       { title: "what" },
     ],
     runs.map((run) => [
       formatTime(run.startedAt),
       plain(run.kind),
-      run.durationMs === undefined ? "" : formatDuration(run.durationMs),
+      // Nobody knows how long a run took that was killed.
+      run.durationMs ? formatDuration(run.durationMs) : "",
+      run.storedBytes === undefined ? "" : formatBytes(run.storedBytes),
       colourOf(run.outcome)(plain(run.outcome)),
       plain([run.snapshot, run.error].filter((text) => text !== undefined).join(": ")),
     ]),
