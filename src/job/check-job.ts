@@ -3,6 +3,7 @@ import type { z } from "zod";
 import { OperationalError } from "../base/errors.ts";
 import { type JobFile, jobSchema } from "./job-schema.ts";
 import { nearestName } from "../base/nearest-name.ts";
+import { problemsOfSchedule } from "./schedule.ts";
 
 /** The text of one YAML file. Later ones stand above earlier ones. */
 export interface JobText {
@@ -90,9 +91,11 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 function problemsOf(issue: z.core.$ZodIssue, parsed: readonly Parsed[]): readonly string[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((key) => {
+      const path = [...issue.path, key];
       const near = nearestName(key, knownFields(issue.path));
-      const hint = near ? `, did you mean ${near}?` : "";
-      return `${placeOf([...issue.path, key], parsed, true)}: ${fieldOf([...issue.path, key])}: unknown field${hint}`;
+      const words =
+        path.join() === "state" ? "not available yet" : `unknown field${near ? `, did you mean ${near}?` : ""}`;
+      return `${placeOf(path, parsed, true)}: ${fieldOf(path)}: ${words}`;
     });
   }
   return [`${placeOf(issue.path, parsed, false)}: ${fieldOf(issue.path)}: ${wordsOf(issue)}`];
@@ -187,6 +190,7 @@ function crossProblems(job: JobFile, parsed: readonly Parsed[]): readonly string
   if (job.compression?.codec === "gzip" && (job.compression.level ?? 6) > 9) {
     add(["compression", "level"], "must be 1 to 9 for gzip");
   }
+  for (const { field, words } of problemsOfSchedule(job.schedule ?? {})) add(["schedule", field], words);
   retentionProblems(job, parsed.at(-1)?.value ?? {}, add);
   const names = job.destinations.map((destination) => destination.name).filter((name) => name !== undefined);
   const twice = names.find((name, index) => names.indexOf(name) !== index);

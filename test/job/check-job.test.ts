@@ -56,6 +56,28 @@ describe("a job file", () => {
       `${good}schedule:\n  full: */5 * * * *\n`,
       'must be quoted: full: "*/5 * * * *"',
     ],
+    [
+      "a schedule that is none",
+      `${good}schedule: { full: "61 * * * *" }\n`,
+      "/h/a.yaml:5:19: schedule.full: 61 * * * * is not a cron expression of five fields",
+    ],
+    [
+      "a schedule of six fields",
+      `${good}schedule: { incremental: "0 0 * * * *" }\n`,
+      "schedule.incremental: 0 0 * * * * is not a cron expression of five fields",
+    ],
+    ["a schedule without a firing", `${good}schedule: { full: "0 0 30 2 *" }\n`, "0 0 30 2 * never fires"],
+    [
+      "a time zone that is none",
+      `${good}schedule: { full: "0 2 * * *", timezone: Europe/Pariss }\n`,
+      "/h/a.yaml:5:42: schedule.timezone: Europe/Pariss is no time zone",
+    ],
+    ["a last day that is none", `${good}schedule: { until: 2027-02-30 }\n`, "schedule.until: 2027-02-30 is not in"],
+    [
+      "two letters that changed places",
+      good.replace("{ url", "{ tsl: off, url"),
+      "source.tsl: unknown field, did you mean tls?",
+    ],
     ["a key that stands twice", `${good}version: 1\n`, "/h/a.yaml:5:1: Map keys must be unique"],
     [
       "a wrong type of destination",
@@ -106,6 +128,12 @@ describe("a job file", () => {
 
     expect([job.parallel, job.compression?.level]).toEqual([4, 3]);
     expect(problemsOf(good, "parallel: many\n")).toContain("/h/defaults.yaml:1:11: parallel: must be a number");
+  });
+
+  test("says that a state in defaults.yaml is not available yet", () => {
+    const problems = problemsOf(good, "state: postgres://h/d\n");
+
+    expect(problems).toBe("cannot use the job file /h/defaults.yaml:1:1: state: not available yet");
   });
 
   test("may overwrite although defaults.yaml has a retention for the others", () => {

@@ -1,12 +1,12 @@
 import { basename, join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import { nextFirings } from "../../usecases/job-states.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
 import { planSecretFiles } from "../../job/destination-secrets.ts";
 import { parseDestinationUrl, withAbsolutePaths, type WrittenDestination } from "../../job/destination-url.ts";
 import { lockOf } from "../../job/encryption.ts";
+import { nextFirings } from "../../job/schedule.ts";
 import { keepSecret, resolveSecret } from "../../job/secrets.ts";
 import { hidePassword, writeWhole } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -32,9 +32,7 @@ export const jobCreate: CommandAction = async (context, { args, options }) => {
     if (options.check !== false) await tryOut(context, wanted);
   }
   const { path, name } = await write(context, wanted, options.force === true);
-  const firings = wanted.full
-    ? nextFirings({ name, schedule: { full: wanted.full, timezone: wanted.timezone } }, context.now(), 3)
-    : [];
+  const firings = wanted.full ? nextFirings({ full: wanted.full, timezone: wanted.timezone }, context.now(), 3) : [];
   context.output.result({ job: name, file: path, nextRuns: firings.map(({ at }) => at.toISOString()) }, () => {
     const { output } = context;
     output.line(`${output.paint.green("created:")} ${name} in ${path}`);

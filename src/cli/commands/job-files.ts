@@ -7,10 +7,11 @@ import { checkJob } from "../../job/check-job.ts";
 import { hideSecrets, hideSecretsInText } from "../../job/hide-secrets.ts";
 import { findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
 import { renderEnabled } from "../../job/job-text.ts";
+import { nextFirings } from "../../job/schedule.ts";
 import { hashJobFile, openStateStore } from "../../job/state-store.ts";
-import { unavailableIn } from "../../job/availability.ts";
+import { assertAvailable, unavailableIn } from "../../job/availability.ts";
 import { writeWhole } from "../../job/write-job.ts";
-import { nextFirings, readJobStates } from "../../usecases/job-states.ts";
+import { readJobStates } from "../../usecases/job-states.ts";
 import type { CommandAction } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
@@ -31,7 +32,7 @@ export const jobList: CommandAction = async (context) => {
 export const jobShow: CommandAction = async (context, { args }) => {
   const job = await readJobFor(context, String(args[0]));
   const text = await readFile(job.path, "utf8");
-  const firings = nextFirings(job, context.now(), 5).map(({ at, kind }) => ({ at: at.toISOString(), kind }));
+  const firings = nextFirings(job.schedule, context.now(), 5).map(({ at, kind }) => ({ at: at.toISOString(), kind }));
   const unavailable = unavailableIn(job);
   const { path, folder: _folder, ...fields } = job;
   context.output.result({ job: hideSecrets(fields), file: path, nextRuns: firings, unavailable }, () => {
@@ -58,8 +59,8 @@ export const jobValidate: CommandAction = async (context, { args }) => {
   for (const name of wanted) {
     const file = await findJobFile(name, home, context.cwd);
     try {
-      const job = await readJob(name, home, context);
-      nextFirings(job, context.now(), 1);
+      // What run refuses is not valid here either.
+      assertAvailable(await readJob(name, home, context));
       results.push({ file, valid: true });
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;

@@ -4,8 +4,8 @@ import type { Connection, Probe } from "../../drivers/driver.ts";
 import { probeDatabase } from "../../drivers/open-driver.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
 import type { JobDestination } from "../../job/job-schema.ts";
+import { nextFirings, problemOfCron } from "../../job/schedule.ts";
 import { keepSecret } from "../../job/secrets.ts";
-import { nextFirings } from "../../usecases/job-states.ts";
 import { destinationNameOf } from "../../usecases/open-job.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
@@ -140,17 +140,9 @@ async function askForSchedule(context: CliContext, asking: Asking): Promise<stri
   ];
   const chosen = await select({ message: "When shall it run?", choices }, asking);
   if (chosen === "none") return undefined;
-  const check = (text: string) => {
-    try {
-      return (
-        nextFirings({ name: "the job", schedule: { full: text } }, context.now(), 1).length > 0 || "It never fires"
-      );
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
-    }
-  };
+  const check = (text: string) => problemOfCron(text) ?? true;
   const full = chosen === "own" ? await input({ message: "Cron expression", validate: check }, asking) : chosen;
-  const runs = nextFirings({ name: "the job", schedule: { full } }, context.now(), 5);
+  const runs = nextFirings({ full }, context.now(), 5);
   context.output.note(`Next runs: ${runs.map(({ at }) => formatTime(at.toISOString())).join(", ")}`);
   return full;
 }
