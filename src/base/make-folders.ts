@@ -21,7 +21,8 @@ export async function makeFolders(path: string): Promise<void> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+/** Tells whether a file or folder of this name can be seen. */
+export async function isThere(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined)) !== undefined;
 }
 

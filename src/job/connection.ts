@@ -60,7 +60,8 @@ export async function connectionOfUrl(text: string, { env, tls, ca }: UrlSurroun
   return { engine: "postgres", host, port, user, password, database, tls: tls ?? urlTls ?? defaultTls(host), ca };
 }
 
-function parseUrl(text: string): URL {
+/** Fails with kind `job`, `invalid-url`. */
+export function parseUrl(text: string): URL {
   try {
     // A URL without a host (`postgres:///shop?host=/run/postgresql`) is one of libpq's own.
     return new URL(text);

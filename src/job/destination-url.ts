@@ -137,11 +137,14 @@ export function withAbsolutePaths(destination: WrittenDestination, cwd: string):
   for (const [name, value] of Object.entries(destination)) {
     const text = String(value);
     if (PATHS.has(name) || (name === "path" && destination.type === "local")) fields[name] = absolute(text, cwd);
-    if (SECRET_FIELDS.has(name) && text.startsWith("file:")) {
-      fields[name] = `file:${absolute(text.slice("file:".length), cwd)}`;
-    }
+    if (SECRET_FIELDS.has(name) && typeof value === "string") fields[name] = absoluteReference(value, cwd);
   }
   return fields as unknown as WrittenDestination;
+}
+
+/** Makes the path of a reference to a secret file absolute. */
+export function absoluteReference(text: string, cwd: string): string {
+  return text.startsWith("file:") ? `file:${absolute(text.slice("file:".length), cwd)}` : text;
 }
 
 function absolute(path: string, cwd: string): string {

@@ -11,8 +11,11 @@ export interface NewJob {
   readonly exclude?: readonly string[] | undefined;
   readonly files?: readonly string[] | undefined;
   readonly full?: string | undefined;
+  readonly incremental?: string | undefined;
   readonly timezone?: string | undefined;
   readonly destinations: readonly WrittenDestination[];
+  /** URL of the disaster-recovery site, or a reference to it. */
+  readonly drUrl?: string | undefined;
   /** Public keys that the snapshots are encrypted to. */
   readonly recipients?: readonly string[] | undefined;
   /** Reference to the secret key, where this machine shall be able to read what it wrote. */
@@ -30,6 +33,7 @@ const COMMENTS: Readonly<Record<string, string>> = {
   destinations: " All of them get every snapshot, each with its own fate.",
   encryption: " Without the secret key nobody can restore: keep more than one copy of it, apart from the backups.",
   compression: " zstd 1-19, gzip 1-9, or none.",
+  dr: " The disaster-recovery site: for compare, and for restore --to dr.",
   parallel: " Connections that read rows.",
 };
 
@@ -43,7 +47,14 @@ export function renderJobText(job: NewJob): string {
   const tables = { ...(job.include ? { include: job.include } : {}), ...(job.exclude ? { exclude: job.exclude } : {}) };
   if (Object.keys(tables).length > 0) content["tables"] = tables;
   if (job.files?.length) content["files"] = job.files;
-  if (job.full) content["schedule"] = { full: job.full, ...(job.timezone ? { timezone: job.timezone } : {}) };
+  const { full, incremental, timezone } = job;
+  if (full || incremental) {
+    content["schedule"] = {
+      ...(full ? { full } : {}),
+      ...(incremental ? { incremental } : {}),
+      ...(timezone ? { timezone } : {}),
+    };
+  }
   content["destinations"] = job.destinations;
   if (job.codec || job.level) {
     content["compression"] = { codec: job.codec ?? "zstd", ...(job.level ? { level: job.level } : {}) };
@@ -51,6 +62,7 @@ export function renderJobText(job: NewJob): string {
   if (job.recipients?.length) {
     content["encryption"] = { recipients: job.recipients, ...(job.identity ? { identity: job.identity } : {}) };
   }
+  if (job.drUrl) content["dr"] = { url: job.drUrl };
   if (job.parallel) content["parallel"] = job.parallel;
   const document = new Document(content);
   document.commentBefore = " A rowkeep job. rowkeep job validate checks it; docs/job-file.md explains every field.";

@@ -1,9 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { link, open, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
-import { makeFolders } from "../base/make-folders.ts";
-import type { Home } from "./home.ts";
+import { isThere, makeFolders } from "../base/make-folders.ts";
 
 /**
  * Writes a file of the home whole or not at all, closed to other users. Without `replace` it fails with kind `refused`
@@ -36,17 +35,22 @@ export async function writeWhole(
   }
 }
 
-/** Moves the password of a URL into a secret file of the home and gives the URL that refers to nothing secret. */
-export async function hidePassword(
-  home: Home,
-  job: string,
-  url: string,
-  options: { readonly replace: boolean },
-): Promise<{ readonly url: string; readonly passwordFile: string | undefined }> {
-  const parsed = new URL(url);
-  if (parsed.password === "") return { url, passwordFile: undefined };
-  const passwordFile = join(home.secrets, `${job}.password`);
-  await writeWhole(passwordFile, `${decodeURIComponent(parsed.password)}\n`, options);
-  parsed.password = "";
-  return { url: parsed.href, passwordFile };
+export interface NewFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Writes several files, in their order, as `writeWhole` does. When one cannot be written, those that are new are removed again. */
+export async function writeAll(files: readonly NewFile[], options: { readonly replace: boolean }): Promise<void> {
+  const written: string[] = [];
+  try {
+    for (const { path, text } of files) {
+      const isNew = !(await isThere(path));
+      await writeWhole(path, text, options);
+      if (isNew) written.push(path);
+    }
+  } catch (error) {
+    for (const path of written) await rm(path, { force: true });
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -63,6 +63,75 @@ withPrograms(["sshd", "ssh-keygen"], () => {
     expect(drilled.exitCode, drilled.stdout).toBe(0);
     expect(drilled.last()).toMatchObject({ ok: true, snapshots: [{ rows: 1, drilledAt: expect.any(String) }] });
   });
+});
+
+test("keeps schedule and dr site of the flags, passwords apart, and deletes what it stored", async () => {
+  await using database = await createDatabase(18, "create table t (id int)");
+  await using other = await createDatabase(18, "create table t (id int)");
+  const [full, incremental] = ["0 2 * * sun", "0 * * * *"];
+  const create = ["job", "create", "shop", "--url", database.url, "--to", "./here", "--yes", "--json"];
+  const flags = ["--full", full, "--incremental", incremental, "--dr-url", other.url];
+
+  const created = await cli(...create, ...flags);
+  const run = await cli("run", "shop", "--json");
+  const compared = await cli("compare", "shop", "--json");
+  const text = await readFile(join(folder, "home", "jobs", "shop.yaml"), "utf8");
+  const stored = await readdir(join(folder, "home", "secrets"));
+  const deleted = await cli("job", "delete", "shop", "--yes", "--json");
+  const left = [...(await readdir(join(folder, "home", "secrets"))), ...(await readdir(join(folder, "home", "jobs")))];
+  const again = await cli(...create);
+
+  expect([created.exitCode, run.exitCode, compared.exitCode], created.stdout).toEqual([0, 0, 0]);
+  expect(text).toContain(`full: ${full}\n  incremental: ${incremental}`);
+  expect(created.last()["nextRuns"]).toHaveLength(3);
+  expect(stored.sort()).toEqual(["shop.dr-url", "shop.password"]);
+  expect(text).not.toContain(":postgres@");
+  expect([deleted.exitCode, left, again.exitCode]).toEqual([0, [], 0]);
+});
+
+test("deletes no secret that another job needs, and no key of the snapshots", async () => {
+  const [jobs, secrets] = [join(folder, "home", "jobs"), join(folder, "home", "secrets")];
+  const create = ["job", "create", "shop", "--url", "postgres://me:pw@127.0.0.1:1/shop", "--to", "./here"];
+  await cli(...create, "--no-check", "--yes");
+  await writeFile(join(secrets, "shop.key"), "");
+  const text = await readFile(join(jobs, "shop.yaml"), "utf8");
+  await writeFile(join(jobs, "copy.yaml"), text.replace("name: shop", "name: copy"));
+  await writeFile(join(jobs, "shop.yaml"), `${text}encryption: { passphrase: "file:${secrets}/shop.key" }\n`);
+
+  const deleted = await cli("job", "delete", "shop", "--yes", "--json");
+
+  expect(deleted.last()).toMatchObject({ type: "result", secrets: [] });
+  expect((await readdir(secrets)).sort()).toEqual(["shop.key", "shop.password"]);
+});
+
+test.each([
+  ["a schedule is none", ["--full", "61 * * * *"], "--full"],
+  ["another schedule never fires", ["--incremental", "0 0 30 2 *"], "--incremental"],
+  ["a time zone is none", ["--full", "0 2 * * *", "--timezone", "Europe/Pariss"], "--timezone"],
+  ["the name is none", ["--codec", "zip"], "compression.codec"],
+])("leaves nothing behind when %s", async (_what, more, words) => {
+  const url = "postgres://me:pw@127.0.0.1:1/shop";
+
+  const result = await cli("job", "create", "shop", "--url", url, "--to", "./a", "--no-check", "--yes", ...more);
+
+  expect([result.exitCode, result.stderr]).toEqual([2, expect.stringContaining(words)]);
+  expect(await readdir(folder)).toEqual([]);
+});
+
+test("leaves nothing behind when a later destination, the dr site or the job's file cannot be used", async () => {
+  await using database = await createDatabase(18);
+  await writeFile(join(folder, "taken"), "");
+  const create = (...more: string[]) => cli("job", "create", "shop", "--url", database.url, "--yes", ...more);
+
+  const destination = await create("--to", "./deep/here", "./taken");
+  const dr = await create("--to", "./here", "--dr-url", "postgres://me:pw@127.0.0.1:1/shop");
+  const early = await readdir(folder);
+  await mkdir(join(folder, "home", "jobs", "shop.yaml"), { recursive: true });
+  const file = await create("--to", "./here", "--force");
+
+  expect([destination.exitCode, dr.exitCode, file.exitCode]).toEqual([6, 5, 2]);
+  expect(early).toEqual(["taken"]);
+  expect(await readdir(join(folder, "home", "secrets"))).toEqual([]);
 });
 
 test("writes nothing when a destination cannot be used, a secret is in clear, or a key is none", async () => {

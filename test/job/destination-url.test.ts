@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { planSecretFiles } from "../../src/job/destination-secrets.ts";
+import { planSecretFiles } from "../../src/job/secret-files.ts";
 import { parseDestinationUrl } from "../../src/job/destination-url.ts";
 import { redactSecrets } from "../../src/job/secrets.ts";
 

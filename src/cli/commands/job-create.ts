@@ -1,14 +1,21 @@
-import { basename, join, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import { connectionOfUrl } from "../../job/connection.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
-import { planSecretFiles } from "../../job/destination-secrets.ts";
-import { parseDestinationUrl, withAbsolutePaths, type WrittenDestination } from "../../job/destination-url.ts";
+import { planDrUrlFile, planPasswordFile, planSecretFiles } from "../../job/secret-files.ts";
+import {
+  absoluteReference,
+  parseDestinationUrl,
+  withAbsolutePaths,
+  type WrittenDestination,
+} from "../../job/destination-url.ts";
 import { lockOf } from "../../job/encryption.ts";
-import { nextFirings } from "../../job/schedule.ts";
-import { keepSecret, resolveSecret } from "../../job/secrets.ts";
-import { hidePassword, writeWhole } from "../../job/write-job.ts";
+import { nextFirings, problemOfCron, problemOfTimezone } from "../../job/schedule.ts";
+import { resolveSecret } from "../../job/secrets.ts";
+import { writeAll } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatTime } from "../format.ts";
@@ -23,6 +30,7 @@ export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefi
 export const jobCreate: CommandAction = async (context, { args, options }) => {
   const asks = context.isInteractive && options.yes !== true;
   const given = wantedByFlags(context, args, options);
+  if (options.check !== false && given.drUrl) await tryDatabase(context, given.drUrl, "dr.url");
   let wanted: WantedJob;
   if (asks) {
     const { askForJob } = await import("../wizard/ask-for-job.ts");
@@ -55,18 +63,37 @@ function wantedByFlags(
   const to = options.to === undefined ? [] : [options.to].flat().map(String);
   return {
     name: readText(args[0]),
-    url: readText(options.url),
+    url: readUrl(options.url, cwd),
     include: readList(options.tables, "--tables"),
     exclude: readList(options.exclude, "--exclude"),
     files: readList(options.files, "--files"),
-    full: readText(options.full),
-    timezone: readText(options.timezone),
+    full: readSchedule(options.full, "--full", problemOfCron),
+    incremental: readSchedule(options.incremental, "--incremental", problemOfCron),
+    timezone: readSchedule(options.timezone, "--timezone", problemOfTimezone),
+    drUrl: readUrl(options.drUrl, cwd),
     destinations: to.map((text) => parseDestinationUrl(text, cwd)),
     recipients: readList(options.encryptTo, "--encrypt-to"),
     codec: readText(options.codec),
     level: readCount(options.level, "--level"),
     parallel: readCount(options.parallel, "--parallel"),
   } as Partial<WantedJob>;
+}
+
+function readUrl(value: unknown, cwd: string): string | undefined {
+  const text = readText(value);
+  return text && absoluteReference(text, cwd);
+}
+
+/** Says which flag is wrong: the file that would be is not there to be corrected. */
+function readSchedule(value: unknown, flag: string, problemOf: typeof problemOfCron): string | undefined {
+  const text = readText(value);
+  const problem = text === undefined ? undefined : problemOf(text);
+  if (problem === undefined) return text;
+  throw new OperationalError(`cannot use ${flag}: ${problem}`, {
+    kind: "usage",
+    code: "invalid-schedule",
+    hint: "See rowkeep job create --help for examples.",
+  });
 }
 
 function complete(given: Partial<WantedJob>): WantedJob {
@@ -83,17 +110,33 @@ function complete(given: Partial<WantedJob>): WantedJob {
 
 /** Tries the connection, the keys and every destination. */
 async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
-  const { probeDatabase } = await import("../../drivers/open-driver.ts");
-  const surroundings = newJobSurroundings(context);
-  const url = await resolveSecret(wanted.url, "source.url", surroundings);
-  const connection = await connectionOfUrl(url, context);
-  await probeDatabase(connection, context);
-  const { recipients } = wanted;
-  if (recipients)
-    await lockOf({ name: wanted.name ?? "the new job", encryption: { recipients: [...recipients] } }, surroundings);
-  for (const [index, destination] of wanted.destinations.entries()) {
-    for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
+  await tryDatabase(context, wanted.url, "source.url");
+  const { recipients, destinations } = wanted;
+  if (recipients) {
+    const job = { name: wanted.name ?? "the new job", encryption: { recipients: [...recipients] } };
+    await lockOf(job, newJobSurroundings(context));
   }
+  const missing = destinations.flatMap((destination) => missingFolders(pathOf(destination)));
+  try {
+    for (const [index, destination] of destinations.entries()) {
+      for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
+    }
+  } catch (error) {
+    // Those that are empty: what a destination was tried in.
+    for (const folder of missing) await rmdir(folder).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function tryDatabase(context: CliContext, url: string, field: string): Promise<void> {
+  const { probeDatabase } = await import("../../drivers/open-driver.ts");
+  const resolved = await resolveSecret(url, field, newJobSurroundings(context));
+  await probeDatabase(await connectionOfUrl(resolved, context), context);
+}
+
+/** The folder and those above it that are not there, the deepest first. */
+function missingFolders(path: string): readonly string[] {
+  return path === "" || existsSync(path) ? [] : [path, ...missingFolders(dirname(path))];
 }
 
 async function write(context: CliContext, wanted: WantedJob, force: boolean): Promise<{ path: string; name: string }> {
@@ -102,24 +145,15 @@ async function write(context: CliContext, wanted: WantedJob, force: boolean): Pr
   const path = join(home.jobs, `${name}.yaml`);
   const absolute = wanted.destinations.map((destination) => withAbsolutePaths(destination, context.cwd));
   const { destinations, files: secrets } = planSecretFiles(home, name, absolute);
+  const source = planPasswordFile(home, name, wanted.url);
+  const dr = wanted.drUrl === undefined ? undefined : planDrUrlFile(home, name, wanted.drUrl);
   const files = wanted.files?.map((file) => resolve(context.cwd, file));
-  const isWhole = wanted.url.includes("${") || /^(file|cmd|keychain):/.test(wanted.url);
-  // Checked before anything is written: with the password still out of it.
-  const render = (url: string, password?: string) =>
-    renderJobText({ ...wanted, name, url, password, destinations, files });
-  checkJob([{ path, text: render(isWhole ? wanted.url : withoutPassword(wanted.url)) }]);
-  for (const secret of secrets) await writeWhole(secret.path, secret.text, { replace: force });
-  const hidden = isWhole ? undefined : await hidePassword(home, name, wanted.url, { replace: force });
-  const password = hidden?.passwordFile && `file:${hidden.passwordFile}`;
-  await writeWhole(path, render(hidden?.url ?? wanted.url, password), { replace: force });
+  const { url, password } = source;
+  const text = renderJobText({ ...wanted, name, url, password, drUrl: dr?.url, destinations, files });
+  // Checked before anything is written.
+  checkJob([{ path, text }]);
+  await writeAll([...secrets, ...source.files, ...(dr?.files ?? []), { path, text }], { replace: force });
   return { path, name };
-}
-
-function withoutPassword(text: string): string {
-  const url = new URL(text);
-  if (url.password) keepSecret(decodeURIComponent(url.password));
-  url.password = "";
-  return url.href;
 }
 
 function nameOf(wanted: WantedJob): string {
@@ -134,6 +168,7 @@ function nameOf(wanted: WantedJob): string {
   );
 }
 
+/** Of a folder on this machine. */
 function pathOf(destination: WrittenDestination): string {
-  return typeof destination["path"] === "string" ? destination["path"] : "";
+  return destination.type === "local" && typeof destination["path"] === "string" ? destination["path"] : "";
 }

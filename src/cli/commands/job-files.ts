@@ -9,6 +9,7 @@ import { findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
 import { renderEnabled } from "../../job/job-text.ts";
 import { nextFirings } from "../../job/schedule.ts";
 import { hashJobFile, openStateStore } from "../../job/state-store.ts";
+import { findSecretFiles } from "../../job/secret-files.ts";
 import { assertAvailable, unavailableIn } from "../../job/availability.ts";
 import { writeWhole } from "../../job/write-job.ts";
 import { readJobStates } from "../../usecases/job-states.ts";
@@ -144,11 +145,12 @@ async function switchJob(context: CliContext, name: string, enabled: boolean): P
   return 0;
 }
 
-/** Deletes the job file. Its snapshots stay where they are. */
+/** Deletes the job file, and the passwords that `job create` stored for it. Its snapshots stay where they are. */
 export const jobDelete: CommandAction = async (context, { args, options }) => {
   const name = String(args[0]);
   const path = await existingFile(context, name);
-  const message = `Delete ${path}? Its snapshots stay.`;
+  const secrets = await findSecretFiles(homeOf(context), path);
+  const message = `Delete ${path}${secrets.length > 0 ? " and the passwords stored for it" : ""}? Its snapshots stay.`;
   if (options.yes !== true && !(await confirm(context, { message, action: `delete the job ${name}` }))) {
     throw new OperationalError(`cannot delete the job ${name}: you said no`, {
       kind: "refused",
@@ -156,9 +158,11 @@ export const jobDelete: CommandAction = async (context, { args, options }) => {
     });
   }
   await rm(path);
-  context.output.result({ file: path }, () =>
-    context.output.line(`deleted: ${path}; its snapshots are where they were`),
-  );
+  for (const file of secrets) await rm(file, { force: true });
+  context.output.result({ file: path, secrets }, () => {
+    for (const file of [path, ...secrets]) context.output.line(`deleted: ${file}`);
+    context.output.line("The snapshots are where they were.");
+  });
   return 0;
 };
 

@@ -26,6 +26,8 @@ export const jobCommand: CommandSpec = {
             "folder, s3://bucket/prefix?region=…, gs://, azure://, sftp://user@host/path?hostKey=…, ftp://, ftps://; several are allowed",
         },
         { flags: "--full <cron>", description: 'when to make a full snapshot: "0 2 * * sun"' },
+        { flags: "--incremental <cron>", description: 'when to make an incremental one: "0 * * * *"' },
+        { flags: "--dr-url <url>", description: "the disaster-recovery site, written as --url is" },
         { flags: "--timezone <zone>", description: "time zone of the schedule" },
         { flags: "--tables <patterns>", description: "only these tables: public.*,crm.orders" },
         { flags: "--exclude <patterns>", description: "not these tables" },
@@ -57,7 +59,7 @@ export const jobCommand: CommandSpec = {
     { name: "disable", summary: "switch a job off", arguments: [job], load: fromFiles("jobDisable") },
     {
       name: "delete",
-      summary: "delete a job file; its snapshots stay",
+      summary: "delete a job file and the passwords that job create stored for it; its snapshots stay",
       arguments: [job],
       options: [{ flags: "-y, --yes", description: "answer every question with yes" }],
       load: fromFiles("jobDelete"),
