@@ -47,7 +47,7 @@ export const commandTable: readonly CommandSpec[] = [
     name: "export",
     summary: "back up a database once into one file, without a job",
     arguments: [
-      { name: "<url>", description: "the database: postgres://user@host/name" },
+      { name: "<url>", description: "the database: postgres://user@host/name, or '${env:NAME}', 'file:path'" },
       { name: "<file>", description: "the file to write" },
     ],
     options: [tables, { flags: "--parallel <n>", description: "connections that read rows" }],
@@ -59,7 +59,7 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "restore such a file into a database",
     arguments: [
       { name: "<file>", description: "a file that export wrote" },
-      { name: "<url>", description: "the database to write to" },
+      { name: "<url>", description: "the database to write to, written as in export" },
     ],
     options: [
       tables,

@@ -1,6 +1,8 @@
 import { findHome, type Home } from "../job/home.ts";
 import { type Job, readJob } from "../job/read-job.ts";
-import type { SecretSurroundings } from "../job/secrets.ts";
+import type { Connection } from "../drivers/driver.ts";
+import { connectionOfUrl } from "../job/connection.ts";
+import { resolveSecret, type SecretSurroundings } from "../job/secrets.ts";
 import type { CliContext } from "./context.ts";
 
 /** The folders of jobs and state that this command works with. */
@@ -17,4 +19,13 @@ export function readJobFor(context: CliContext, nameOrPath: string): Promise<Job
 export function surroundingsOf(context: CliContext, job: { readonly folder: string }): SecretSurroundings {
   const warn = (message: string) => context.output.warn(message);
   return { env: context.env, folder: job.folder, signal: context.signal, warn };
+}
+
+/**
+ * Resolves how to reach the database that a URL of the command line names. Other users can read a command line, so the URL may
+ * be, or hold, what a secret of a job file may: `${env:NAME}`, `file:path` (relative to where the person is), `cmd:command`.
+ */
+export async function connectionOfArgument(context: CliContext, text: string, flag: string): Promise<Connection> {
+  const url = await resolveSecret(text, flag, surroundingsOf(context, { folder: context.cwd }));
+  return connectionOfUrl(url, context);
 }

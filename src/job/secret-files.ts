@@ -97,6 +97,7 @@ function textsIn(value: unknown): readonly string[] {
   return typeof value === "object" && value !== null ? Object.values(value).flatMap(textsIn) : [];
 }
 
-function hasReference(url: string): boolean {
+/** Whether a URL, or a part of it, lies elsewhere. */
+export function hasReference(url: string): boolean {
   return url.includes("${") || isReference(url);
 }

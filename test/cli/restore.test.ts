@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
 import { startGlacierFake } from "../support/glacier-fake.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
@@ -169,6 +170,31 @@ test("an exported file is imported into an empty database", async () => {
 
   expect([written.exitCode, create.exitCode, replace.exitCode]).toEqual([0, 0, 0]);
   expect(await empty.query("select * from t")).toEqual([["1", "a"]]);
+});
+
+test("a URL of the command line may lie in the environment or a file, as those of job files", async () => {
+  await using database = await shop();
+  await using other = await createDatabase(18);
+  await using third = await createDatabase(18);
+  await writeFile(join(place.folder, "other"), other.url, { mode: 0o600 });
+  const options = { home: place.home, cwd: place.folder, env: { SHOP_URL: database.url, THIRD: third.name } };
+  const here = (...args: string[]) => runCliHere(args, options);
+  const inParts = third.url.replace(third.name, "${env:THIRD}");
+
+  const missing = await here("export", "${env:NO_URL}", "shop.rowkeep", "--json");
+  const results = [
+    await here("export", "${env:SHOP_URL}", "shop.rowkeep"),
+    await here("import", "shop.rowkeep", inParts, "--create", "--yes"),
+    await here("restore", place.file, "--to", "file:other", "--create", "--yes"),
+    await here("verify", place.file, "--drill", "--drill-url", "${env:SHOP_URL}"),
+  ];
+
+  expect(missing.last()).toMatchObject({
+    code: "secret",
+    message: "cannot resolve the url: the environment has no NO_URL",
+  });
+  expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
+  for (const { query } of [other, third]) expect(await query("select count(*) from orders")).toEqual([["60000"]]);
 });
 
 describe("rowkeep restore from an archive", () => {

@@ -2,9 +2,9 @@ import { hostname } from "node:os";
 import { isAbort, messageOf, OperationalError } from "../../base/errors.ts";
 import type { Destination } from "../../destinations/destination.ts";
 import type { Connection } from "../../drivers/driver.ts";
-import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
+import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
-import { redactSecrets, resolveSecret } from "../../job/secrets.ts";
+import { redactSecrets } from "../../job/secrets.ts";
 import { openStateStore, type Outcome, type RunRecord } from "../../job/state-store.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openRepository } from "../../snapshot/repository.ts";
@@ -14,7 +14,7 @@ import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatDuration, formatPlural } from "../format.ts";
-import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { onlyDatabase, openJob, type OpenedJob } from "../open-job.ts";
 import { readCount, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -73,9 +73,8 @@ function refuseOthers(options: Invocation["options"]): void {
 
 /** Leads to the server of the drill; the database in it is only connected to. */
 async function serverOf(context: CliContext, job: Job, url: string | undefined): Promise<Connection> {
-  const surroundings = surroundingsOf(context, job);
-  if (url === undefined) return connectionOf(job.source, surroundings);
-  return connectionOfUrl(await resolveSecret(url, "--drill-url", surroundings), context);
+  if (url === undefined) return connectionOf(job.source, surroundingsOf(context, job));
+  return connectionOfArgument(context, url, "--drill-url");
 }
 
 interface DrillOne {

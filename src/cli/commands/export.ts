@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
-import { connectionOfUrl } from "../../job/connection.ts";
 import { exportDatabase } from "../../usecases/export-database.ts";
 import { madeSnapshotOf } from "../../usecases/run-job.ts";
 import type { CommandAction } from "../command.ts";
+import { connectionOfArgument } from "../job-context.ts";
 import { readCount, readList } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printMadeSnapshot } from "../render/snapshots.ts";
@@ -13,7 +13,7 @@ export const exportFile: CommandAction = async (context, { args, options }) => {
   const path = resolve(context.cwd, String(args[1]));
   const tables = readList(options.tables, "--tables");
   const parallel = readCount(options.parallel, "--parallel") ?? 2;
-  const connection = await connectionOfUrl(String(args[0]), context);
+  const connection = await connectionOfArgument(context, String(args[0]), "the url");
   using progress = await openProgress(context);
   const { signal } = context;
   const result = await exportDatabase({

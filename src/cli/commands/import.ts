@@ -1,7 +1,6 @@
 import { join, resolve } from "node:path";
 import { openTarFileDestination } from "../../archive/tar-file-destination.ts";
 import { openDestination } from "../../destinations/open-destination.ts";
-import { connectionOfUrl } from "../../job/connection.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import { EXPORT_PREFIX } from "../../usecases/export-database.ts";
@@ -9,7 +8,7 @@ import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
-import { homeOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
@@ -21,7 +20,7 @@ export const importFile: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const { signal } = context;
   const path = resolve(context.cwd, String(args[0]));
-  const connection = await connectionOfUrl(String(args[1]), context);
+  const connection = await connectionOfArgument(context, String(args[1]), "the url");
   await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
   const where = { destinations: [file], prefix: EXPORT_PREFIX, signal };
   const { manifest } = await locateSnapshot({ ...where, choice: { name: "latest" } });

@@ -2,7 +2,6 @@ import { existsSync } from "node:fs";
 import { rmdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import { connectionOfUrl } from "../../job/connection.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
 import { planDrUrlFile, planPasswordFile, planSecretFiles } from "../../job/secret-files.ts";
@@ -14,12 +13,11 @@ import {
 } from "../../job/destination-url.ts";
 import { lockOf } from "../../job/encryption.ts";
 import { nextFirings, problemOfCron, problemOfTimezone } from "../../job/schedule.ts";
-import { resolveSecret } from "../../job/secrets.ts";
 import { writeAll } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatTime } from "../format.ts";
-import { homeOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, readText } from "../option-values.ts";
 import { newJobSurroundings, tryDestination } from "../try-destination.ts";
 
@@ -130,8 +128,7 @@ async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
 
 async function tryDatabase(context: CliContext, url: string, field: string): Promise<void> {
   const { probeDatabase } = await import("../../drivers/open-driver.ts");
-  const resolved = await resolveSecret(url, field, newJobSurroundings(context));
-  await probeDatabase(await connectionOfUrl(resolved, context), context);
+  await probeDatabase(await connectionOfArgument(context, url, field), context);
 }
 
 /** The folder and those above it that are not there, the deepest first. */

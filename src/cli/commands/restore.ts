@@ -1,7 +1,7 @@
 import { join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
-import { connectionOf, connectionOfUrl } from "../../job/connection.ts";
+import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import type { SnapshotChoice } from "../../snapshot/find-snapshot.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
@@ -15,7 +15,7 @@ import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
-import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, readTime, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
@@ -165,7 +165,7 @@ export async function targetOf(
     const connection = await connectionOf(job.source, surroundingsOf(context, job));
     return { connection: { ...connection, database: manifest.database }, isNamed: false };
   }
-  if (to !== "dr") return { connection: await connectionOfUrl(to, context), isNamed: true };
+  if (to !== "dr") return { connection: await connectionOfArgument(context, to, "--to"), isNamed: true };
   if (!job.dr) {
     throw new OperationalError(`cannot restore to dr: ${job.name} has no dr site`, {
       kind: "usage",

@@ -2,13 +2,14 @@ import { checkbox, confirm, input, password, select } from "@inquirer/prompts";
 import { OperationalError } from "../../base/errors.ts";
 import type { Connection, Probe } from "../../drivers/driver.ts";
 import { probeDatabase } from "../../drivers/open-driver.ts";
-import { connectionOfUrl } from "../../job/connection.ts";
+import { hasReference } from "../../job/secret-files.ts";
 import type { JobDestination } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron } from "../../job/schedule.ts";
 import { keepSecret } from "../../job/secrets.ts";
 import { destinationNameOf } from "../../usecases/open-job.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
+import { connectionOfArgument } from "../job-context.ts";
 import { formatBytes, formatCount, formatPlural, formatTime } from "../format.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
@@ -50,10 +51,12 @@ async function askForDatabase(context: CliContext, given: Partial<WantedJob>, as
     if (!given.url) login = await askForLogin(login, asking);
     const url = given.url ?? urlOf(login);
     try {
-      const connection = await connectionOfUrl(url, context);
+      const connection = await connectionOfArgument(context, url, "--url");
       context.output.note(`Trying ${connection.user}@${connection.host}:${connection.port} …`);
       const probe = await probeDatabase(connection, context);
       context.output.note(`Connected: PostgreSQL ${probe.identity.version}.`);
+      // Another database cannot be put into a URL that lies elsewhere.
+      if (hasReference(url)) return { url, probe };
       return await chooseDatabase(context, { url, probe, connection }, asking);
     } catch (error) {
       if (given.url) throw error;
