@@ -6,6 +6,7 @@ import { type CliContext, createContext, type GlobalFlags, type Surroundings } f
 import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
 import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
 import { type Chosen, chooseCommand } from "./program.ts";
+import { openStdout } from "./stdout.ts";
 import { loadRedact, type Redact, redactUrls } from "./redaction.ts";
 
 /**
@@ -14,14 +15,16 @@ import { loadRedact, type Redact, redactUrls } from "./redaction.ts";
  */
 export async function main(argv: readonly string[]): Promise<void> {
   const args = argv.slice(2);
-  ignoreClosedPipes();
+  // Nobody can be told that nothing can be told.
+  process.stderr.on("error", () => undefined);
+  const stdout = openStdout(tellUnwritable);
   using interruption = listenForSignals((text) => {
     if (!args.includes("--json")) process.stderr.write(text);
   });
   const onBug = (error: unknown) => crash(error, args, interruption);
   process.on("uncaughtException", onBug);
   const surroundings: Surroundings = {
-    stdout: process.stdout,
+    stdout: stdout.stream,
     stderr: process.stderr,
     stdin: process.stdin,
     env: process.env,
@@ -30,7 +33,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     now: () => new Date(),
     onHome: keepCompiledCode,
   };
-  process.exitCode = await execute(args, surroundings, interruption);
+  const exitCode = await execute(args, surroundings, interruption);
+  process.exitCode = exitCode === 0 && stdout.hasFailed ? EXIT_UNWRITABLE : exitCode;
   process.off("uncaughtException", onBug);
 }
 
@@ -88,13 +92,13 @@ function isHelpOrVersion(error: unknown): boolean {
   return code === "commander.helpDisplayed" || code === "commander.version";
 }
 
-/** `rowkeep list shop | head` is no failure: what cannot be written any more is dropped, the work goes on. */
-function ignoreClosedPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") throw error;
-    });
-  }
+/** As for wrong usage: what was wrong is where the command line sent the output, not a database or a destination. */
+const EXIT_UNWRITABLE = 2;
+
+function tellUnwritable(reason: string): void {
+  writeNow(2, `error: cannot write the output: ${reason}\nhint:  Free space there, or send the output elsewhere.\n`);
+  // Of a pipe it may be known only when the command has ended.
+  process.exitCode ||= EXIT_UNWRITABLE;
 }
 
 /** An error that nobody awaited: the state is unknown, so it ends here, told as far as it can be. */

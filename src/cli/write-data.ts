@@ -15,7 +15,7 @@ export async function writeData(
     const onAbort = () => written.resolve(undefined);
     signal.addEventListener("abort", onAbort);
     stdout.write(piece, (error) => written.resolve(error));
-    // An error that is no closed pipe ends the process in main.ts.
+    // An error that is no closed pipe was told by main.ts, which ends with its exit code.
     const error = await written.promise;
     signal.removeEventListener("abort", onAbort);
     signal.throwIfAborted();
