@@ -58,6 +58,18 @@ describe("rowkeep compare", () => {
     expect(shown.stdout).not.toContain("other");
   });
 
+  test("shows every row below its own table, also where a table has no changed rows", async () => {
+    const more = "create table people (id int primary key); insert into people values (1), (2)";
+    await Promise.all([primary.query(more), dr.query(more)]);
+    await dr.query("update orders set v = 'other' where id = 3; delete from people where id = 2");
+    await primary.query("delete from people where id = 1");
+
+    const shown = await cli("compare", file, "--rows");
+
+    const rows = ["public.orders: changed rows differ in v", "  changed     id=3 in v", "public.people:"];
+    expect(shown.stdout).toContain([...rows, "  only right  id=1", "  only left   id=2", ""].join("\n"));
+  });
+
   test("compares the primary with a snapshot, and two snapshots", async () => {
     expect((await cli("run", file)).exitCode).toBe(0);
     const same = await cli("compare", file, "--with", "latest", "--json");

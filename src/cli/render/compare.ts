@@ -102,6 +102,7 @@ function motionOf({ inMotion }: ShownTable): string {
 function printDetails(output: Output, table: ShownTable): void {
   const { columns, differences, schemaDifferences, differencesLeftOut = 0 } = table;
   if (columns?.length) output.line(`${nameOf(table)}: changed rows differ in ${columns.map(plain).join(", ")}`);
+  else if (differences?.length || differencesLeftOut > 0) output.line(`${nameOf(table)}:`);
   for (const difference of differences?.slice(0, MOST_ROWS) ?? []) {
     const key = Object.entries(difference.key).map(([name, value]) => `${name}=${value ?? "NULL"}`);
     const times = difference.count === undefined ? "" : ` ${formatCount(difference.count)} times`;
