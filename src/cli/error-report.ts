@@ -44,6 +44,17 @@ export function renderErrorText(report: ErrorReport, paint: Chalk, options: { re
   return `${lines.join("\n")}\n`;
 }
 
+/** Renders the failure of one of several jobs or files, which its message need not name. */
+export function renderErrorOf(name: string, error: OperationalError, context: ErrorLook): string {
+  const report = reportOf(error, undefined);
+  return renderErrorText({ ...report, message: `${name}: ${report.message}` }, context.output.paintErr, context);
+}
+
+interface ErrorLook {
+  readonly output: { readonly paintErr: Chalk };
+  readonly verbose: boolean;
+}
+
 /** Gives the fields of the JSON line `{"type":"error",…}`. */
 export function errorRecordOf(report: ErrorReport): Readonly<Record<string, unknown>> {
   const { code, message, hint, causes, stack, exitCode } = report;

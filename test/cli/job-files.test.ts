@@ -37,3 +37,25 @@ test.each([
   expect(run.last()["code"]).toBe(code);
   expect(validate.last()["jobs"]).toEqual([expect.objectContaining({ valid: false, problem: run.last()["message"] })]);
 });
+
+test("several jobs tell each error in full, with its hint, as one does", async () => {
+  const [a, b] = [await writeJob("a"), await writeJob("b")];
+  const bad = await writeJob("bad", "paralel: 2\n");
+  const worse = await writeJob("worse", "mode: native\n");
+
+  const run = await cli("run", a, b);
+  const json = await cli("run", a, b, "--json");
+  const validate = await cli("job", "validate", bad, a, worse);
+
+  const words = "cannot connect to d at 127.0.0.1:1: nothing listens there";
+  const lines = run.stderr.split("\n").filter((line) => /^(error|hint|cause):/.test(line));
+  expect(lines.map((line) => line.split(":")[0])).toEqual(["error", "hint", "cause", "error", "hint", "cause"]);
+  expect(run.stderr).toContain(`error: ${b}: ${words}\nhint:  Check host`);
+  const hint = expect.stringContaining("Check host");
+  expect(json.last()["errors"]).toMatchObject(
+    [a, b].map((job) => ({ job, code: "unreachable", message: words, hint })),
+  );
+  expect([run.exitCode, json.exitCode, json.stderr]).toEqual([5, 5, ""]);
+  expect(validate.stderr).toMatch(/^error: .*bad\.yaml:5:1: .*\nhint: {2}.*\nerror: .*mode: native.*\nhint: {2}.*\n$/);
+  expect(validate.stdout).toBe(`valid: ${a}\n`);
+});

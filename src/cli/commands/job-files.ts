@@ -16,6 +16,7 @@ import { readJobStates } from "../../usecases/job-states.ts";
 import type { CommandAction } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
+import { renderErrorText, reportOf } from "../error-report.ts";
 import { formatTime } from "../format.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
 import { printJobs } from "../render/jobs.ts";
@@ -56,7 +57,7 @@ export const jobValidate: CommandAction = async (context, { args }) => {
   const home = homeOf(context);
   const names = [args[0] ?? []].flat();
   const wanted = names.length > 0 ? names : await listJobFiles(home);
-  const results: { file: string; valid: boolean; problem?: string }[] = [];
+  const results: { file: string; valid: boolean; problem?: string; code?: string; hint?: string | undefined }[] = [];
   for (const name of wanted) {
     const file = await findJobFile(name, home, context.cwd);
     try {
@@ -65,14 +66,16 @@ export const jobValidate: CommandAction = async (context, { args }) => {
       results.push({ file, valid: true });
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;
-      results.push({ file, valid: false, problem: error.message });
+      const { message: problem, code, hint } = error;
+      results.push({ file, valid: false, problem, code, hint });
+      if (!context.json)
+        context.output.error(renderErrorText(reportOf(error, undefined), context.output.paintErr, context));
     }
   }
   context.output.result({ jobs: results }, () => {
     if (results.length === 0) context.output.line("no jobs yet: rowkeep job create makes one");
-    for (const { file, valid, problem } of results) {
+    for (const { file, valid } of results) {
       if (valid) context.output.line(`${context.output.paint.green("valid:")} ${file}`);
-      else context.output.error(problem ?? file);
     }
   });
   return results.every(({ valid }) => valid) ? 0 : 2;

@@ -3,6 +3,7 @@ import { isAbort, OperationalError } from "../../base/errors.ts";
 import { type MadeSnapshot, type RunResult, runJob } from "../../usecases/run-job.ts";
 import type { CommandAction } from "../command.ts";
 import type { CliContext } from "../context.ts";
+import { errorRecordOf, renderErrorOf, reportOf } from "../error-report.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
 import { refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -33,11 +34,14 @@ export const run: CommandAction = async (context, { args, options }) => {
       failures.push(...result.failures.map(({ error }) => ({ job: name, error })));
     } catch (error) {
       if (names.length === 1 || isAbort(error) || !(error instanceof OperationalError)) throw error;
-      context.output.error(error.hint ? `${error.message} (${error.hint})` : error.message);
+      if (!context.json) context.output.error(renderErrorOf(name, error, context));
       failures.push({ job: name, error });
     }
   }
-  const errors = failures.map(({ job, error }) => ({ job, code: error.code, message: error.message }));
+  const errors = failures.map(({ job, error }) => {
+    const { type: _type, ...fields } = errorRecordOf(reportOf(error, undefined));
+    return { job, ...fields };
+  });
   context.output.result({ snapshots, removed, warnings, ...(errors.length > 0 ? { errors } : {}) }, () => undefined);
   if (failures.length > 0) return Math.max(...failures.map(({ error }) => error.exitCode));
   return warnings.length > 0 ? 3 : 0;
