@@ -17,6 +17,9 @@ export interface ListedSnapshot {
   readonly destinations: readonly string[];
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
+  readonly consistency?: string | undefined;
+  /** The snapshot whose restore made this safety snapshot. */
+  readonly safetyOf?: string | undefined;
   readonly pinned: boolean;
   readonly anomalies?: readonly unknown[] | undefined;
   /** Of a locked one. */
@@ -67,12 +70,16 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
     output.line("no snapshots yet");
     return;
   }
+  // Nearly always the same for all: then one line tells it, and the table stays narrow.
+  const consistencies = new Set(snapshots.flatMap(({ consistency }) => consistency ?? []));
+  const mixed = consistencies.size > 1;
   const severalDatabases = new Set(snapshots.map(({ database }) => database)).size > 1;
   output.table(
     [
       { title: "snapshot" },
       ...(severalDatabases ? [{ title: "database" }] : []),
       { title: "kind" },
+      ...(mixed ? [{ title: "consistency" }] : []),
       { title: "time" },
       right("tables"),
       right("rows"),
@@ -83,7 +90,8 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
     snapshots.map((snapshot) => [
       plain(snapshot.id),
       ...(severalDatabases ? [plain(snapshot.database)] : []),
-      plain(snapshot.kind),
+      snapshot.safetyOf === undefined ? plain(snapshot.kind) : "safety",
+      ...(mixed ? [plain(snapshot.consistency ?? "locked")] : []),
       formatTime(snapshot.createdAt),
       snapshot.tables === undefined ? "locked" : formatCount(snapshot.tables),
       snapshot.rows === undefined ? "locked" : formatCount(snapshot.rows),
@@ -92,6 +100,8 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
       plain(snapshot.destinations.join(", ")),
     ]),
   );
+  const [consistency] = consistencies;
+  if (consistency !== undefined && !mixed) output.line(output.paint.dim(`consistency of all: ${plain(consistency)}`));
 }
 
 /** Prints what is in one snapshot. `facts` are lines like `["consistency", "snapshot"]`. */
