@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { loadChalk } from "../../src/cli/colors.ts";
 import { Output } from "../../src/cli/output.ts";
+import { printRemoved, printRetention } from "../../src/cli/render/retention.ts";
 import { type ListedSnapshot, printSnapshots } from "../../src/cli/render/snapshots.ts";
 
 async function shownBy(print: (output: Output) => void): Promise<readonly string[]> {
@@ -49,4 +50,48 @@ test("list has a column of consistencies where they differ", async () => {
   });
 
   expect(lines.map((line) => line.split(/ {2,}/)[2])).toEqual(["consistency", "snapshot", "per-table"]);
+});
+
+const place = (id: string, destination: string) => ({ id, database: "shop", destination });
+const everywhere = (id: string) => ["near", "far", "s3"].map((destination) => place(id, destination));
+
+test("prune shows a snapshot once that has the same fate at all destinations", async () => {
+  const kept = everywhere(second).map((one) => ({ ...one, reasons: ["last good", "last"] }));
+  const removed = everywhere(first).map((one) => ({ ...one, reason: "no rule keeps it" }));
+
+  const lines = await shownBy((output) => printRetention(output, { kept, removed, dryRun: false }));
+
+  expect(lines.map((line) => line.replace(/ +/g, " "))).toEqual([
+    "shop at near, far, s3:",
+    "snapshot what why",
+    `${first} removed no rule keeps it`,
+    `${second} kept last good, last`,
+    "1 snapshot removed, 1 kept",
+  ]);
+});
+
+test("prune names the destinations of what has another fate there", async () => {
+  const kept = [
+    { ...place(first, "far"), reasons: ["an incremental needs it"], bytesForOthers: 5 },
+    ...everywhere(second).map((one) => ({ ...one, reasons: ["last"] })),
+  ];
+  const removed = ["near", "s3"].map((destination) => ({ ...place(first, destination), reason: "no rule keeps it" }));
+
+  const lines = await shownBy((output) => printRetention(output, { kept, removed, dryRun: true }));
+
+  expect(lines.slice(2).map((line) => line.replace(/ +/g, " "))).toEqual([
+    `${first} kept an incremental needs it (at far)`,
+    `${first} would go no rule keeps it (at near, s3)`,
+    `${second} kept last`,
+    "1 snapshot would be removed; nothing was, 2 kept",
+    "of these 1 (5 B) only because later ones refer to them, and as long as those stay",
+  ]);
+});
+
+test("a run tells a snapshot that it pruned once, with all places", async () => {
+  const removed = everywhere(first).map((one) => ({ ...one, reason: "no rule keeps it" }));
+
+  const lines = await shownBy((output) => printRemoved(output, removed));
+
+  expect(lines).toEqual([`pruned: ${first} at near, far, s3`]);
 });

@@ -17,7 +17,7 @@ interface RemovedSnapshot {
   readonly reason: string;
 }
 
-/** Prints every snapshot with why it stays or goes, for each database and destination. */
+/** Prints every snapshot once, with why it stays or goes; once more for destinations where that is otherwise. */
 export function printRetention(
   output: Output,
   result: {
@@ -39,27 +39,43 @@ export function printRetention(
     output.line("no snapshots yet");
     return;
   }
-  const groups = Map.groupBy(all, ({ database, destination }) => `${plain(database)} at ${plain(destination)}`);
-  for (const [group, snapshots] of groups) {
-    output.line(`${group}:`);
+  for (const [database, snapshots] of Map.groupBy(all, (one) => one.database)) {
+    const places = [...new Set(snapshots.map(({ destination }) => destination))];
+    output.line(`${plain(database)} at ${plain(places.join(", "))}:`);
+    const rows = Map.groupBy(snapshots, ({ id, fate, why }) => JSON.stringify([id, fate, why]));
     output.table(
       [{ title: "snapshot" }, { title: "what" }, { title: "why" }],
-      snapshots
+      [...rows.values()]
+        .flatMap(([first, ...more]) =>
+          first ? [{ ...first, at: [first, ...more].map((one) => one.destination) }] : [],
+        )
         .toSorted((left, right) => (left.id < right.id ? -1 : 1))
-        .map(({ id, fate, why }) => [plain(id), fate, plain(why)]),
+        .map(({ id, fate, why, at }) => [
+          plain(id),
+          fate,
+          plain(at.length < places.length ? `${why} (at ${at.join(", ")})` : why),
+        ]),
     );
   }
   const verb = result.dryRun ? "would be removed; nothing was" : "removed";
-  output.line(`${formatPlural(result.removed.length, "snapshot")} ${verb}, ${result.kept.length} kept`);
-  const needed = result.kept.flatMap(({ bytesForOthers }) => bytesForOthers ?? []);
+  output.line(`${formatPlural(countOf(result.removed), "snapshot")} ${verb}, ${countOf(result.kept)} kept`);
+  const needed = result.kept.filter(({ bytesForOthers }) => bytesForOthers !== undefined);
   if (needed.length === 0) return;
-  const bytes = formatBytes(needed.reduce((sum, one) => sum + one, 0));
-  output.line(`of these ${needed.length} (${bytes}) only because later ones refer to them, and as long as those stay`);
+  const bytes = formatBytes(needed.reduce((sum, { bytesForOthers = 0 }) => sum + bytesForOthers, 0));
+  output.line(
+    `of these ${countOf(needed)} (${bytes}) only because later ones refer to them, and as long as those stay`,
+  );
+}
+
+/** One snapshot counts once, at however many destinations it is. */
+function countOf(snapshots: readonly Pick<KeptSnapshot, "id" | "database">[]): number {
+  return new Set(snapshots.map(({ database, id }) => `${database}/${id}`)).size;
 }
 
 /** Prints one line for each snapshot that a run removed. */
 export function printRemoved(output: Output, removed: readonly RemovedSnapshot[]): void {
-  for (const { id, destination } of removed) {
-    output.line(`${output.paint.dim("pruned:")} ${plain(id)} at ${plain(destination)}`);
+  for (const snapshots of Map.groupBy(removed, ({ database, id }) => `${database}/${id}`).values()) {
+    const places = snapshots.map(({ destination }) => destination).join(", ");
+    output.line(`${output.paint.dim("pruned:")} ${plain(snapshots[0]?.id ?? "")} at ${plain(places)}`);
   }
 }
