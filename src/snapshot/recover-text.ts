@@ -12,10 +12,12 @@ export interface RecoverTextOptions {
   readonly lock?: Lock | undefined;
   /** An incremental refers to earlier snapshots. */
   readonly kind?: SnapshotKind | undefined;
+  /** Of the database; left out: UTF8. */
+  readonly encoding?: string | undefined;
 }
 
 /** Renders `RECOVER.md`: how a person gets everything back with `tar`, `age`, the codec's own tool and `psql`. */
-export function renderRecoverText({ compression, lock, kind }: RecoverTextOptions): string {
+export function renderRecoverText({ compression, lock, kind, encoding = "UTF8" }: RecoverTextOptions): string {
   const expand = EXPAND[compression.codec];
   const ending = extensionOf(compression.codec);
   const tools = ["tar", ...(lock ? ["age"] : []), expand.split(" ")[0], "psql"];
@@ -26,7 +28,7 @@ export function renderRecoverText({ compression, lock, kind }: RecoverTextOption
 You need the volumes (\`volume-0001.tar\` and so on) of this folder, a POSIX shell, ${[...new Set(tools)].join(", ")}, and an
 empty database. Set PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE for it. Restore only a snapshot that you
 trust: its definitions are run as they are.
-
+${encoding === "UTF8" ? "" : renderEncoding(encoding)}
 ## 1. Unpack
 
     for volume in volume-*.tar; do tar -xf "$volume"; done
@@ -49,6 +51,17 @@ chunk, and the list of the stored files. The file that stands at place N of its 
 (six digits), in pieces to be put one behind the other:
 
     find files/000001 -name '*${ending}' -type f | LC_ALL=C sort | xargs cat | ${expand} > restored-file
+`;
+}
+
+function renderEncoding(encoding: string): string {
+  // Without an encoding there is nothing to convert; everything else was written as UTF-8.
+  const client = encoding === "SQL_ASCII" ? encoding : "UTF8";
+  return `
+The database had the encoding ${encoding}, and the empty one must have it too:
+\`CREATE DATABASE … TEMPLATE template0 ENCODING '${encoding}' LOCALE 'C'\` (or with the locale that it had). Set for psql:
+
+    export PGCLIENTENCODING=${client}
 `;
 }
 

@@ -1,4 +1,5 @@
 import { GROUP_COLUMNS, type RowForm } from "../drivers/row-form.ts";
+import { textOfBytes } from "../drivers/text-bytes.ts";
 
 const TAB = 0x09;
 const BACKSLASH = 0x5c;
@@ -138,7 +139,7 @@ export class RowEncoder {
   #text(position: number): string {
     this.length = 0;
     this.#appendField(position);
-    return this.line.toString("utf8", 0, this.length);
+    return textOfBytes(this.line.subarray(0, this.length));
   }
 
   #isNull(position: number): boolean {

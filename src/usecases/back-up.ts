@@ -109,7 +109,8 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
   const id = await makeSnapshotId({ ...options, takenAt: source.takenAt, kind });
   options.onBegin?.(id);
   await using writer = await openSnapshotWriter({ ...options, key, id, createdAt: source.takenAt });
-  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind })));
+  const { encoding } = source.identity;
+  await writer.addPlain("RECOVER.md", Buffer.from(renderRecoverText({ ...options, kind, encoding })));
   report({ type: "phase", text: base ? "reading changes" : "reading rows" });
   announce(plan, report);
   const reusing = source.tracker ? reuseChunks(writer, base) : writer;

@@ -34,9 +34,14 @@ export interface PostgresClient extends AsyncDisposable {
   readonly serverVersion: number;
   /** A pooler stands between: session settings would leak to others, so only those inside a transaction are used. */
   readonly isPooled: boolean;
+  /** How text travels: as UTF-8, or, where the server does not know what its bytes mean (SQL_ASCII), as it is. */
+  readonly clientEncoding: "UTF8" | "SQL_ASCII";
   /** Opens a transaction with every setting pinned in it; `mode` is what follows BEGIN. Takes no snapshot yet. */
   begin(mode: string, settings?: Readonly<Record<string, string>>): Promise<void>;
+  /** Fails with `not-utf8` where a value is not UTF-8: what it says could not be told from something else. */
   query(sql: string, values?: readonly unknown[]): Promise<RawRow[]>;
+  /** The same with U+FFFD for what is not UTF-8: for what is only shown, or looked through by the caller. */
+  queryLossy(sql: string, values?: readonly unknown[]): Promise<RawRow[]>;
   /** Runs statements without parameters, sent together; gives the rows of each. */
   queryAll(statements: readonly string[]): Promise<readonly (readonly RawRow[])[]>;
   /** Runs a statement and gives the number of rows in its command tag (0 where it has none). */
@@ -92,6 +97,7 @@ class Client implements PostgresClient {
   readonly connection: Connection;
   serverVersion = 0;
   isPooled = false;
+  clientEncoding: "UTF8" | "SQL_ASCII" = "UTF8";
   #pins: Readonly<Record<string, string>> = {};
   readonly #client: pg.Client;
   readonly #options: OpenClientOptions;
@@ -123,12 +129,15 @@ class Client implements PostgresClient {
     await this.#client.connect();
     const [row] = await this.query(
       `select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num'),
-              pg_catalog.current_setting('restrict_nonsystem_relation_kind', true) is not null`,
+              pg_catalog.current_setting('restrict_nonsystem_relation_kind', true) is not null,
+              pg_catalog.current_setting('server_encoding')`,
     );
     const { processID } = this.#client as unknown as { processID?: number | null };
     this.isPooled = row?.[0] !== String(processID);
     this.serverVersion = Number(row?.[1]);
-    const settings: Record<string, string> = { ...PINNED_SETTINGS };
+    // The bytes of such a database need not be text of any one encoding: they are passed on as they are.
+    if (row?.[3] === "SQL_ASCII") this.clientEncoding = "SQL_ASCII";
+    const settings: Record<string, string> = { ...PINNED_SETTINGS, client_encoding: this.clientEncoding };
     for (const name of TIMEOUTS) settings[name] = "0";
     // Each of some forty statements about a large schema looks costly enough to be compiled first: a second for each, for nothing.
     settings["jit"] = "off";
@@ -148,11 +157,28 @@ class Client implements PostgresClient {
   }
 
   async query(sql: string, values?: readonly unknown[]): Promise<RawRow[]> {
+    const rows = await this.queryLossy(sql, values);
+    this.#refuseLoss(rows);
+    return rows;
+  }
+
+  async queryLossy(sql: string, values?: readonly unknown[]): Promise<RawRow[]> {
     return (await this.#last(sql, values)).rows as RawRow[];
   }
 
+  #refuseLoss(rows: readonly RawRow[]): void {
+    if (this.clientEncoding === "UTF8" || !rows.some((row) => row.some(isLossy))) return;
+    throw new OperationalError(`cannot read the catalogs of ${this.connection.database}: a name in them is not UTF-8`, {
+      kind: "database",
+      code: "not-utf8",
+      hint: "Rename it: a database of encoding SQL_ASCII needs names in UTF-8.",
+    });
+  }
+
   async queryAll(statements: readonly string[]): Promise<readonly (readonly RawRow[])[]> {
-    return (await this.#send(statements.join("; "))).map(({ rows }) => rows as RawRow[]);
+    const results = (await this.#send(statements.join("; "))).map(({ rows }) => rows as RawRow[]);
+    for (const rows of results) this.#refuseLoss(rows);
+    return results;
   }
 
   async execute(sql: string, values?: readonly unknown[]): Promise<number> {
@@ -272,6 +298,11 @@ class Client implements PostgresClient {
     await closed;
     clearTimeout(timer);
   }
+}
+
+/** Whether a text was read from bytes that are not UTF-8 (or held this character before). */
+export function isLossy(text: string | null): boolean {
+  return text?.includes("\ufffd") === true;
 }
 
 /** Errors of the server or the socket; anything else (a reader of an archive that failed) passes through untouched. */

@@ -21,7 +21,8 @@ export async function readDescription(
   { leader, choose, unreadable, token }: DescriptionParts,
   earlier: EarlierDefinitions | undefined,
 ): Promise<DatabaseDescription> {
-  const query: CatalogQuery = (sql, values) => leader.query(sql, values);
+  // What holds more than UTF-8 is looked for in each definition by itself.
+  const query: CatalogQuery = (sql, values) => leader.queryLossy(sql, values);
   const ofTables = unreadable.map(
     (table) => `rows of "${table.schema}"."${table.name}" are not captured: ${table.unreadable}`,
   );
@@ -33,7 +34,10 @@ export async function readDescription(
   const answer = token && (await readDefinitionsMark(leader, { token: earlier?.token ?? token, besides }));
   const isSame = earlier && answer && !answer.hasNewRows && areEqual(earlier.mark, answer.mark);
   const { serverVersion } = leader;
-  const { definitions, notCaptured } = isSame ? earlier : await readDefinitions(query, { serverVersion, excluded });
+  const isUnsure = leader.clientEncoding !== "UTF8";
+  const { definitions, notCaptured } = isSame
+    ? earlier
+    : await readDefinitions(query, { serverVersion, excluded, isUnsure });
   return {
     definitions,
     notCaptured: isSame ? notCaptured : [...notCaptured, ...notRead],

@@ -12,6 +12,17 @@ const NULLS_A_TEST = 6;
 const OWN_EQUALITY =
   /^(smallint|integer|bigint|oid|boolean|numeric|date|uuid|text|character varying|timestamp with(out)? time zone)(\(.*\))?$/;
 
+/** How values come and go: `text`, or the hexadecimal digits of their bytes where those need not be text. */
+export type Passage = "text" | "hex";
+
+function sent(value: string, passage: Passage): string {
+  return passage === "text" ? value : `pg_catalog.encode(pg_catalog.convert_to(${value}, 'SQL_ASCII'), 'hex')`;
+}
+
+function received(value: string, passage: Passage): string {
+  return passage === "text" ? value : `pg_catalog.convert_from(pg_catalog.decode(${value}, 'hex'), 'SQL_ASCII')`;
+}
+
 /** Selects `bucket, rows, sum of first, sum of second`. */
 export function sumsQuery(table: SourceTable, segment: Segment, form: RowForm): string {
   if (form.sumBy === "record") return recordSumsQuery(table, segment, form);
@@ -35,7 +46,7 @@ function recordSumsQuery(table: SourceTable, segment: Segment, form: RowForm): s
 }
 
 /** Selects the key columns, both hashes and the count of the rows in these buckets. */
-export function listQuery(table: SourceTable, form: RowForm, buckets: readonly number[]): string {
+export function listQuery(table: SourceTable, form: RowForm, buckets: readonly number[], passage: Passage): string {
   const { first, second } = hashesOf(form.hash, "l");
   const wanted = `${bucketOf(form)} = any ('{${buckets.join(",")}}'::bigint[])`;
   const rows = `select ${selectedKey(form)}${form.key.map((name, index) => `${textOf(name)} as k${index}, `).join("")}${digestOf(form)} as l
@@ -43,7 +54,7 @@ export function listQuery(table: SourceTable, form: RowForm, buckets: readonly n
   if (form.key.length === 0) {
     return `select ${first}, ${second}, pg_catalog.count(*) from (${rows} offset 0) x where ${wanted} group by 1, 2`;
   }
-  const keys = form.key.map((_, index) => `k${index}`).join(", ");
+  const keys = form.key.map((_, index) => sent(`k${index}`, passage)).join(", ");
   // The bucket of an integer key is known before the row is written down and hashed.
   const inner = form.bucketBy === "integer-key" ? filtered(rows, table, integerBucket(form), buckets) : rows;
   const outer = form.bucketBy === "integer-key" ? "" : `where ${wanted}`;
@@ -51,14 +62,13 @@ export function listQuery(table: SourceTable, form: RowForm, buckets: readonly n
 }
 
 /** Selects the key columns and a hash of each column; the parameters are one text array for each key column. */
-export function findQuery(table: SourceTable, form: RowForm): string {
+export function findQuery(table: SourceTable, form: RowForm, passage: Passage): string {
   const wanted = form.key.map((_, index) => `pg_catalog.unnest($${index + 1}::text[])`).join(", ");
   const names = form.key.map((_, index) => `w${index}`).join(", ");
   const matches = form.key.map((name, index) => {
     const type = table.columns.find((column) => column.name === name)?.type ?? "";
-    return OWN_EQUALITY.test(type)
-      ? `t.${quoteIdentifier(name)} = w.w${index}::${type}`
-      : `${textOf(name)} = w.w${index}`;
+    const value = received(`w.w${index}`, passage);
+    return OWN_EQUALITY.test(type) ? `t.${quoteIdentifier(name)} = ${value}::${type}` : `${textOf(name)} = ${value}`;
   });
   const hashes = form.columns.map((column) => {
     const { first } = hashesOf(form.hash, digest(form.hash, `${textOf(column.name)} collate pg_catalog."C"`));
@@ -67,20 +77,21 @@ export function findQuery(table: SourceTable, form: RowForm): string {
   const where = conditionsOf(table, {})
     .map((condition) => ` and ${condition}`)
     .join("");
-  return `select ${[...form.key.map(textOf), ...hashes].join(", ")}
+  const keys = form.key.map((name) => sent(textOf(name), passage));
+  return `select ${[...keys, ...hashes].join(", ")}
     from only ${quoteName(table.schema, table.name)} t, rows from (${wanted}) as w(${names})
    where ${matches.join(" and ")}${where}`;
 }
 
 /** Selects both hashes and the beginning of each value of the rows with these first hashes. */
-export function showQuery(table: SourceTable, form: RowForm, firsts: readonly string[]): string {
+export function showQuery(table: SourceTable, form: RowForm, firsts: readonly string[], passage: Passage): string {
   const { first, second } = hashesOf(form.hash, "l");
   // Only the few rows that are wanted have their values written down once more.
   const shown = form.columns.map(({ isComposite }, index) => {
     const value = `v${index}`;
     const isNull = isComposite ? `pg_catalog.num_nulls(${value}) = 1` : `${value} is null`;
     const text = `pg_catalog.left(pg_catalog.concat(${value}), ${SHOWN_CHARACTERS})`;
-    return `pg_catalog.min(case when ${isNull} then null else ${text} end collate pg_catalog."C")`;
+    return sent(`pg_catalog.min(case when ${isNull} then null else ${text} end collate pg_catalog."C")`, passage);
   });
   const values = form.columns.map(({ name }, index) => `t.${quoteIdentifier(name)} as v${index}`);
   const inner = [...values, `${digestOf(form)} as l`].join(", ");
@@ -170,9 +181,12 @@ function headOf(form: RowForm, joined: (parts: readonly string[]) => string): re
   return [...marks, "'.'"];
 }
 
+/** Bytes without an encoding cannot be converted; they are hashed as they are, as they are stored. */
+const HASHED_ENCODING = `case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end`;
+
 function digest(hash: RowHash, line: string): string {
   if (hash.method === "lookup3") return line;
-  return `pg_catalog.sha256(pg_catalog.convert_to(${quoteLiteral(hash.salt)} || (${line}), 'UTF8'))`;
+  return `pg_catalog.sha256(pg_catalog.convert_to(${quoteLiteral(hash.salt)} || (${line}), ${HASHED_ENCODING}))`;
 }
 
 /** Two signed 64-bit hashes of what `digest` gives. */

@@ -11,8 +11,17 @@ import type {
 } from "../fingerprints.ts";
 import type { RowForm } from "../row-form.ts";
 import { HASH_PROBES, type RowHash, RowHasher } from "../row-hash.ts";
+import { bytesOfText, textOfBytes } from "../text-bytes.ts";
 import type { PostgresClient, RawRow } from "./postgres-client.ts";
-import { countQuery, findQuery, listQuery, probeQuery, showQuery, sumsQuery } from "./postgres-fingerprint-sql.ts";
+import {
+  countQuery,
+  findQuery,
+  listQuery,
+  type Passage,
+  probeQuery,
+  showQuery,
+  sumsQuery,
+} from "./postgres-fingerprint-sql.ts";
 
 /** Lends a connection that shares the snapshot, with this table locked; it is closed when the work fails. */
 export type Borrow = <T>(
@@ -71,12 +80,12 @@ export class PostgresFingerprints implements Fingerprints {
       table,
       async (worker) => {
         await worker.query(SETTINGS);
-        await worker.query(`declare listed no scroll cursor for ${listQuery(table, form, buckets)}`);
+        await worker.query(`declare listed no scroll cursor for ${listQuery(table, form, buckets, this.#passage)}`);
         for (;;) {
           const rows = await worker.query(`fetch ${FETCHED_ROWS} from listed`);
           take(
             rows.map((row) => ({
-              key: row.slice(0, form.key.length).map(String),
+              key: row.slice(0, form.key.length).map((value) => this.#textOf(String(value))),
               hash: row.slice(-3, -1).join(":"),
               count: Number(row.at(-1)),
             })),
@@ -90,21 +99,36 @@ export class PostgresFingerprints implements Fingerprints {
   }
 
   async find(table: SourceTable, { form, keys, signal }: FindRequest): Promise<readonly FoundRow[]> {
-    const parameters = form.key.map((_, index) => keys.map((key) => key[index]));
-    const rows = await this.#query(table, findQuery(table, form), signal, parameters);
+    const parameters = form.key.map((_, index) => keys.map((key) => this.#sendable(key[index] ?? "")));
+    const rows = await this.#query(table, findQuery(table, form, this.#passage), signal, parameters);
     return rows.map((row) => ({
-      key: row.slice(0, form.key.length).map(String),
+      key: row.slice(0, form.key.length).map((value) => this.#textOf(String(value))),
       columns: row.slice(form.key.length),
     }));
   }
 
   async show(table: SourceTable, { form, hashes, signal }: ShowRequest): Promise<readonly ShownRow[]> {
     const firsts = hashes.map((hash) => hash.slice(0, hash.indexOf(":")));
-    const rows = await this.#query(table, showQuery(table, form, firsts), signal);
+    const rows = await this.#query(table, showQuery(table, form, firsts, this.#passage), signal);
     const wanted = new Set(hashes);
     return rows
-      .map(([first, second, ...values]) => ({ hash: `${first}:${second}`, values }))
+      .map(([first, second, ...values]) => ({
+        hash: `${first}:${second}`,
+        values: values.map((value) => (value === null ? null : this.#textOf(value))),
+      }))
       .filter(({ hash }) => wanted.has(hash));
+  }
+
+  get #passage(): Passage {
+    return this.#encoding === "SQL_ASCII" ? "hex" : "text";
+  }
+
+  #textOf(value: string): string {
+    return this.#passage === "hex" ? textOfBytes(Buffer.from(value, "hex")) : value;
+  }
+
+  #sendable(value: string): string {
+    return this.#passage === "hex" ? bytesOfText(value).toString("hex") : value;
   }
 
   #query(

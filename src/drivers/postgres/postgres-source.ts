@@ -158,7 +158,7 @@ class PostgresSource implements Source {
   readonly consistency = "snapshot" as const;
   readonly takenAt: Date;
   readonly concurrency: number;
-  readonly settings = PINNED_SETTINGS;
+  readonly settings: Readonly<Record<string, string>>;
   readonly tables: readonly CatalogTable[];
   readonly tracker: PostgresTracker | undefined;
   readonly #leader: PostgresClient;
@@ -178,6 +178,7 @@ class PostgresSource implements Source {
 
   constructor(parts: SourceParts) {
     this.identity = parts.identity;
+    this.settings = { ...PINNED_SETTINGS, client_encoding: parts.leader.clientEncoding };
     this.takenAt = parts.takenAt;
     this.concurrency = parts.options.parallel;
     this.#leader = parts.leader;

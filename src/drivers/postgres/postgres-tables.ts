@@ -1,6 +1,6 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { Column, ChosenTable, SourceTable, TableChoice } from "../driver.ts";
-import type { PostgresClient, RawRow } from "./postgres-client.ts";
+import { isLossy, type PostgresClient, type RawRow } from "./postgres-client.ts";
 import { pagesOf } from "./postgres-rows.ts";
 
 /** A table as the catalogs describe it: also the partitioned roots, which are locked but hold no rows. */
@@ -61,12 +61,13 @@ export async function readTables(
   choose: (table: ChosenTable) => TableChoice,
 ): Promise<readonly CatalogTable[]> {
   const isReplica = (await client.query("select pg_catalog.pg_is_in_recovery()"))[0]?.[0] === "t";
-  const rows = await client.query(TABLES);
+  const rows = await client.queryLossy(TABLES);
   const partial = new Set((await client.query(FOREIGN_PARTITION_ROOTS)).map(([oid]) => oid));
   const wanted = rows.filter((row) => {
     const isMember = row[15] !== null;
     return (!isMember || row[17] === "t") && choose(namesOf(row)) === "rows";
   });
+  refuseLossy(wanted, client);
   refuseUnreadable(wanted, client);
   const tables = wanted.map((row) => tableOf(row, isReplica));
   const read = new Set(tables.filter(({ unreadable }) => !unreadable).map(({ oid }) => oid));
@@ -75,6 +76,17 @@ export async function readTables(
   }
   return tables.map((table, index) =>
     partial.has(wanted[index]?.[18] ?? null) ? { ...table, isRootPartial: true } : table,
+  );
+}
+
+/** What stands in an archive is UTF-8, and a name that is not would come back as another one. */
+function refuseLossy(rows: readonly RawRow[], { clientEncoding, connection }: PostgresClient): void {
+  if (clientEncoding === "UTF8") return;
+  const lossy = rows.filter((row) => row.some(isLossy)).map(nameOf);
+  if (lossy.length === 0) return;
+  throw new OperationalError(
+    `cannot read ${listOf(lossy)} of ${connection.database}: the name of a table, column or type is not UTF-8`,
+    { kind: "database", code: "not-utf8", hint: "Rename it, or exclude the table in the job's tables." },
   );
 }
 

@@ -30,6 +30,8 @@ export interface ReadDefinitionsOptions {
   readonly serverVersion: number;
   /** Tables that the job leaves out, as `readExcludedTables` gives them. */
   readonly excluded: ReadonlySet<string>;
+  /** The server does not know the encoding of its texts: those that are not UTF-8 were read with U+FFFD. */
+  readonly isUnsure?: boolean | undefined;
 }
 
 export interface CapturedDefinitions {
@@ -59,7 +61,7 @@ export async function readDefinitions(
     objects.map((object) => withOwner(object, owners.get(object.key))),
     missing,
   );
-  const { kept, left } = leaveOut(ordered, options.excluded);
+  const { kept, left } = leaveOut(ordered, options);
   return {
     definitions: withPlaces(kept),
     notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
@@ -135,8 +137,11 @@ function withPlaces(objects: readonly OrderedObject[]): readonly Definition[] {
   }));
 }
 
-/** Leaves out what belongs to excluded tables, in silence, and what needs them, with a sentence. */
-function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<string>) {
+/** Leaves out what belongs to excluded tables, in silence, and what needs them or could not be read exactly, with a sentence. */
+function leaveOut(
+  objects: readonly OrderedObject[],
+  { excluded, isUnsure }: Pick<ReadDefinitionsOptions, "excluded" | "isUnsure">,
+) {
   const gone = new Set<string>();
   const left: string[] = [];
   const kept = objects.filter(({ key, needs, lacks, definition }) => {
@@ -145,9 +150,12 @@ function leaveOut(objects: readonly OrderedObject[], excluded: ReadonlySet<strin
     const broken = needs.some((needed) => gone.has(needed));
     // A table is tried all the same: its rows are in the snapshot.
     const lacking = lacks && kind !== "table";
-    if (!belongs && !broken && !lacking) return true;
+    const isGarbled = isUnsure && JSON.stringify(definition).includes("\ufffd");
+    if (!belongs && !broken && !lacking && !isGarbled) return true;
     gone.add(key);
-    if (!belongs && kind !== "comment" && kind !== "grant") {
+    if (isGarbled && !belongs && !broken) {
+      left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: its definition is not UTF-8`);
+    } else if (!belongs && kind !== "comment" && kind !== "grant") {
       left.push(
         `${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs ${lacking ? "what is not captured either" : "something that is left out"}`,
       );
