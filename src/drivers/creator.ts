@@ -4,6 +4,8 @@ export interface CreateRows {
   readonly table: TableName;
   readonly columns: readonly string[];
   readonly format: RowFormat;
+  /** Of rows in `text`; left out: that of the session. */
+  readonly encoding?: string | undefined;
   /** One stream of bytes for each COPY; each buffer is given away. */
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
   /** The rows go into a table that this restore made and nobody else fills: they may be written as if long there. */

@@ -165,7 +165,8 @@ export interface Source extends AsyncDisposable {
   segments(table: SourceTable, pieces: number): readonly Segment[];
   /**
    * Streams the rows of one segment. At most `concurrency` streams at once; a stream that is left early closes its
-   * connection. Fails with kind `database` (`value-too-large`: a value cannot be sent as text); never ends short.
+   * connection. Fails with kind `database` (`value-too-large`: a value cannot be sent as text;
+   * `unconvertible`: one has no equivalent in UTF-8); never ends short.
    */
   rows(table: SourceTable, segment: Segment, options: RowOptions): AsyncIterable<RowBatch>;
   /**
@@ -216,6 +217,8 @@ export interface OpenSourceOptions {
   readonly stallTimeoutMs: number;
   /** Open a tracker too. */
   readonly track?: boolean | undefined;
+  /** Rows come in the encoding of the database and not in UTF-8, which has no equivalent for some of their text. */
+  readonly ownEncoding?: boolean | undefined;
   /** What the server said at the snapshot that an incremental builds on. */
   readonly since?: TrustToken | undefined;
   readonly signal: AbortSignal;

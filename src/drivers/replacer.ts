@@ -41,6 +41,8 @@ export interface ReplacementRows {
   /** The stored columns, in the order of the bytes. */
   readonly columns: readonly string[];
   readonly format: RowFormat;
+  /** Of rows in `text`; left out: that of the session. */
+  readonly encoding?: string | undefined;
   /** One stream of bytes for each COPY; binary ones have a header each. Each buffer is given away. */
   readonly streams: Iterable<AsyncIterable<Uint8Array>>;
 }

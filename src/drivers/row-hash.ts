@@ -10,6 +10,8 @@ export interface RowHash {
   readonly seeds: readonly [bigint, bigint];
   /** Random letters and digits: what `sha256` begins with, and what separates values that may hold anything. */
   readonly salt: string;
+  /** Of the text that is hashed, where that is not UTF-8: the own one of both sides. */
+  readonly encoding?: string | undefined;
 }
 
 /** Texts whose hashes tell whether a server computes `lookup3` as it is computed here: every length of a last block. */

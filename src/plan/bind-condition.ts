@@ -95,6 +95,10 @@ class Binder {
   #column({ name, at }: ColumnMention): { readonly index: number; readonly kind: ValueKind; readonly type: string } {
     const { columns, settings } = this.#options;
     const column = columns.find((one) => one.name === name);
+    const encoding = settings["client_encoding"] ?? "UTF8";
+    if (encoding !== "UTF8" && encoding !== "SQL_ASCII") {
+      throw invalidWhere(`text of the snapshot is kept in ${encoding}, not in UTF-8`, at);
+    }
     if (!column) {
       const near = nearestName(
         name,

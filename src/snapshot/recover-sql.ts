@@ -1,6 +1,7 @@
 import { groupNumber } from "../archive/entry-name.ts";
 import type { Definition, SequenceState, TableName } from "../drivers/driver.ts";
 import type { Manifest, StoredTable } from "./manifest.ts";
+import { ownEncodingOf } from "./own-encoding.ts";
 
 // Names stand in quoted identifiers and literals only, never in a comment: a newline in a name would end the comment and
 // the rest of the name would be run.
@@ -40,11 +41,13 @@ export interface RecoverEntry {
 export function* recoverEntries(
   content: Pick<Manifest, "tables" | "sequences" | "largeObjects" | "settings">,
 ): Iterable<RecoverEntry> {
-  const settings = renderSettings(content.settings);
+  const ownEncoding = ownEncodingOf(content);
+  // Names are UTF-8 all the same.
+  const settings = renderSettings(ownEncoding ? { ...content.settings, client_encoding: "UTF8" } : content.settings);
   for (const [index, table] of content.tables.entries()) {
     if (table.segments.every(({ chunks }) => chunks.length === 0)) continue;
     const name = `recover/${groupNumber(index + 1)}.${table.format}.sql`;
-    yield { name, text: `${settings}${renderCopy(table)}` };
+    yield { name, text: `${settings}${renderCopy(table, ownEncoding)}` };
   }
   yield { name: "recover/sequences.sql", text: content.sequences.map(renderSetval).join("") };
   if (content.largeObjects.chunks.length > 0) {
@@ -58,9 +61,10 @@ function renderSettings(settings: Readonly<Record<string, string>>): string {
     .join("");
 }
 
-function renderCopy(table: StoredTable): string {
+function renderCopy(table: StoredTable, encoding: string | undefined): string {
   const columns = table.columns.filter(({ generated }) => generated === undefined).map(({ name }) => identifier(name));
-  const format = table.format === "binary" ? " (FORMAT binary)" : "";
+  const options = encoding === undefined ? "" : ` (ENCODING ${literal(encoding)})`;
+  const format = table.format === "binary" ? " (FORMAT binary)" : options;
   // Rows of a partition go in through its root: the bounds of the partitions may have changed since.
   const list = columns.length > 0 ? ` (${columns.join(", ")})` : "";
   return `COPY ${qualified(table.partitionRoot ?? table)}${list} FROM STDIN${format};\n`;

@@ -55,7 +55,7 @@ chunk, and the list of the stored files. The file that stands at place N of its 
 }
 
 function renderEncoding(encoding: string): string {
-  // Without an encoding there is nothing to convert; everything else was written as UTF-8.
+  // Without an encoding there is nothing to convert; else everything is UTF-8, or a COPY says what its rows are.
   const client = encoding === "SQL_ASCII" ? encoding : "UTF8";
   return `
 The database had the encoding ${encoding}, and the empty one must have it too:

@@ -12,6 +12,7 @@ import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import type { SnapshotSummary } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import type { Brake } from "./anomaly-brake.ts";
 import { type BackUpOptions, type BackUpResult, backUp } from "./back-up.ts";
 import { chooseBase, type ChooseBaseOptions, type ChosenBase } from "./choose-base.ts";
@@ -114,7 +115,12 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     report,
   });
   if (mustRemember) await remember(keeper, result.manifest, base, one.warn);
-  return { result, reason, unread };
+  return { result, reason: reason ?? (base && whyNotIncremental(result.manifest)), unread };
+}
+
+function whyNotIncremental(manifest: Manifest): string | undefined {
+  if (manifest.kind === "incremental") return undefined;
+  return `text that has no equivalent in UTF-8 came to the database, so all of it is kept in ${ownEncodingOf(manifest)} now`;
 }
 
 async function chooseKnownBase(home: Home, options: ChooseBaseOptions): Promise<ChosenBase> {

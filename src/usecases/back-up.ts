@@ -14,6 +14,7 @@ import { openSource } from "../drivers/open-driver.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
 import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { recoverEntries } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { makeSnapshotId } from "../snapshot/snapshot-id.ts";
@@ -23,6 +24,7 @@ import { ROWKEEP_VERSION } from "../snapshot/version.ts";
 import { storeFiles } from "./back-up-files.ts";
 import { beginAgain } from "./begin-again.ts";
 import { carryOver, type ChunkHolders, type ReferringContent } from "./carry-over.ts";
+import { convertingWherePossible } from "./keep-encoding.ts";
 import type { BaseKeeper } from "./keep-base.ts";
 import type { Report } from "./progress.ts";
 import { baseOf, type BaseSnapshot, type ChunkSink, reuseChunks } from "./reuse-chunks.ts";
@@ -52,6 +54,8 @@ export interface BackUpOptions {
   readonly largeObjects?: boolean | undefined;
   /** Note what an incremental on this snapshot will need. */
   readonly track?: boolean | undefined;
+  /** Keeps text in the encoding of the database; `backUp` decides that by itself. */
+  readonly ownEncoding?: boolean | undefined;
   /** Remembers what the next incremental needs, where this machine cannot open what it encrypts. */
   readonly keeper?: BaseKeeper | undefined;
   /** Makes an incremental on this snapshot. */
@@ -85,13 +89,18 @@ export interface BackUpResult {
  */
 export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
-  const { base } = options;
-  const attempt = (count: number) => {
-    // Without what the attempt before took over from it.
-    const fresh = count > 0 && base ? baseOf(base.reader, { isRemembered: base.isRemembered }) : base;
-    return backUpOnce({ ...options, base: fresh });
+  const own = options.base !== undefined && ownEncodingOf(options.base.reader.manifest) !== undefined;
+  const attemptIn = (ownEncoding: boolean) => {
+    // Its rows are those of the database only in the same encoding.
+    const base = ownEncoding === own ? options.base : undefined;
+    const attempt = (count: number) => {
+      // Without what the attempt before took over from it.
+      const fresh = count > 0 && base ? baseOf(base.reader, { isRemembered: base.isRemembered }) : base;
+      return backUpOnce({ ...options, base: fresh, ownEncoding });
+    };
+    return beginAgain(attempt, options);
   };
-  const result = await beginAgain(attempt, options);
+  const result = await convertingWherePossible(attemptIn, { ...options, ownEncoding: own });
   return { ...result, durationMs: Math.round(performance.now() - startedAt) };
 }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { OperationalError } from "../base/errors.ts";
 import { makeLimit } from "../base/limit.ts";
 import type { Connection, Definition, OpenSourceOptions, Source, SourceTable } from "../drivers/driver.ts";
 import { addSums, type Fingerprints, type BucketSums, type Waiting } from "../drivers/fingerprints.ts";
@@ -8,6 +9,7 @@ import { type RowHash, RowHasher } from "../drivers/row-hash.ts";
 import type { ComparedTable } from "../plan/plan-compare.ts";
 import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
 import type { ChunkRef, StoredTable } from "../snapshot/manifest.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { SnapshotFingerprints } from "../snapshot/snapshot-fingerprints.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { beginAgain } from "./begin-again.ts";
@@ -39,6 +41,8 @@ export interface CompareSide extends AsyncDisposable {
   readonly definitions: readonly Definition[];
   readonly majorVersion: number;
   readonly largeObjects: number;
+  /** Encodings in which its text can be hashed, the preferred one first; bytes of no encoding count as UTF-8. */
+  readonly encodings: readonly string[];
   agreesOn(hash: RowHash, options: Waiting): Promise<boolean>;
   /** One hash of all large objects, whatever their order. */
   hashLargeObjects(options: { readonly hash: RowHash } & Waiting): Promise<string>;
@@ -70,6 +74,7 @@ async function tryOpenLiveSide(connection: Connection, options: OpenSourceOption
     definitions: description.definitions,
     majorVersion: Number.parseInt(identity.version, 10),
     largeObjects: description.largeObjects,
+    encodings: identity.encoding === "SQL_ASCII" ? ["UTF8"] : ["UTF8", identity.encoding],
     agreesOn: (hash, waiting) => source.fingerprints.agreesOn(hash, waiting),
     hashLargeObjects: ({ hash, signal }) =>
       hashRows(hash, bytesOf(source.largeObjects({ batchBytes: BATCH_BYTES, signal }))),
@@ -107,6 +112,7 @@ export function openSnapshotSide(reader: SnapshotReader, manifest = reader.manif
     definitions: manifest.definitions,
     majorVersion: Number.parseInt(manifest.source.version, 10),
     largeObjects: manifest.largeObjects.count,
+    encodings: [ownEncodingOf(manifest) ?? "UTF8"],
     agreesOn: async () => true,
     hashLargeObjects: ({ hash, signal }) => hashChunks(reader, manifest.largeObjects.chunks, { hash, signal }),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
@@ -161,11 +167,27 @@ async function hashRows(hash: RowHash, chunks: AsyncIterable<Uint8Array>): Promi
 /** A hash of its own for one comparison: the servers' own function where all of them compute the same, else SHA-256. */
 export async function chooseHash(sides: readonly CompareSide[], options: Waiting): Promise<RowHash> {
   const random = randomBytes(32);
+  const encoding = commonEncoding(sides);
   const hash: RowHash = {
+    ...(encoding === "UTF8" ? {} : { encoding }),
     method: "lookup3",
     seeds: [random.readBigInt64LE(0) | 1n, random.readBigInt64LE(8) | 1n],
     salt: random.subarray(16).toString("hex").slice(0, 24),
   };
   const answers = await Promise.all(sides.map((side) => side.agreesOn(hash, options)));
   return answers.every(Boolean) ? hash : { ...hash, method: "sha256" };
+}
+
+function commonEncoding(sides: readonly CompareSide[]): string {
+  const common = sides[0]?.encodings.find((one) => sides.every(({ encodings }) => encodings.includes(one)));
+  if (common !== undefined) return common;
+  const [fixed] = sides.filter(({ encodings }) => !encodings.includes("UTF8"));
+  throw new OperationalError(
+    `cannot compare ${sides.map(({ label }) => label).join(" with ")}: text of ${fixed?.label} is kept in ${fixed?.encodings.join()}`,
+    {
+      kind: "refused",
+      code: "encoding",
+      hint: "Restore the snapshot into a database of that encoding and compare that.",
+    },
+  );
 }

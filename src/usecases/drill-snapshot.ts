@@ -5,6 +5,7 @@ import type { Scratch } from "../drivers/scratch.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import { readerWith, type SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { leaveOutRemoved } from "../snapshot/table-rows.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { compareRestored, type DrillProblem, keyOf, LARGE_OBJECTS } from "./compare-restored.ts";
 import type { Report } from "./progress.ts";
 import { restoreIntoEmpty } from "./restore-create.ts";
@@ -122,7 +123,13 @@ async function restoreAndCompare(
   await scratch.admitOwner();
   report({ type: "phase", text: "reading it back" });
   const choose = () => "rows" as const;
-  await using source = await openSource(scratch.connection, { parallel, choose, stallTimeoutMs, signal });
+  await using source = await openSource(scratch.connection, {
+    parallel,
+    choose,
+    stallTimeoutMs,
+    ownEncoding: ownEncodingOf(manifest) !== undefined,
+    signal,
+  });
   const isSameMajor = majorOf(source.identity.version) === majorOf(manifest.source.version);
   const areDefinitionsExact = isSameMajor && refused.length === 0;
   return await compareRestored({ manifest, source, wanted, areDefinitionsExact, warn, signal, report });

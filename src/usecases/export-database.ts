@@ -7,6 +7,7 @@ import { chooseTable, matchTables } from "../plan/table-patterns.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
 import { type BackUpResult, backUpOnce } from "./back-up.ts";
 import { beginAgain } from "./begin-again.ts";
+import { convertingWherePossible } from "./keep-encoding.ts";
 import type { Report } from "./progress.ts";
 
 /** Folder of the snapshot's objects as readers of an exported file see it; it is not kept in the file. */
@@ -35,13 +36,19 @@ export async function exportDatabase(options: ExportDatabaseOptions): Promise<Ba
   const spoolFolder = await makeSpool(options.path);
   try {
     // In a new file: what an attempt put into one cannot be taken back.
-    return await beginAgain(() => tryExport(options, spoolFolder), options);
+    return await convertingWherePossible(
+      (ownEncoding) => beginAgain(() => tryExport({ ...options, ownEncoding }, spoolFolder), options),
+      { ...options, ownEncoding: false },
+    );
   } finally {
     await rm(spoolFolder, { recursive: true, force: true });
   }
 }
 
-async function tryExport(options: ExportDatabaseOptions, spoolFolder: string): Promise<BackUpResult> {
+async function tryExport(
+  options: ExportDatabaseOptions & { readonly ownEncoding: boolean },
+  spoolFolder: string,
+): Promise<BackUpResult> {
   const compression = { codec: "zstd", level: 2 } as const;
   await using destination = await openSingleFileDestination({
     path: options.path,

@@ -1,6 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import type { ServerIdentity } from "../drivers/driver.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 
 export interface GuardOptions {
   readonly manifest: Manifest;
@@ -18,7 +19,7 @@ export function guardTarget({ manifest, target, isNamed, targetDb }: GuardOption
   }
   if (
     manifest.source.encoding !== target.encoding &&
-    (manifest.source.encoding === "SQL_ASCII" || target.encoding !== "UTF8")
+    (manifest.source.encoding === "SQL_ASCII" || target.encoding !== "UTF8" || ownEncodingOf(manifest) !== undefined)
   ) {
     throw wrongTarget(
       manifest,

@@ -3,6 +3,7 @@ import type { Creator } from "../drivers/creator.ts";
 import type { Definition } from "../drivers/driver.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import type { Report } from "./progress.ts";
 import { streamsOf } from "./table-streams.ts";
@@ -88,6 +89,7 @@ export class CreatedTables {
       table,
       columns: storedColumnsOf(table),
       format: table.format,
+      encoding: ownEncodingOf(reader.manifest),
       streams: streamsOf(reader, table, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
       isWhole: table.condition === undefined,
     });

@@ -1,7 +1,9 @@
+import { isAscii, isUtf8 } from "node:buffer";
 import type { TableName } from "../drivers/driver.ts";
 import { bindCondition } from "../plan/bind-condition.ts";
 import { chooseUnit, shownColumns } from "../plan/choose-unit.ts";
 import { parseCondition } from "../plan/row-condition.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { makeRowText, type RowTextFormat } from "./row-text.ts";
 import { selectRows, type SelectedRows } from "./select-rows.ts";
@@ -36,7 +38,8 @@ export function readRows({ reader, where, ...options }: ReadRowsOptions): ReadRo
     part,
     condition: condition && bindCondition(condition, { columns: part.columns, settings }),
   }));
-  const text = makeRowText(options.format, columns, options.wrap);
+  const isReadable = ownEncodingOf(reader.manifest) === undefined ? isUtf8 : isAscii;
+  const text = makeRowText(options.format, columns, { wrap: options.wrap, isReadable });
   async function* pieces(): AsyncIterable<SelectedRows> {
     if (text.head.length > 0) yield { bytes: text.head, rows: 0 };
     for (const { part, condition: bound } of parts) {

@@ -9,6 +9,7 @@ import { type RestoreUnit, storedColumnsOf } from "../plan/plan-restore.ts";
 import { parseCondition, type RowCondition } from "../plan/row-condition.ts";
 import { bytesOf } from "../plan/value-kinds.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { guardTarget } from "./guard-target.ts";
 import {
   checkUnits,
@@ -154,7 +155,9 @@ async function stagePart(
       yield bytes;
     }
   }
-  const staged = await merge.stage({ table: unit.table, columns: storedColumnsOf(part), streams: [stream()] });
+  const encoding = ownEncodingOf(reader.manifest);
+  const columns = storedColumnsOf(part);
+  const staged = await merge.stage({ table: unit.table, columns, encoding, streams: [stream()] });
   if (staged !== selected) {
     throw new OperationalError(
       `cannot restore rows of ${labelOf(part)}: ${staged} rows arrived where ${selected} were sent`,

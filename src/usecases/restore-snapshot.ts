@@ -8,6 +8,7 @@ import { findDrift, planUnits, type RestoreUnit, storedColumnsOf } from "../plan
 import { matchTables } from "../plan/table-patterns.ts";
 import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { guardTarget } from "./guard-target.ts";
 import { discardUnlessDone, type SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
@@ -260,6 +261,7 @@ async function replaceOne(
       table,
       columns: storedColumnsOf(part),
       format: part.format,
+      encoding: ownEncodingOf(reader.manifest),
       streams: streamsOf(reader, part, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
     });
     if (rows !== part.rows) throw wrongCount(label, part.rows, rows);

@@ -13,6 +13,13 @@ export interface RowText {
   render(row: SelectedRow, out: RowBuffer): void;
 }
 
+export interface RowTextOptions {
+  /** Wraps a row of `json` into a record of its own. */
+  readonly wrap?: ((row: string) => string) | undefined;
+  /** Whether bytes mean the same in UTF-8; left out: where they are UTF-8. */
+  readonly isReadable?: ((bytes: Uint8Array) => boolean) | undefined;
+}
+
 const NEWLINE = Buffer.from("\n");
 const TAB = Buffer.from("\t");
 
@@ -21,7 +28,11 @@ const TAB = Buffer.from("\t");
  * `COPY … CSV HEADER` writes: NULL is nothing, an empty text is `""`. `json`: one object a line, every value a text or null,
  * so that no number loses a digit.
  */
-export function makeRowText(format: RowTextFormat, columns: readonly string[], wrap = (row: string) => row): RowText {
+export function makeRowText(
+  format: RowTextFormat,
+  columns: readonly string[],
+  { wrap = (row) => row, isReadable = isUtf8 }: RowTextOptions = {},
+): RowText {
   const head = Buffer.alloc(0);
   switch (format) {
     case "tsv":
@@ -35,7 +46,10 @@ export function makeRowText(format: RowTextFormat, columns: readonly string[], w
     }
     case "json": {
       const names = columns.map((name) => JSON.stringify(name));
-      return { head, render: ({ encoder }, out) => out.appendText(`${wrap(renderJson(names, encoder))}\n`, "utf8") };
+      return {
+        head,
+        render: ({ encoder }, out) => out.appendText(`${wrap(renderJson(names, encoder, isReadable))}\n`, "utf8"),
+      };
     }
   }
 }
@@ -66,11 +80,15 @@ function quoteCsv(value: string): string {
   return isPlain ? value : `"${value.replaceAll('"', '""')}"`;
 }
 
-function renderJson(names: readonly string[], encoder: SelectedRow["encoder"]): string {
+function renderJson(
+  names: readonly string[],
+  encoder: SelectedRow["encoder"],
+  isReadable: (bytes: Uint8Array) => boolean,
+): string {
   const members = names.map((name, index) => {
     if (!encoder.writeColumn(index)) return `${name}:null`;
     const bytes = encoder.line.subarray(0, encoder.length);
-    if (!isUtf8(bytes)) throw noUtf8();
+    if (!isReadable(bytes)) throw noUtf8();
     return `${name}:${JSON.stringify(bytes.toString())}`;
   });
   return `{${members.join(",")}}`;

@@ -6,6 +6,7 @@ import type { RowForm } from "../drivers/row-form.ts";
 import type { RowHash } from "../drivers/row-hash.ts";
 import { canBeHashed, hashFormOf, isSameDatabase } from "../plan/check-hashable.ts";
 import { CELL_PAGES } from "../plan/plan-delta.ts";
+import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import type { BaseTable } from "./base-table.ts";
 import { findChangesByHash } from "./find-by-hash.ts";
 import { BATCH_BYTES, type StoreTablesOptions } from "./store-rows.ts";
@@ -51,7 +52,7 @@ export async function openServerHash(
   if (hashable.length === 0 || (use === "on-slow-links" && bytes < LEAST_BYTES)) return undefined;
   const isRefusal = (error: unknown): error is OperationalError =>
     error instanceof OperationalError && error.kind === "database" && !options.signal.aborted;
-  const hash = await chooseHash(tracker).catch((error: unknown) => {
+  const hash = await chooseHash(tracker, ownEncodingOf(source)).catch((error: unknown) => {
     // A login may lack the right to use a function: then the rows are read.
     if (isRefusal(error)) return undefined;
     throw error;
@@ -85,9 +86,10 @@ export async function openServerHash(
 }
 
 /** A hash of its own for each snapshot, so that nobody can prepare rows whose sums are equal. */
-async function chooseHash(tracker: ChangeTracker): Promise<RowHash> {
+async function chooseHash(tracker: ChangeTracker, encoding: string | undefined): Promise<RowHash> {
   const random = randomBytes(32);
   const hash: RowHash = {
+    ...(encoding === undefined ? {} : { encoding }),
     method: "lookup3",
     seeds: [random.readBigInt64LE(0) | 1n, random.readBigInt64LE(8) | 1n],
     salt: random.subarray(16).toString("hex").slice(0, 24),

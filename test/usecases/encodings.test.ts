@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { useCliPlace } from "../support/cli-place.ts";
+import { type CliPlace, useCliPlace } from "../support/cli-place.ts";
 import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
 
 const execute = promisify(execFile);
@@ -18,18 +18,40 @@ const CHANGES = `update t set v = convert_from('\\xfd', 'SQL_ASCII') where k = '
 const CONTENT = `select md5(string_agg(encode(convert_to(k || coalesce(v, '') || coalesce(a::text, ''), 'SQL_ASCII'), 'hex'), ',' order by k collate "C")), count(*) from t`;
 const ASCII = "encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C' template template0";
 
+const writeJob = ({ file, folder }: CliPlace, url: string) =>
+  writeFile(
+    file,
+    `version: 1
+name: shop
+source: { url: "${url}", tls: off }
+schedule: { incremental: "0 * * * *" }
+destinations: [{ type: local, path: ${join(folder, "backups")} }]
+`,
+  );
+
+async function runJson({ cli }: CliPlace, ...args: string[]) {
+  const { exitCode, stdout, stderr } = await cli("--json", ...args);
+  return { exitCode, stderr, result: JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") };
+}
+
+/** Runs the commands of a snapshot's RECOVER.md but for the last, which is about files. */
+async function recoverByHand(folder: string, target: TestDatabase): Promise<void> {
+  await execute("tar", ["-xf", "volume-0001.tar"], { cwd: folder });
+  const text = await readFile(join(folder, "RECOVER.md"), "utf8");
+  const commands = text.split("\n").flatMap((line) => (line.startsWith("    ") ? [line.slice(4)] : []));
+  const url = new URL(target.url);
+  const env = { PGHOST: url.hostname, PGPORT: url.port, PGUSER: url.username, PGPASSWORD: url.password };
+  await execute("sh", ["-euc", commands.slice(0, -1).join("\n")], {
+    cwd: folder,
+    env: { ...process.env, ...env, PGDATABASE: target.name },
+  });
+}
+
 describe.each(postgresMajors)("a database of PostgreSQL %i whose encoding is SQL_ASCII", (major) => {
   const place = useCliPlace();
 
-  const job = (url: string) =>
-    writeFile(
-      place.file,
-      `version: 1\nname: shop\nsource: { url: "${url}", tls: off }\nschedule: { incremental: "0 * * * *" }\ndestinations: [{ type: local, path: ${join(place.folder, "backups")} }]\n`,
-    );
-  const run = async (...args: string[]) => {
-    const { exitCode, stdout, stderr } = await place.cli("--json", ...args);
-    return { exitCode, stderr, result: JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") };
-  };
+  const job = (url: string) => writeJob(place, url);
+  const run = (...args: string[]) => runJson(place, ...args);
   const contentOf = async (database: TestDatabase) => (await database.query(CONTENT))[0];
 
   test("comes back byte for byte, from a full and an incremental, in place and in an empty database", async () => {
@@ -58,16 +80,7 @@ describe.each(postgresMajors)("a database of PostgreSQL %i whose encoding is SQL
     await job(source.url);
     const { result } = await run("run", place.file, "--full");
 
-    const folder = join(place.folder, "backups", "shop", source.name, result.snapshots[0].id);
-    await execute("tar", ["-xf", "volume-0001.tar"], { cwd: folder });
-    const text = await readFile(join(folder, "RECOVER.md"), "utf8");
-    const commands = text.split("\n").flatMap((line) => (line.startsWith("    ") ? [line.slice(4)] : []));
-    const url = new URL(empty.url);
-    const env = { PGHOST: url.hostname, PGPORT: url.port, PGUSER: url.username, PGPASSWORD: url.password };
-    await execute("sh", ["-euc", commands.slice(0, -1).join("\n")], {
-      cwd: folder,
-      env: { ...process.env, ...env, PGDATABASE: empty.name },
-    });
+    await recoverByHand(join(place.folder, "backups", "shop", source.name, result.snapshots[0].id), empty);
 
     expect(await contentOf(empty)).toEqual(await contentOf(source));
   });
@@ -128,3 +141,107 @@ describe.each(postgresMajors)("a database of PostgreSQL %i whose encoding is SQL
     expect(result.message).toContain("its encoding is UTF8, the snapshot's SQL_ASCII");
   });
 });
+
+const OWN = [
+  { major: 18, encoding: "WIN1252", odd: "81", plain: "e9" },
+  { major: 15, encoding: "EUC_JP", odd: "a9a1", plain: "a4a2" },
+] as const;
+
+describe.each(OWN)(
+  "a database of PostgreSQL $major in $encoding with text that UTF-8 has not",
+  ({ major, ...text }) => {
+    const { encoding, odd, plain } = text;
+    const options = `encoding '${encoding}' lc_collate 'C' lc_ctype 'C' template template0`;
+    const of = (hex: string) => `convert_from('\\x${hex}', '${encoding}')`;
+    const rows = `set client_encoding = '${encoding}'; create table t (k text primary key, v text, a text[]);
+    insert into t values (${of(odd)}, ${of(`61${plain}`)}, array[${of(odd)}, 'x']), (${of(plain)}, ${of(`${odd}5c09`)}, null), ('a', ${of(odd)}, null);
+    insert into t select 'row ' || i, 'value ' || i from generate_series(1, 3000) i;
+    do $$ begin execute ${of(Buffer.from('create table "').toString("hex") + plain + Buffer.from('" as select * from t').toString("hex"))}; end $$`;
+    const content = CONTENT.replace("SQL_ASCII", encoding);
+    const contentOf = async (database: TestDatabase) => (await database.query(content))[0];
+    const changes = `update t set v = ${of(`${odd}${plain}`)} where k = 'a'; delete from t where k = ${of(plain)}`;
+    const place = useCliPlace();
+    const job = (url: string) => writeJob(place, url);
+    const run = (...args: string[]) => runJson(place, ...args);
+
+    test("comes back byte for byte, from a full and an incremental, in place and in an empty database", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await using empty = await createDatabase(major, undefined, options);
+      await job(source.url);
+
+      const full = await run("run", place.file, "--full");
+      const before = await contentOf(source);
+      await source.query(changes);
+      const incremental = await run("run", place.file, "--incremental");
+      const changed = await contentOf(source);
+      const created = await run("restore", place.file, "latest", "--create", "--to", empty.url, "--yes");
+      const first = await run("restore", place.file, full.result.snapshots[0].id, "--yes");
+      const restored = await contentOf(source);
+
+      expect([full.exitCode, incremental.exitCode, created.exitCode, first.exitCode], full.stderr).toEqual([
+        0, 0, 0, 0,
+      ]);
+      expect(incremental.result.snapshots[0].kind).toBe("incremental");
+      expect(restored).toEqual(before);
+      expect(await contentOf(empty)).toEqual(changed);
+    });
+
+    test("is compared, verified by a drill and written out with the bytes that it has", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await job(source.url);
+      await run("run", place.file, "--full");
+
+      const equal = await run("compare", place.file, "--with", "latest");
+      const drill = await run("verify", place.file, "--drill");
+      await source.query(changes);
+      const different = await run("compare", place.file, "--with", "latest", "--rows");
+      const csv = await place.cli("cat", place.file, "latest", "t", "--format", "csv");
+      const json = await place.cli("cat", place.file, "latest", "t", "--format", "json");
+
+      expect([equal.exitCode, drill.exitCode, different.exitCode], drill.stderr).toEqual([0, 0, 4]);
+      expect(different.result.tables[0].differences).toHaveLength(2);
+      expect(csv.exitCode).toBe(0);
+      expect(json.exitCode).toBe(9);
+    });
+
+    test("comes back by hand with the commands of RECOVER.md", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await using empty = await createDatabase(major, undefined, options);
+      await job(source.url);
+      const { result } = await run("run", place.file, "--full");
+
+      await recoverByHand(join(place.folder, "backups", "shop", source.name, result.snapshots[0].id), empty);
+
+      expect(await contentOf(empty)).toEqual(await contentOf(source));
+    });
+
+    test("is refused by a target of another encoding", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await using empty = await createDatabase(major);
+      await job(source.url);
+      await run("run", place.file, "--full");
+
+      const { exitCode, result } = await run("restore", place.file, "latest", "--create", "--to", empty.url, "--yes");
+
+      expect(exitCode).toBe(9);
+      expect(result.message).toContain(`its encoding is UTF8, the snapshot's ${encoding}`);
+    });
+
+    test("is kept in UTF-8 until such text comes, and an incremental becomes a full then", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await source.query(
+        `delete from t where k !~ '^row '; drop table ${`"${encoding === "WIN1252" ? "\u00e9" : "\u3042"}"`}`,
+      );
+      await job(source.url);
+      await run("run", place.file, "--full");
+
+      await source.query(`insert into t values ('b', ${of(odd)})`);
+      const { exitCode, result } = await run("run", place.file, "--incremental");
+      const next = await run("run", place.file, "--incremental");
+
+      expect(exitCode, JSON.stringify(result)).toBe(0);
+      expect(result.snapshots[0].kind).toBe("full");
+      expect(next.result.snapshots[0].kind).toBe("incremental");
+    });
+  },
+);

@@ -17,6 +17,7 @@ import { violatedOf } from "./postgres-errors.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+import { copyOptions } from "./postgres-rows.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 import { takeOffCheck } from "./take-off-check.ts";
 
@@ -77,15 +78,14 @@ class PostgresCreator implements Creator {
     return warnings;
   }
 
-  async load({ table, columns, format, streams, isWhole }: CreateRows): Promise<number> {
+  async load({ table, columns, format, encoding, streams, isWhole }: CreateRows): Promise<number> {
     return this.#onWorker(async (client) => {
       const name = quoteName(table.schema, table.name);
       await client.begin("isolation level read committed");
       // Emptied in the same transaction, rows can be written as visible to all: no hint bits, no later freezing.
       if (isWhole) await client.query(`truncate only ${name}`);
       const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
-      const options = [...(isWhole ? ["freeze"] : []), ...(format === "binary" ? ["format binary"] : [])];
-      const clause = options.length > 0 ? ` (${options.join(", ")})` : "";
+      const clause = copyOptions({ format, encoding, freeze: isWhole });
       let rows = 0;
       for (const bytes of streams) {
         rows += await client.copyIn(`copy ${name}${list} from stdin${clause}`, bytes, freeBytes);

@@ -1,11 +1,17 @@
 import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
-import type { Connection } from "../driver.ts";
+import type { Connection, TableName } from "../driver.ts";
 
 interface Known {
   readonly code: string;
   readonly reason?: string;
   readonly hint?: string;
 }
+
+/** SQLSTATEs of text that cannot be converted between two encodings. */
+const UNCONVERTIBLE: Known = {
+  code: "encoding",
+  hint: "Look for names, comments and definitions with characters that are not in both encodings, and change them.",
+};
 
 /** What the server's SQLSTATEs mean to a backup. https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const BY_STATE: Readonly<Record<string, Known>> = {
@@ -38,6 +44,8 @@ const BY_STATE: Readonly<Record<string, Known>> = {
     code: "standby-conflict",
     hint: "On a replica raise max_standby_streaming_delay or set hot_standby_feedback, then run it again.",
   },
+  "22P05": UNCONVERTIBLE,
+  "22021": UNCONVERTIBLE,
   "25P03": { code: "idle-timeout", hint: "Raise idle_in_transaction_session_timeout for this login." },
   "57014": { code: "canceled" },
   "57P01": { code: "server-stopped", reason: "the server ended the connection" },
@@ -87,6 +95,18 @@ export function databaseError(action: string, error: unknown, connection: Connec
     code: known.code,
     hint: known.hint,
     cause: withoutValues(error),
+  });
+}
+
+/** Gives the error for rows of which some text has no equivalent in UTF-8; any other error as it is. */
+export function asUnconvertible(error: unknown, { database }: Connection, table?: TableName): unknown {
+  if (codeOf(error) !== UNCONVERTIBLE.code) return error;
+  const what = table ? `${table.schema}.${table.name}` : "the rows";
+  return new OperationalError(`cannot read ${what} of ${database}: some of its text has no equivalent in UTF-8`, {
+    kind: "database",
+    code: "unconvertible",
+    hint: "Find it by convert_to(column, 'UTF8') for each column of text, and change it; or leave the table out.",
+    cause: error,
   });
 }
 

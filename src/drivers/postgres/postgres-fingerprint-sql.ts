@@ -12,15 +12,20 @@ const NULLS_A_TEST = 6;
 const OWN_EQUALITY =
   /^(smallint|integer|bigint|oid|boolean|numeric|date|uuid|text|character varying|timestamp with(out)? time zone)(\(.*\))?$/;
 
-/** How values come and go: `text`, or the hexadecimal digits of their bytes where those need not be text. */
-export type Passage = "text" | "hex";
+/**
+ * How values come and go: as text (undefined), or as the hexadecimal digits of their bytes where those need not be UTF-8. Then it is the
+ * encoding of the database: nothing is converted.
+ */
+export type Passage = string | undefined;
 
 function sent(value: string, passage: Passage): string {
-  return passage === "text" ? value : `pg_catalog.encode(pg_catalog.convert_to(${value}, 'SQL_ASCII'), 'hex')`;
+  if (passage === undefined) return value;
+  return `pg_catalog.encode(pg_catalog.convert_to(${value}, ${quoteLiteral(passage)}), 'hex')`;
 }
 
 function received(value: string, passage: Passage): string {
-  return passage === "text" ? value : `pg_catalog.convert_from(pg_catalog.decode(${value}, 'hex'), 'SQL_ASCII')`;
+  if (passage === undefined) return value;
+  return `pg_catalog.convert_from(pg_catalog.decode(${value}, 'hex'), ${quoteLiteral(passage)})`;
 }
 
 /** Selects `bucket, rows, sum of first, sum of second`. */
@@ -99,10 +104,17 @@ export function showQuery(table: SourceTable, form: RowForm, firsts: readonly st
    where ${first} = any ('{${firsts.join(",")}}'::bigint[]) group by 1, 2`;
 }
 
+/** Other encodings have other bytes for what is not ASCII. */
+export function probesOf({ encoding }: RowHash): readonly string[] {
+  return encoding === undefined ? HASH_PROBES : HASH_PROBES.map((probe) => probe.replaceAll("é", "e"));
+}
+
 /** Selects both hashes of every probe, in their order. */
 export function probeQuery(hash: RowHash): string {
   const { first, second } = hashesOf(hash, "l");
-  const rows = HASH_PROBES.map((probe, index) => `(${index}, ${quoteLiteral(probe)}::text)`).join(", ");
+  const rows = probesOf(hash)
+    .map((probe, index) => `(${index}, ${quoteLiteral(probe)}::text)`)
+    .join(", ");
   const line = digest(hash, `t collate pg_catalog."C"`);
   return `select ${first}, ${second} from (select i, ${line} as l from (values ${rows}) v(i, t) offset 0) x order by i`;
 }
@@ -186,7 +198,8 @@ const HASHED_ENCODING = `case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' 
 
 function digest(hash: RowHash, line: string): string {
   if (hash.method === "lookup3") return line;
-  return `pg_catalog.sha256(pg_catalog.convert_to(${quoteLiteral(hash.salt)} || (${line}), ${HASHED_ENCODING}))`;
+  const encoding = hash.encoding === undefined ? HASHED_ENCODING : quoteLiteral(hash.encoding);
+  return `pg_catalog.sha256(pg_catalog.convert_to(${quoteLiteral(hash.salt)} || (${line}), ${encoding}))`;
 }
 
 /** Two signed 64-bit hashes of what `digest` gives. */

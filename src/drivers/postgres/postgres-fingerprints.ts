@@ -10,7 +10,7 @@ import type {
   Waiting,
 } from "../fingerprints.ts";
 import type { RowForm } from "../row-form.ts";
-import { HASH_PROBES, type RowHash, RowHasher } from "../row-hash.ts";
+import { type RowHash, RowHasher } from "../row-hash.ts";
 import { bytesOfText, textOfBytes } from "../text-bytes.ts";
 import type { PostgresClient, RawRow } from "./postgres-client.ts";
 import {
@@ -19,6 +19,7 @@ import {
   listQuery,
   type Passage,
   probeQuery,
+  probesOf,
   showQuery,
   sumsQuery,
 } from "./postgres-fingerprint-sql.ts";
@@ -46,10 +47,10 @@ export class PostgresFingerprints implements Fingerprints {
   }
 
   async agreesOn(hash: RowHash, { signal }: Waiting): Promise<boolean> {
-    if (hash.method === "lookup3" && !["UTF8", "SQL_ASCII"].includes(this.#encoding)) return false;
+    if (hash.method === "lookup3" && !["UTF8", "SQL_ASCII", hash.encoding].includes(this.#encoding)) return false;
     const hasher = new RowHasher(hash);
     const rows = await this.#query(undefined, probeQuery(hash), signal);
-    return HASH_PROBES.every((probe, index) => {
+    return probesOf(hash).every((probe, index) => {
       const bytes = Buffer.from(probe);
       hasher.update(bytes, bytes.length);
       return rows[index]?.[0] === String(hasher.first) && rows[index]?.[1] === String(hasher.second);
@@ -76,16 +77,17 @@ export class PostgresFingerprints implements Fingerprints {
   }
 
   list(table: SourceTable, { form, buckets, take, signal }: ListRequest): Promise<void> {
+    const passage = this.#passageOf(form);
     return this.#borrow(
       table,
       async (worker) => {
         await worker.query(SETTINGS);
-        await worker.query(`declare listed no scroll cursor for ${listQuery(table, form, buckets, this.#passage)}`);
+        await worker.query(`declare listed no scroll cursor for ${listQuery(table, form, buckets, passage)}`);
         for (;;) {
           const rows = await worker.query(`fetch ${FETCHED_ROWS} from listed`);
           take(
             rows.map((row) => ({
-              key: row.slice(0, form.key.length).map((value) => this.#textOf(String(value))),
+              key: row.slice(0, form.key.length).map((value) => arrivedText(String(value), passage)),
               hash: row.slice(-3, -1).join(":"),
               count: Number(row.at(-1)),
             })),
@@ -99,36 +101,30 @@ export class PostgresFingerprints implements Fingerprints {
   }
 
   async find(table: SourceTable, { form, keys, signal }: FindRequest): Promise<readonly FoundRow[]> {
-    const parameters = form.key.map((_, index) => keys.map((key) => this.#sendable(key[index] ?? "")));
-    const rows = await this.#query(table, findQuery(table, form, this.#passage), signal, parameters);
+    const passage = this.#passageOf(form);
+    const parameters = form.key.map((_, index) => keys.map((key) => sendableText(key[index] ?? "", passage)));
+    const rows = await this.#query(table, findQuery(table, form, passage), signal, parameters);
     return rows.map((row) => ({
-      key: row.slice(0, form.key.length).map((value) => this.#textOf(String(value))),
+      key: row.slice(0, form.key.length).map((value) => arrivedText(String(value), passage)),
       columns: row.slice(form.key.length),
     }));
   }
 
   async show(table: SourceTable, { form, hashes, signal }: ShowRequest): Promise<readonly ShownRow[]> {
+    const passage = this.#passageOf(form);
     const firsts = hashes.map((hash) => hash.slice(0, hash.indexOf(":")));
-    const rows = await this.#query(table, showQuery(table, form, firsts, this.#passage), signal);
+    const rows = await this.#query(table, showQuery(table, form, firsts, passage), signal);
     const wanted = new Set(hashes);
     return rows
       .map(([first, second, ...values]) => ({
         hash: `${first}:${second}`,
-        values: values.map((value) => (value === null ? null : this.#textOf(value))),
+        values: values.map((value) => (value === null ? null : arrivedText(value, passage))),
       }))
       .filter(({ hash }) => wanted.has(hash));
   }
 
-  get #passage(): Passage {
-    return this.#encoding === "SQL_ASCII" ? "hex" : "text";
-  }
-
-  #textOf(value: string): string {
-    return this.#passage === "hex" ? textOfBytes(Buffer.from(value, "hex")) : value;
-  }
-
-  #sendable(value: string): string {
-    return this.#passage === "hex" ? bytesOfText(value).toString("hex") : value;
+  #passageOf({ hash }: RowForm): Passage {
+    return this.#encoding === "SQL_ASCII" ? this.#encoding : hash.encoding;
   }
 
   #query(
@@ -146,4 +142,12 @@ export class PostgresFingerprints implements Fingerprints {
       signal,
     );
   }
+}
+
+function arrivedText(value: string, passage: Passage): string {
+  return passage === undefined ? value : textOfBytes(Buffer.from(value, "hex"));
+}
+
+function sendableText(value: string, passage: Passage): string {
+  return passage === undefined ? value : bytesOfText(value).toString("hex");
 }

@@ -9,6 +9,7 @@ import { wasCommitted } from "./postgres-commit.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { copyOptions } from "./postgres-rows.ts";
 import {
   type ForeignKey,
   type FoundTable,
@@ -154,9 +155,9 @@ class PostgresReplacer implements Replacer {
     return deleted;
   }
 
-  async load({ table, columns, format, streams }: ReplacementRows): Promise<number> {
+  async load({ table, columns, format, encoding, streams }: ReplacementRows): Promise<number> {
     const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
-    const options = format === "binary" ? " (format binary)" : "";
+    const options = copyOptions({ format, encoding });
     let rows = 0;
     const found = this.#tables.find((one) => one.schema === table.schema && one.name === table.name);
     if (columns.length === 0 && format === "text" && found?.columns.some(({ generated }) => !generated)) {

@@ -4,6 +4,7 @@ import type { ReplacementRows } from "../replacer.ts";
 import type { MarkRequest, MergeCounts, MergeMode, RowMerge } from "../row-merge.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+import { copyOptions } from "./postgres-rows.ts";
 
 export interface MergeTable extends TableName {
   readonly oid: string;
@@ -59,10 +60,11 @@ class PostgresRowMerge implements RowMerge {
     return this.#key.map(({ name }) => name);
   }
 
-  async stage({ columns, streams }: Omit<ReplacementRows, "format">): Promise<number> {
+  async stage({ columns, encoding, streams }: Omit<ReplacementRows, "format">): Promise<number> {
     const list = columns.map(quoteIdentifier).join(", ");
+    const sql = `copy ${ROWS} (${list}) from stdin${copyOptions({ format: "text", encoding })}`;
     let rows = 0;
-    for (const bytes of streams) rows += await this.#client.copyIn(`copy ${ROWS} (${list}) from stdin`, bytes);
+    for (const bytes of streams) rows += await this.#client.copyIn(sql, bytes);
     await this.#client.query(`analyze ${ROWS}`);
     return rows;
   }

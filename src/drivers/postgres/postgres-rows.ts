@@ -1,5 +1,5 @@
 import type { RowFormat, Segment, SourceTable } from "../driver.ts";
-import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
 
 const PAGE_BYTES = 8192;
@@ -36,6 +36,22 @@ export function copyStatement(table: SourceTable, segment: Segment, format: RowF
     return `copy (select ${columns} from only ${name} where ${conditions.join(" and ")}) ${target}`;
   // An empty column list is a syntax error; without one COPY leaves generated columns out by itself.
   return columns === "" ? `copy ${name} ${target}` : `copy ${name} (${columns}) ${target}`;
+}
+
+/** Renders the options of a COPY, with a space before them. Binary rows are always in the encoding of the session. */
+export function copyOptions({ format, encoding, freeze = false }: CopyOptions): string {
+  const options = [
+    ...(freeze ? ["freeze"] : []),
+    ...(format === "binary" ? ["format binary"] : []),
+    ...(format === "text" && encoding !== undefined ? [`encoding ${quoteLiteral(encoding)}`] : []),
+  ];
+  return options.length > 0 ? ` (${options.join(", ")})` : "";
+}
+
+interface CopyOptions {
+  readonly format: RowFormat;
+  readonly encoding?: string | undefined;
+  readonly freeze?: boolean | undefined;
 }
 
 /** The conditions that choose the rows of one segment, and those that belong to the backup at all. */

@@ -14,14 +14,15 @@ import type {
   SourceTable,
 } from "../driver.ts";
 import type { Fingerprints } from "../fingerprints.ts";
+import { EarlyClients, openBackupClient } from "./early-clients.ts";
 import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
-import { openPostgresClient, PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
+import { PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { readDescription } from "./postgres-description.ts";
-import { databaseError } from "./postgres-errors.ts";
+import { asUnconvertible, databaseError } from "./postgres-errors.ts";
 import { type Borrow, PostgresFingerprints } from "./postgres-fingerprints.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
-import { copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
+import { copyOptions, copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
 import { readSequences } from "./postgres-sequences.ts";
 import { type CatalogTable, readTables } from "./postgres-tables.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
@@ -54,31 +55,6 @@ export async function openPostgresSource(connection: Connection, options: OpenSo
   const source = new PostgresSource({ leader, early, options, ...locked, identity, token, isSetBack });
   stack.move();
   return source;
-}
-
-function openBackupClient(connection: Connection, options: OpenSourceOptions): Promise<PostgresClient> {
-  return openPostgresClient(connection, { ...options, applicationName: "rowkeep backup", refusesViews: true });
-}
-
-/** Connections that are opened while the leader looks around: each takes the server some twenty milliseconds. */
-class EarlyClients implements AsyncDisposable {
-  readonly #opening: Promise<PostgresClient | undefined>[];
-
-  constructor(connection: Connection, options: OpenSourceOptions) {
-    // One that fails is opened again when it is needed, and tells why then.
-    this.#opening = Array.from({ length: options.parallel }, () =>
-      openBackupClient(connection, options).catch(() => undefined),
-    );
-  }
-
-  /** Gives one, or undefined when there is none left. */
-  async take(): Promise<PostgresClient | undefined> {
-    return await this.#opening.pop();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const opening of this.#opening.splice(0)) await (await opening)?.[Symbol.asyncDispose]();
-  }
 }
 
 const NO_WITNESS: Witness = { isSetBack: false };
@@ -164,6 +140,8 @@ class PostgresSource implements Source {
   readonly #leader: PostgresClient;
   readonly #early: EarlyClients;
   readonly #options: OpenSourceOptions;
+  /** Of rows as text, where it is not that of the sessions. */
+  readonly #ownEncoding: string | undefined;
   /** Tables with rows that this login must not, or that nobody can read. */
   readonly #unreadable: readonly CatalogTable[];
   readonly #snapshot: string;
@@ -178,7 +156,11 @@ class PostgresSource implements Source {
 
   constructor(parts: SourceParts) {
     this.identity = parts.identity;
-    this.settings = { ...PINNED_SETTINGS, client_encoding: parts.leader.clientEncoding };
+    const { clientEncoding } = parts.leader;
+    // Without an encoding of its own, or with that of the session, there is nothing to convert.
+    const isOwn = parts.options.ownEncoding && clientEncoding === "UTF8" && this.identity.encoding !== "UTF8";
+    this.#ownEncoding = isOwn ? this.identity.encoding : undefined;
+    this.settings = { ...PINNED_SETTINGS, client_encoding: this.#ownEncoding ?? clientEncoding };
     this.takenAt = parts.takenAt;
     this.concurrency = parts.options.parallel;
     this.#leader = parts.leader;
@@ -239,10 +221,11 @@ class PostgresSource implements Source {
   }
 
   rows(table: SourceTable, segment: Segment, options: RowOptions): AsyncIterable<RowBatch> {
-    return this.#copy(options, async (worker) => {
+    const prepare = async (worker: PostgresClient) => {
       await lockLikeLeader(worker, table);
       return copyStatement(table, segment, options.format ?? "text");
-    });
+    };
+    return this.#copy(options, prepare, table);
   }
 
   largeObjects(options: RowOptions): AsyncIterable<RowBatch> {
@@ -265,12 +248,17 @@ class PostgresSource implements Source {
         return await work(worker);
       } catch (error) {
         signal.throwIfAborted();
-        throw error;
+        throw asUnconvertible(error, worker.connection, table);
       }
     });
   };
 
-  async *#copy(options: RowOptions, prepare: (worker: PostgresClient) => Promise<string>): AsyncIterable<RowBatch> {
+  /** `prepare` gives a COPY whose options, but for the format, are still to come. */
+  async *#copy(
+    options: RowOptions,
+    prepare: (worker: PostgresClient) => Promise<string>,
+    table?: SourceTable,
+  ): AsyncIterable<RowBatch> {
     const { signal } = options;
     signal.throwIfAborted();
     const worker = await this.#acquire();
@@ -279,14 +267,16 @@ class PostgresSource implements Source {
     try {
       signal.throwIfAborted();
       const statement = await prepare(worker);
-      yield* worker.copyOut(statement, {
+      const isText = (options.format ?? "text") === "text";
+      const encoding = isText ? copyOptions({ format: "text", encoding: this.#ownEncoding }) : "";
+      yield* worker.copyOut(`${statement}${encoding}`, {
         batchBytes: options.batchBytes,
-        countMessages: (options.format ?? "text") === "text",
+        countMessages: isText,
       });
       finished = true;
     } catch (error) {
       signal.throwIfAborted();
-      throw asSchemaLocked("cannot read the rows", error);
+      throw asSchemaLocked("cannot read the rows", asUnconvertible(error, worker.connection, table));
     } finally {
       this.#release(worker, finished);
     }
