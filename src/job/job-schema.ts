@@ -213,7 +213,9 @@ export const jobSchema = z
         maxShrink: z
           .string()
           .regex(/^\d{1,3}%$/, 'must be a percentage: "50%"')
-          .describe("A table that shrank more stops prune and automatic restores.")
+          .describe(
+            "A table that shrank more stops prune and automatic restores; one of fewer than 20 rows when nothing is left of it.",
+          )
           .optional(),
       })
       .optional(),

@@ -18,10 +18,8 @@ export interface FindAnomaliesOptions {
 
 export const DEFAULT_MAX_SHRINK = 0.5;
 
-/** A table that loses fewer rows than this is no alarm: a list of five things becomes one of two every day. */
-const MIN_LOST_ROWS = 100;
-/** Unless nothing is left of it, which is one from this size on. */
-const MIN_EMPTIED_ROWS = 10;
+/** A smaller table is no alarm while a row of it is left: a list of five things becomes one of two every day. */
+const MIN_ROWS = 20;
 
 /**
  * Finds tables that vanished or lost more than their share of rows, in the order of names. Partitions count as one table
@@ -41,8 +39,7 @@ export function findAnomalies({ before, after, choose, maxShrink }: FindAnomalie
 
 function hasShrunk(before: number, after: number, maxShrink: number): boolean {
   const lost = before - after;
-  const isWorthAWord = lost >= MIN_LOST_ROWS || (after === 0 && before >= MIN_EMPTIED_ROWS);
-  return isWorthAWord && lost > before * maxShrink;
+  return (after === 0 || before >= MIN_ROWS) && lost > before * maxShrink;
 }
 
 function sumByRoot(tables: readonly CountedTable[]): ReadonlyMap<string, TableName & { readonly rows: number }> {

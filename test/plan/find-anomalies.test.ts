@@ -28,9 +28,11 @@ describe("the anomaly brake", () => {
     ["a table that lost exactly half", 1000, 500, []],
     ["a table that was emptied", 1000, 0, ["t shrunk: 1000 > 0"]],
     ["a table that grew", 1000, 5000, []],
-    ["a small table that lost most of its rows", 90, 1, []],
-    ["a small table that lost all its rows", 12, 0, ["t shrunk: 12 > 0"]],
-    ["a tiny table that lost all its rows", 9, 0, []],
+    ["a small table that lost most of its rows", 90, 1, ["t shrunk: 90 > 1"]],
+    ["a small table that lost all its rows", 40, 0, ["t shrunk: 40 > 0"]],
+    ["a table of 20 rows that lost most of them", 20, 9, ["t shrunk: 20 > 9"]],
+    ["a tiny table that lost most of its rows", 19, 1, []],
+    ["a tiny table that lost all its rows", 1, 0, ["t shrunk: 1 > 0"]],
     ["a table that was empty before", 0, 0, []],
   ])("judges %s", (_what, before, after, expected) => {
     expect(found([table("t", before)], [table("t", after)])).toEqual(expected);
