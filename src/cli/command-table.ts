@@ -3,8 +3,11 @@ import { jobCommand } from "./commands/job.ts";
 
 const job: ArgumentSpec = { name: "<job>", description: "name of a job, or path of a job file" };
 const jobs: ArgumentSpec = { name: "<job...>", description: "names of jobs, or paths of job files" };
-const snapshot: ArgumentSpec = { name: "<snapshot>", description: "id, unique prefix of one, or latest" };
-const optionalSnapshot: ArgumentSpec = { ...snapshot, name: "[snapshot]" };
+const optionalSnapshot: ArgumentSpec = {
+  name: "[snapshot]",
+  description: "id, unique prefix of one, latest, or a time",
+};
+const snapshot: ArgumentSpec = { ...optionalSnapshot, isNeeded: true };
 const yes: OptionSpec = { flags: "-y, --yes", description: "answer every question with yes" };
 const from: OptionSpec = { flags: "--from <destination>", description: "read from this destination only" };
 const identity: OptionSpec = { flags: "--identity <file>", description: "secret key that opens encrypted snapshots" };
@@ -83,7 +86,7 @@ export const commandTable: readonly CommandSpec[] = [
     name: "show",
     summary: "show one snapshot and its tables",
     arguments: [job, snapshot],
-    options: [from, identity],
+    options: [at, from, identity],
     load: async () => (await import("./commands/show.ts")).show,
   },
   {
@@ -92,10 +95,11 @@ export const commandTable: readonly CommandSpec[] = [
     arguments: [
       job,
       snapshot,
-      { name: "<table>", description: "public.orders; a partitioned table gives all its rows" },
+      { name: "[table]", description: "public.orders; a partitioned table gives all its rows", isNeeded: true },
     ],
     options: [
       where,
+      at,
       { flags: "--columns <names>", description: "only these columns, in this order: id,name" },
       { flags: "--format <format>", description: "tsv (as stored, the default), csv or json" },
       database,
@@ -163,6 +167,7 @@ export const commandTable: readonly CommandSpec[] = [
     arguments: [{ ...job, name: "[job]" }, optionalSnapshot],
     options: [
       { flags: "--with <snapshot>", description: "compare with this snapshot instead of the dr site" },
+      { ...at, description: "compare with the newest snapshot not younger than this time" },
       tables,
       { flags: "--rows", description: "list the keys of differing rows" },
       { flags: "--count", description: "only count the rows of each table" },
@@ -177,6 +182,7 @@ export const commandTable: readonly CommandSpec[] = [
       "rowkeep compare shop --with latest --tables public.orders --rows",
       "rowkeep compare shop 20261121T02 --with 20261122T02",
     ],
+    snapshotOption: "with",
     load: async () => (await import("./commands/compare.ts")).compare,
   },
   {
@@ -184,8 +190,8 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "find the tables and rows in which two snapshots differ",
     arguments: [
       job,
-      { ...snapshot, name: "<left>", description: "the one snapshot" },
-      { ...snapshot, name: "<right>", description: "the other snapshot" },
+      { name: "<left>", description: "the one snapshot, or its time" },
+      { name: "<right>", description: "the other snapshot, or its time" },
     ],
     options: [
       { ...tables, flags: "--table, --tables <patterns>" },
@@ -202,6 +208,7 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "re-read a snapshot and check every hash",
     arguments: [job, optionalSnapshot],
     options: [
+      at,
       { flags: "--all", description: "every snapshot of the job" },
       { flags: "--sample <share>", description: "a share of the chunks, like 5%" },
       { flags: "--drill", description: "restore into a scratch database, compare, drop it" },
@@ -233,14 +240,14 @@ export const commandTable: readonly CommandSpec[] = [
     name: "pin",
     summary: "keep a snapshot whatever the retention says",
     arguments: [job, snapshot],
-    options: [database],
+    options: [at, database],
     load: async () => (await import("./commands/pin.ts")).pin,
   },
   {
     name: "unpin",
     summary: "leave a snapshot to the retention again",
     arguments: [job, snapshot],
-    options: [database],
+    options: [at, database],
     load: async () => (await import("./commands/pin.ts")).unpin,
   },
   {

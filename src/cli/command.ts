@@ -21,6 +21,8 @@ export interface ArgumentSpec {
   /** As commander reads it: `<job>`, `[snapshot]`, `<job...>`. */
   readonly name: string;
   readonly description: string;
+  /** Written as optional only because `--at` may stand for a snapshot. */
+  readonly isNeeded?: true;
 }
 
 /**
@@ -32,6 +34,8 @@ export interface CommandSpec {
   readonly summary: string;
   readonly arguments?: readonly ArgumentSpec[];
   readonly options?: readonly OptionSpec[];
+  /** The option that names the snapshot that `--at` stands for; left out: the argument does. */
+  readonly snapshotOption?: string;
   /** Lines shown below the options in the command's own help. */
   readonly examples?: readonly string[];
   readonly commands?: readonly CommandSpec[];

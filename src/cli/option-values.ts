@@ -1,5 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { ThawTier } from "../destinations/destination.ts";
+import { parseTime } from "../snapshot/find-snapshot.ts";
 import type { ThawWish } from "../usecases/thaw-volumes.ts";
 
 /** Reads an option that takes a whole number of at least 1; undefined when it was not given. */
@@ -20,13 +21,9 @@ export function readList(value: unknown, flag: string): readonly string[] | unde
 /** Reads an instant; without a zone it is the machine's local time, as people mean it. */
 export function readTime(value: unknown, flag: string): Date | undefined {
   if (value === undefined) return undefined;
-  const text = textOf(value);
-  // A date alone would be midnight UTC in JavaScript, but a date with a time local: people mean local both times.
-  const date = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00` : text);
-  if (!/^\d{4}-\d{2}-\d{2}/.test(text) || Number.isNaN(date.getTime())) {
-    throw wrongValue(flag, value, "it is not a time like 2026-11-20T09:03");
-  }
-  return date;
+  const time = parseTime(textOf(value));
+  if (time === undefined) throw wrongValue(flag, value, "it is not a time like 2026-11-20T09:03");
+  return time;
 }
 
 /** Reads a length of time in milliseconds: `90s`, `15m`, `26h`, `2d`. */

@@ -3,10 +3,12 @@ import type { CommandAction, CommandSpec, Invocation } from "./command.ts";
 import { commandTable, globalOptions, isAvailable } from "./command-table.ts";
 import { notAvailableYet } from "./commands/unavailable.ts";
 import type { GlobalFlags } from "./context.ts";
+import { placeTime } from "./place-time.ts";
 import { readVersion } from "./version.ts";
 
 const AFTER_HELP = `
-<job> is the name of a job in the jobs folder or the path of a job file; <snapshot> an id, a unique prefix of one, or latest.
+<job> is the name of a job in the jobs folder or the path of a job file; <snapshot> an id, a unique prefix of one,
+latest, or a time like 2026-11-20T09:03: the newest one not younger.
 Exit codes: 0 done, 1 bug, 2 usage or job file, 3 done with warnings, 4 differences, 5 database, 6 destination,
 7 archive damaged, 8 locked by another run, 9 refused for safety, 130/143 interrupted.`;
 
@@ -65,7 +67,7 @@ function addCommand(parent: Command, spec: CommandSpec, choose: (chosen: Chosen)
     const { json, quiet, verbose, color, home } = command.optsWithGlobals();
     choose({
       flags: { json: json === true, quiet: quiet === true, verbose: verbose === true, color: color !== false, home },
-      invocation: { args: command.processedArgs as Invocation["args"], options: command.opts() },
+      invocation: placeTime(spec, { args: command.processedArgs as Invocation["args"], options: command.opts() }),
       load,
     });
   });

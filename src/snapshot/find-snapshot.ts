@@ -2,8 +2,10 @@ import type { OperationalError } from "../base/errors.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import { type SnapshotId, compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 
-/** Which snapshot a person means: an id, a unique beginning of one, `latest`; or the newest one not younger than `at`. */
-export type SnapshotChoice = { readonly name: string } | { readonly at: Date };
+/** Which snapshot a person means: an id, a unique beginning of one, `latest`, or a time: the newest one not younger than that. */
+export interface SnapshotChoice {
+  readonly name: string;
+}
 
 /** What is chosen from: a `SnapshotList`, or what is known of one. */
 export interface ChoosableSnapshots {
@@ -19,11 +21,12 @@ interface Unusable {
 
 /**
  * Gives the id of the chosen snapshot. A safety snapshot holds only what a restore replaced, so it must be named;
- * `latest` and `at` never mean one. A damaged or locked one is not passed over in silence: its error is thrown.
+ * `latest` and a time never mean one. A damaged or locked one is not passed over in silence: its error is thrown.
  * Fails with kind `archive`: `not-found`, `ambiguous`, or why the chosen one cannot be opened.
  */
-export function findSnapshot(list: ChoosableSnapshots, choice: SnapshotChoice): string {
-  if ("name" in choice && choice.name !== "latest") return findByName(list, choice.name);
+export function findSnapshot(list: ChoosableSnapshots, { name }: SnapshotChoice): string {
+  const at = parseTime(name);
+  if (at === undefined && name !== "latest") return findByName(list, name);
   const damaged = new Map([...list.damaged, ...list.locked].map(({ id, error }) => [id, error]));
   const candidates = [
     ...list.snapshots.filter(({ safetyOf }) => safetyOf === undefined),
@@ -31,15 +34,23 @@ export function findSnapshot(list: ChoosableSnapshots, choice: SnapshotChoice): 
     ...list.locked,
   ]
     .map(({ id }) => parseSnapshotId(id))
-    .filter((id): id is SnapshotId => id !== undefined && (!("at" in choice) || id.takenAt <= choice.at));
+    .filter((id): id is SnapshotId => id !== undefined && (at === undefined || id.takenAt <= at));
   const newest = candidates.toSorted(compareSnapshotIds).at(-1);
   if (newest === undefined) {
-    const which = "at" in choice ? `a snapshot not younger than ${choice.at.toISOString()}` : "the latest snapshot";
+    const which = at ? `a snapshot not younger than ${at.toISOString()}` : "the latest snapshot";
     throw archiveError(`cannot find ${which}: there is none`, "not-found", { hint: "List the snapshots of this job." });
   }
   const error = damaged.get(newest.id);
   if (error) throw error;
   return newest.id;
+}
+
+/** Reads a time as people write it, `2026-11-20T09:03`: local time where it names no zone. No id of a snapshot looks like one. */
+export function parseTime(text: string): Date | undefined {
+  if (!/^\d{4}-\d{2}-\d{2}/.test(text)) return undefined;
+  // A date alone would be midnight UTC in JavaScript, but a date with a time local: people mean local both times.
+  const time = new Date(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00` : text);
+  return Number.isNaN(time.getTime()) ? undefined : time;
 }
 
 function findByName(list: ChoosableSnapshots, name: string): string {

@@ -3,7 +3,6 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
-import type { SnapshotChoice } from "../../snapshot/find-snapshot.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
@@ -17,7 +16,7 @@ import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
 import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
-import { readCount, readList, readText, readThaw, readTime, refuseWithoutCreate } from "../option-values.ts";
+import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored } from "../render/restore.ts";
@@ -29,7 +28,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const rows = readRowOptions(options);
   const thaw = readThaw(options);
-  const choice = readChoice(readText(args[1]), options);
+  const choice = { name: readText(args[1]) ?? "latest" };
   refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
@@ -116,17 +115,6 @@ export const restore: CommandAction = async (context, { args, options }) => {
   );
   return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;
 };
-
-function readChoice(name: string | undefined, options: Invocation["options"]): SnapshotChoice {
-  const at = readTime(options.at, "--at");
-  if (!at) return { name: name ?? "latest" };
-  if (name === undefined) return { at };
-  throw new OperationalError("cannot restore a snapshot that is named and one by --at", {
-    kind: "usage",
-    code: "both-chosen",
-    hint: "Leave one of them out: --at takes the newest one that is not younger.",
-  });
-}
 
 /** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */
 function doubtsOf(job: Job, manifest: Manifest): readonly string[] {
