@@ -51,7 +51,7 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "back up a database once into one file, without a job",
     arguments: [
       { name: "<url>", description: "the database: postgres://user@host/name, or '${env:NAME}', 'file:path'" },
-      { name: "<file>", description: "the file to write" },
+      { name: "<file>", description: "the file to write, or a folder for one with a new name" },
     ],
     options: [tables, { flags: "--parallel <n>", description: "connections that read rows" }],
     examples: ["rowkeep export postgres://me@db.example/shop shop.rowkeep"],

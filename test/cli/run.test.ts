@@ -290,3 +290,31 @@ test("rowkeep export writes one file that appears when it is complete", async ()
   expect(names.at(-1)).toMatch(/-full\/manifest\.json$/);
   expect(await readdir(folder)).toEqual(["shop.rowkeep"]);
 });
+
+test("rowkeep export makes up a name in a folder, and import takes the file", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  await using empty = await createDatabase(18);
+  await mkdir(join(folder, "exports"));
+
+  const first = await cli("export", database.url, "exports", "--json");
+  const file = String(first.last()["file"]);
+  const imported = await cli("import", `file://${file}`, empty.url, "--create", "--yes");
+  const missing = await cli("export", database.url, "missing/", "--json");
+
+  expect([first.exitCode, imported.exitCode, missing.exitCode]).toEqual([0, 0, 6]);
+  expect(await readdir(join(folder, "exports"))).toEqual([
+    expect.stringMatching(/^t_[0-9a-f]+-\d{8}T\d{6}Z\.rowkeep$/),
+  ]);
+  expect(await empty.query("select i from t")).toEqual([["1"]]);
+});
+
+test("rowkeep export and import refuse what lies elsewhere, and write nothing here", async () => {
+  const url = "postgres://me@127.0.0.1:1/shop";
+
+  const exported = await cli("export", url, "s3://bucket/prefix?region=eu-west-3", "--json");
+  const imported = await cli("import", "s3://bucket/shop.rowkeep?region=eu-west-3", url, "--json");
+
+  expect([exported.exitCode, exported.last()["code"]]).toEqual([2, "not-available"]);
+  expect([imported.exitCode, imported.last()["code"]]).toEqual([2, "not-available"]);
+  expect(await readdir(folder)).toEqual([]);
+});

@@ -1,7 +1,7 @@
-import { resolve } from "node:path";
 import { exportDatabase } from "../../usecases/export-database.ts";
 import { madeSnapshotOf } from "../../usecases/run-job.ts";
 import type { CommandAction } from "../command.ts";
+import { exportFileOf } from "../export-file.ts";
 import { connectionOfArgument } from "../job-context.ts";
 import { readCount, readList } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -10,10 +10,11 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Backs a database up once into one file, without a job; exit code 3 when something of it could not be captured. */
 export const exportFile: CommandAction = async (context, { args, options }) => {
-  const path = resolve(context.cwd, String(args[1]));
   const tables = readList(options.tables, "--tables");
   const parallel = readCount(options.parallel, "--parallel") ?? 2;
   const connection = await connectionOfArgument(context, String(args[0]), "the url");
+  const { database } = connection;
+  const path = await exportFileOf(String(args[1]), { cwd: context.cwd, database, now: context.now() });
   using progress = await openProgress(context);
   const { signal } = context;
   const result = await exportDatabase({

@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { openTarFileDestination } from "../../archive/tar-file-destination.ts";
 import { openDestination } from "../../destinations/open-destination.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
@@ -8,6 +8,7 @@ import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
+import { localPathOf } from "../export-file.ts";
 import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -19,7 +20,7 @@ import { confirmPlan } from "./restore.ts";
 export const importFile: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const { signal } = context;
-  const path = resolve(context.cwd, String(args[0]));
+  const path = localPathOf(String(args[0]), context.cwd);
   const connection = await connectionOfArgument(context, String(args[1]), "the url");
   await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
   const where = { destinations: [file], prefix: EXPORT_PREFIX, signal };
