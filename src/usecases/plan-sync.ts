@@ -1,10 +1,13 @@
 import { OperationalError } from "../base/errors.ts";
+import { mapAhead } from "../base/map-ahead.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
+import type { SnapshotCopy } from "../snapshot/copy-snapshot.ts";
+import { noGoodSource } from "../snapshot/fetch-volume.ts";
 import type { Volume } from "../snapshot/manifest.ts";
+import { ENCRYPTED_MANIFEST_NAME } from "../snapshot/manifest-text.ts";
 import { hasManifest, isSameFolder, listSnapshotFolders, type SnapshotFolder } from "../snapshot/snapshot-folders.ts";
 import { compareIdTexts } from "../snapshot/snapshot-id.ts";
-import type { SnapshotParts } from "../snapshot/snapshot-parts.ts";
+import { type PartsPlace, readParts, type SmallPart, type SnapshotParts } from "../snapshot/snapshot-parts.ts";
 
 export interface PlanSyncOptions {
   readonly destinations: readonly Destination[];
@@ -36,31 +39,38 @@ export interface SyncPlan {
 
 const NOTHING: SnapshotFolder = new Map();
 
+/** Of so many snapshots the small objects are read at once, at all destinations. */
+const SNAPSHOTS_AT_ONCE = 4;
+
 /**
- * Compares what destinations have of one database by their listings. Manifests are read only where those differ: copies that
- * look the same have nothing to give each other, and whether their bytes are right is what verify tells.
+ * Compares what destinations have of one database: by their listings, and by the manifests, of which no listing tells that
+ * one is damaged. Whether the bytes of volumes are right is what verify tells.
  */
 export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
   const folders = await listAll(options);
   const missed: MissedSnapshot[] = [];
   const unknown: { id: string; error: OperationalError }[] = [];
-  for (const id of idsOf(folders.values())) {
-    const copies = [...folders].map(([destination, byId]) => ({ destination, folder: byId.get(id) ?? NOTHING }));
-    const sources = copies.filter(({ destination }) => options.isSource(destination));
+  const dead = new Set<Destination>();
+  const read = async (id: string) => {
+    const usable = [...folders].filter(([destination]) => !dead.has(destination));
+    const copies = usable.map(([destination, byId]) => ({ destination, folder: byId.get(id) ?? NOTHING }));
+    return { id, copies, known: await readCopies(id, copies, { ...options, dead }) };
+  };
+  for await (const { id, copies, known } of mapAhead(each(idsOf(folders.values())), SNAPSHOTS_AT_ONCE, read)) {
+    const alive = copies.filter(({ destination }) => !dead.has(destination));
+    const sources = alive.filter(({ destination }) => options.isSource(destination));
     const listed = sources.filter(({ folder }) => hasManifest(folder));
-    const [first] = copies;
-    if (!first || listed.length === 0 || copies.every(({ folder }) => isSameFolder(folder, first.folder))) continue;
-    let parts: SnapshotParts;
-    try {
-      parts = await readGoodParts({ ...options, id, onFailure: options.onDamaged }, listed);
-    } catch (error) {
-      options.signal.throwIfAborted();
-      if (!(error instanceof OperationalError)) throw error;
-      unknown.push({ id, error });
+    if (listed.length === 0 || areSame(alive, known)) continue;
+    const parts = listed.map(({ destination }) => known.get(destination)).find(isParts);
+    if (!parts) {
+      unknown.push({
+        id,
+        error: noGoodSource(id, listed.map(({ destination }) => known.get(destination)).find(isError)),
+      });
       continue;
     }
-    for (const target of copies) {
-      if (isComplete(target.folder, parts)) continue;
+    for (const target of alive) {
+      if (isComplete(target.folder, parts, known.get(target.destination))) continue;
       const others = sources.filter(({ destination }) => destination !== target.destination);
       missed.push({
         id,
@@ -72,6 +82,88 @@ export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
     }
   }
   return { missed, unknown };
+}
+
+async function* each(ids: readonly string[]): AsyncIterable<string> {
+  yield* ids;
+}
+
+/** What the small objects of a copy say, or what is wrong with them; of a destination that does not answer nothing is known. */
+type KnownCopies = ReadonlyMap<Destination, SnapshotParts | OperationalError>;
+
+async function readCopies(
+  id: string,
+  copies: readonly SnapshotCopy[],
+  { dead, ...options }: PlanSyncOptions & { readonly dead: Set<Destination> },
+): Promise<KnownCopies> {
+  const known = new Map<Destination, SnapshotParts | OperationalError>();
+  const read = async ({ destination, folder }: SnapshotCopy) => {
+    const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
+    known.set(destination, await readTwice({ ...options, destination, id, isEncrypted }));
+  };
+  await Promise.all(
+    copies
+      .filter(({ folder }) => hasManifest(folder))
+      .map(async (copy) => {
+        try {
+          await read(copy);
+        } catch (error) {
+          options.signal.throwIfAborted();
+          if (!(error instanceof OperationalError)) throw error;
+          if (!isOfArchive(error)) {
+            dead.add(copy.destination);
+            options.onUnread(copy.destination, error);
+            return;
+          }
+          known.set(copy.destination, error);
+          if (isDamage(error)) options.onDamaged(error);
+        }
+      }),
+  );
+  return known;
+}
+
+/** A bit that was flipped on the way is not damage. */
+async function readTwice(place: PartsPlace): Promise<SnapshotParts> {
+  try {
+    return await readParts(place);
+  } catch (error) {
+    place.signal.throwIfAborted();
+    if (!(error instanceof OperationalError) || !isDamage(error)) throw error;
+    return readParts(place);
+  }
+}
+
+function isOfArchive({ kind }: OperationalError): boolean {
+  return kind === "archive";
+}
+
+/** What a newer version wrote is for that one to judge, and what was removed since it was listed is gone. */
+function isDamage(error: OperationalError): boolean {
+  return isOfArchive(error) && error.code !== "future-version" && error.code !== "not-found";
+}
+
+function isError(known: SnapshotParts | OperationalError | undefined): known is OperationalError {
+  return known instanceof OperationalError;
+}
+
+function isParts(known: SnapshotParts | OperationalError | undefined): known is SnapshotParts {
+  return known !== undefined && !isError(known);
+}
+
+/** Tells copies that have nothing to give each other. */
+function areSame(copies: readonly SnapshotCopy[], known: KnownCopies): boolean {
+  const [first] = copies;
+  if (!first || !copies.every(({ folder }) => isSameFolder(folder, first.folder))) return false;
+  const all = copies.map(({ destination }) => known.get(destination));
+  const parts = all.find(isParts);
+  return all.every((one) => (isParts(one) ? hasSmall(one, parts) : one !== undefined && !isDamage(one)));
+}
+
+function hasSmall(one: SnapshotParts, other: SnapshotParts | undefined): boolean {
+  return one.small.every(({ name, bytes }) =>
+    other?.small.some((part) => part.name === name && part.bytes.equals(bytes)),
+  );
 }
 
 async function listAll({ destinations, prefix, signal, onUnread }: PlanSyncOptions) {
@@ -96,11 +188,16 @@ async function listAll({ destinations, prefix, signal, onUnread }: PlanSyncOptio
   return folders;
 }
 
-function isComplete(folder: SnapshotFolder, { volumes, small }: SnapshotParts): boolean {
-  return (
-    volumes.every(({ name, size }) => folder.get(name) === size) &&
-    small.every(({ name, bytes }) => folder.get(name) === bytes.length)
-  );
+function isComplete(
+  folder: SnapshotFolder,
+  { volumes, small }: SnapshotParts,
+  known: SnapshotParts | OperationalError | undefined,
+): boolean {
+  const isRight = ({ name, bytes }: SmallPart) =>
+    isParts(known)
+      ? known.small.some((part) => part.name === name && part.bytes.equals(bytes))
+      : folder.get(name) === bytes.length && !(known && isDamage(known));
+  return volumes.every(({ name, size }) => folder.get(name) === size) && small.every(isRight);
 }
 
 /** Ids of what is a snapshot somewhere, the oldest first. */

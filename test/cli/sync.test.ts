@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -60,4 +60,25 @@ test("rowkeep sync tells by its exit code what could not be completed", async ()
     type: "error",
     message: expect.stringMatching(/^cannot open any of the 2 destinations: cannot open one: .*; cannot open two: /),
   });
+});
+
+test("rowkeep sync repairs a damaged manifest, names it by a warning, and finds nothing once it is whole", async () => {
+  expect((await cli("sync", file)).exitCode).toBe(0);
+  const manifest = (name: string) => join(folder, name, PREFIX, ID, "manifest.json");
+  const { length } = await readFile(manifest("two"));
+  await writeFile(manifest("two"), Buffer.alloc(length));
+
+  const planned = await cli("sync", file, "--dry-run");
+  const repaired = await cli("sync", file);
+  const again = await cli("sync", file);
+  for (const name of ["one", "two"]) await writeFile(manifest(name), Buffer.alloc(length));
+  const lost = await cli("sync", file);
+
+  expect([planned.exitCode, repaired.exitCode, again.exitCode, lost.exitCode]).toEqual([3, 3, 0, 7]);
+  expect(planned.stdout).toBe(`missing: ${ID} at two: the manifest or what lies beside it\n`);
+  expect(repaired.stdout).toBe(`copied: ${ID} at two: the manifest or what lies beside it\n`);
+  expect(repaired.stderr).toContain(`two/${PREFIX}/${ID}/manifest.json`);
+  expect(again.stdout).toBe("nothing is missing at 2 destinations\n");
+  expect(lost.stdout).toBe("");
+  expect(lost.stderr).toContain(`${ID} cannot be copied`);
 });

@@ -338,3 +338,60 @@ test("does not work beside a run of the same job", async () => {
 
   await expect(places.sync()).rejects.toMatchObject({ kind: "locked" });
 });
+
+/** Puts as many other bytes in the place of an object: no listing shows it. */
+async function spoil(places: Places, name: string, object: string): Promise<void> {
+  const path = join(places.objects(name), object);
+  const { length } = await readFile(path);
+  await rm(path);
+  await writeFile(path, Buffer.alloc(length, 0x20));
+}
+
+test.each([
+  [false, "manifest.json"],
+  [true, "manifest.json.age"],
+  [true, "key.age"],
+  [true, "envelope.json"],
+] as const)(
+  "repairs what looks the same in the listing and is damaged (encrypted: %s, %s)",
+  async (isEncrypted, object) => {
+    await using places = await createPlaces("one", "two", "three");
+    const pair = await generateKeyPair();
+    await places.write(["one", "two", "three"], isEncrypted ? { lock: { recipients: [pair.recipient] } } : {});
+    const keys = createKeyRing({ identities: [pair.identity] });
+    await spoil(places, "one", object);
+
+    const planned = await places.sync({ dryRun: true });
+    const result = await places.sync();
+    const again = await places.sync();
+
+    expect(planned.snapshots).toMatchObject([{ id: ID, destination: "one", status: "planned", volumes: 0 }]);
+    expect(result.snapshots).toMatchObject([{ id: ID, destination: "one", status: "copied", volumes: 0 }]);
+    expect(result.warnings).toEqual([expect.stringContaining(`one/${PREFIX}/${ID}/${object}`)]);
+    expect(again).toMatchObject({ snapshots: [], warnings: [] });
+    for (const name of ["one", "two", "three"]) expect(await places.goodAt(name, keys)).toEqual([ID]);
+  },
+);
+
+test("names a snapshot whose manifest is damaged everywhere, though the listings are the same", async () => {
+  await using places = await createPlaces("one", "two");
+  await places.write(["one", "two"]);
+  for (const name of ["one", "two"]) await spoil(places, name, "manifest.json");
+
+  const result = await places.sync();
+
+  expect(result.unknown).toMatchObject([{ id: ID, error: { kind: "archive" } }]);
+  expect(result.snapshots).toEqual([]);
+});
+
+test("replaces neither of two snapshots with one id that look the same in the listings", async () => {
+  await using places = await createPlaces("one", "two");
+  await places.write(["one"]);
+  await places.write(["two"], { manifest: { finishedAt: "2026-11-21T02:00:19.000Z" } });
+
+  const result = await places.sync();
+
+  expect(result.snapshots).toMatchObject([
+    { id: ID, destination: "two", status: "failed", error: { code: "other-snapshot" } },
+  ]);
+});

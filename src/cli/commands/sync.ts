@@ -43,15 +43,17 @@ function exitCodeOf({ snapshots, destinations, unknown, warnings }: SyncResult):
   return isWhole && warnings.length === 0 && snapshots.every(({ status }) => status !== "failed") ? 0 : 3;
 }
 
-function print(output: Output, { snapshots, destinations }: SyncResult): void {
+function print(output: Output, { snapshots, destinations, unknown }: SyncResult): void {
   const { paint } = output;
   const verdicts = { planned: paint.yellow("missing:"), copied: paint.green("copied:"), failed: paint.red("failed:") };
   for (const { id, destination, status, volumes, bytes, from } of snapshots) {
-    const amount =
-      status === "failed" ? "" : `: ${formatPlural(volumes, "volume")}, ${formatBytes(bytes)} from ${from.join(", ")}`;
-    output.line(`${verdicts[status]} ${plain(id)} at ${plain(destination)}${plain(amount)}`);
+    const what =
+      volumes === 0
+        ? ": the manifest or what lies beside it"
+        : `: ${formatPlural(volumes, "volume")}, ${formatBytes(bytes)} from ${from.join(", ")}`;
+    output.line(`${verdicts[status]} ${plain(id)} at ${plain(destination)}${status === "failed" ? "" : plain(what)}`);
   }
-  if (snapshots.length > 0) return;
+  if (snapshots.length > 0 || unknown.length > 0) return;
   const complete = destinations.filter(({ status }) => status === "complete");
   output.line(`nothing is missing at ${formatPlural(complete.length, "destination")}`);
 }
