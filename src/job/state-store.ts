@@ -171,6 +171,18 @@ export class StateStore implements Disposable {
       .map((row) => String(row["id"]));
   }
 
+  /** Gives the ids, begun or stored here, that begin like this and are of other databases of the job than that of `prefix`. */
+  idsBeside(prefix: string, start: string): readonly string[] {
+    const folder = prefix.slice(0, prefix.indexOf("/") + 1);
+    return this.#database
+      .prepare(
+        `select id from (select prefix, id from stored_snapshots union select prefix, id from unfinished)
+          where prefix <> ? and substr(prefix, 1, length(?)) = ? and substr(id, 1, length(?)) = ?`,
+      )
+      .all(prefix, folder, folder, start, start)
+      .map((row) => String(row["id"]));
+  }
+
   /** Forgets a snapshot that is about to be removed, or that somebody removed on purpose. */
   forgetStored(prefix: string, destination: string, id: string): void {
     this.#database

@@ -59,16 +59,19 @@ export interface MakeSnapshotIdOptions {
   readonly prefix: string;
   readonly takenAt: Date;
   readonly kind: SnapshotKind;
+  /** Gives ids that begin like this and that other databases of the job have. */
+  readonly otherIds?: ((start: string) => readonly string[]) | undefined;
   readonly signal: AbortSignal;
 }
 
 /**
- * Makes an id that comes behind those of these destinations: of two snapshots of one second the later one has the higher
- * ordinal. A destination that cannot be listed has no say.
+ * Makes an id that comes behind those of these destinations, and behind `otherIds`: of two snapshots of one second the later
+ * one has the higher ordinal. A destination that cannot be listed has no say.
  */
 export async function makeSnapshotId(options: MakeSnapshotIdOptions): Promise<string> {
   const highest = await Promise.all(options.destinations.map((destination) => findHighest(destination, options)));
-  return renderSnapshotId(options.takenAt, options.kind, Math.max(0, ...highest) + 1);
+  const others = (options.otherIds?.(stampOf(options.takenAt)) ?? []).map((id) => parseSnapshotId(id)?.ordinal ?? 0);
+  return renderSnapshotId(options.takenAt, options.kind, Math.max(0, ...highest, ...others) + 1);
 }
 
 /** Gives the highest ordinal of that second; 0 when there is none. */

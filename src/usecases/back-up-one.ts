@@ -36,7 +36,7 @@ export interface OneBackUpOptions {
   readonly report: Report;
 }
 
-interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations" | "onBegin"> {
+interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations" | "otherIds" | "onBegin"> {
   readonly keys: KeyRing | undefined;
   readonly brake: Brake;
   /** What an incremental shall not need any more where it is mostly dead; left out: nothing. */
@@ -104,6 +104,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     files: (job.files ?? []).map((path) => resolveFrom(job.folder, path)),
     spoolFolder: await makeSpoolFolder(job, home),
     findAnomalies: one.brake.findAnomalies,
+    otherIds: one.otherIds,
     onBegin: one.onBegin,
     volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     track,

@@ -177,10 +177,11 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
       const startedAt = now();
       const prefix = snapshotPrefix(job.name, database);
       const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
+      const otherIds = (start: string) => state.idsBeside(prefix, start);
       const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
       const from = { ...connection, database };
       const onlyForOthersAt = lastOnlyForOthers(job, prefix, state);
-      const one = { connection: from, lock, keys, destinations, brake, onlyForOthersAt, onBegin, warn };
+      const one = { connection: from, lock, keys, destinations, brake, onlyForOthersAt, otherIds, onBegin, warn };
       const { result, reason, unread } = await backUpOne(options, one);
       const fates = [
         ...result.destinations,

@@ -5,10 +5,10 @@ import type { Connection, ServerIdentity, TableName } from "../drivers/driver.ts
 import type { ChosenTable } from "../drivers/driver.ts";
 import { listEverywhere, type LocateOptions, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
-import { backUp } from "./back-up.ts";
+import { type BackUpOptions, backUp } from "./back-up.ts";
 import type { Report } from "./progress.ts";
 
-export interface SafetyOptions {
+export interface SafetyOptions extends Pick<BackUpOptions, "otherIds"> {
   readonly connection: Connection;
   readonly job: string;
   readonly prefix: string;

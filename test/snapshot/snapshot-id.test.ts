@@ -44,3 +44,14 @@ test("of two snapshots of one second the later one comes behind the earlier one,
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+test("an id comes behind those that other databases of the job have of the same second", async () => {
+  const otherIds = (start: string) =>
+    ["20261121T020000Z-full", "20261121T020000Z-incremental-4"].filter((id) => id.startsWith(start));
+  const options = { destinations: [], prefix: "shop/crm", kind: "full", otherIds, signal } as const;
+
+  const beside = await makeSnapshotId({ ...options, takenAt });
+  const later = await makeSnapshotId({ ...options, takenAt: new Date("2026-11-21T02:00:01.000Z") });
+
+  expect([beside, later]).toEqual(["20261121T020000Z-full-5", "20261121T020001Z-full"]);
+});

@@ -3,6 +3,7 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
+import { openStateStore } from "../../job/state-store.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
@@ -84,8 +85,10 @@ export const restore: CommandAction = async (context, { args, options }) => {
         ? undefined
         : async (tables: readonly TableName[], target: ServerIdentity) => {
             const lock = await lockFor(context, job);
-            const safety = { ...base, connection, lock, spoolFolder, report: progress.report };
-            return takeSafetySnapshot(safety, tables, target);
+            using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
+            const otherIds = (start: string) => state.idsBeside(prefix, start);
+            const safety = { ...base, connection, lock, spoolFolder, otherIds, report: progress.report };
+            return await takeSafetySnapshot(safety, tables, target);
           },
     allowConversion: options.allowConversion === true,
   };
