@@ -14,7 +14,6 @@ export type ArchiveReason =
   | "not-found"
   | "other-snapshot"
   | "removed"
-  | "ambiguous"
   | "truncated"
   | "wrong-key"
   | "wrong-size";

@@ -81,7 +81,7 @@ export function onlyDatabase(job: OpenedJob, wanted?: string): JobDatabase {
   if (database && more.length === 0) return database;
   if (job.databases.length === 0) {
     throw new OperationalError(`cannot find a snapshot of ${job.name}: there is none yet`, {
-      kind: "archive",
+      kind: "usage",
       code: "not-found",
       hint: `rowkeep run ${job.name} makes one.`,
     });

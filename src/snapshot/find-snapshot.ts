@@ -1,5 +1,4 @@
-import type { OperationalError } from "../base/errors.ts";
-import { archiveError } from "../archive/archive-error.ts";
+import { OperationalError } from "../base/errors.ts";
 import { type SnapshotId, compareSnapshotIds, parseSnapshotId } from "./snapshot-id.ts";
 
 /** Which snapshot a person means: an id, a unique beginning of one, `latest`, or a time: the newest one not younger than that. */
@@ -22,7 +21,7 @@ interface Unusable {
 /**
  * Gives the id of the chosen snapshot. A safety snapshot holds only what a restore replaced, so it must be named;
  * `latest` and a time never mean one. A damaged or locked one is not passed over in silence: its error is thrown.
- * Fails with kind `archive`: `not-found`, `ambiguous`, or why the chosen one cannot be opened.
+ * Fails with kind `usage`: `not-found`, `ambiguous`; or with why the chosen one cannot be opened.
  */
 export function findSnapshot(list: ChoosableSnapshots, { name }: SnapshotChoice): string {
   const at = parseTime(name);
@@ -38,7 +37,7 @@ export function findSnapshot(list: ChoosableSnapshots, { name }: SnapshotChoice)
   const newest = candidates.toSorted(compareSnapshotIds).at(-1);
   if (newest === undefined) {
     const which = at ? `a snapshot not younger than ${at.toISOString()}` : "the latest snapshot";
-    throw archiveError(`cannot find ${which}: there is none`, "not-found", { hint: "List the snapshots of this job." });
+    throw noSnapshot(`cannot find ${which}: there is none`);
   }
   const error = damaged.get(newest.id);
   if (error) throw error;
@@ -58,14 +57,19 @@ function findByName(list: ChoosableSnapshots, name: string): string {
   if (ids.includes(name)) return name;
   const [found, another] = name === "" ? [] : ids.filter((id) => id.startsWith(name));
   if (found === undefined) {
-    throw archiveError(`cannot find the snapshot ${JSON.stringify(name)}: there is none with this id`, "not-found", {
-      hint: "List the snapshots of this job.",
-    });
+    throw noSnapshot(`cannot find the snapshot ${JSON.stringify(name)}: there is none with this id`);
   }
   if (another !== undefined) {
-    throw archiveError(`cannot choose the snapshot ${JSON.stringify(name)}: several ids begin like this`, "ambiguous", {
+    throw new OperationalError(`cannot choose the snapshot ${JSON.stringify(name)}: several ids begin like this`, {
+      kind: "usage",
+      code: "ambiguous",
       hint: "Give more of the id.",
     });
   }
   return found;
+}
+
+/** Makes the error for a snapshot that nobody has: no damage, but another name than was meant. */
+export function noSnapshot(message: string, hint = "List the snapshots of this job."): OperationalError {
+  return new OperationalError(message, { kind: "usage", code: "not-found", hint });
 }

@@ -1,6 +1,6 @@
-import { OperationalError } from "../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import { type ChoosableSnapshots, findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { openRepository, type RepositoryOptions } from "./repository.ts";
 import type { OpenFile } from "../archive/age-keys.ts";
@@ -102,8 +102,8 @@ export interface LocatedSnapshot {
 
 /**
  * Finds the chosen snapshot at these destinations and reads its manifest from the first one that gives it undamaged.
- * Fails with kind `archive` (`not-found`, `ambiguous`, `invalid-manifest`, `future-version`,
- * `key-needed`, `wrong-key`, `damaged`) or `destination`.
+ * Fails with kind `usage` (`not-found`, `ambiguous`), `archive` (`invalid-manifest`, `future-version`,
+ * `key-needed`, `wrong-key`, `damaged`) or `destination`, also when it may be where nobody answered.
  */
 export async function locateSnapshot(
   options: LocateOptions & { readonly choice: SnapshotChoice },
@@ -112,7 +112,7 @@ export async function locateSnapshot(
   const good = new Set(snapshots.map(({ id }) => id));
   const damaged = others.damaged.filter((one) => !good.has(one.id));
   const locked = others.locked.filter((one) => !good.has(one.id));
-  const id = findSnapshot({ snapshots, damaged, locked }, options.choice);
+  const id = findAmongRead({ snapshots, damaged, locked, unread }, options.choice);
   const places = snapshots.find((snapshot) => snapshot.id === id)?.destinations ?? [];
   let failure: unknown = [...damaged, ...locked].find((one) => one.id === id)?.error;
   for (const [index, place] of places.entries()) {
@@ -126,4 +126,26 @@ export async function locateSnapshot(
     }
   }
   throw failure;
+}
+
+/** Finds the chosen one as `findSnapshot` does. What is not there may be where nobody answered: then that is the failure. */
+export function findAmongRead(
+  { unread, ...list }: ChoosableSnapshots & Pick<PlacedList, "unread">,
+  choice: SnapshotChoice,
+): string {
+  try {
+    return findSnapshot(list, choice);
+  } catch (error) {
+    const [first] = unread;
+    if (!first || codeOf(error) !== "not-found") throw error;
+    throw new OperationalError(
+      `${messageOf(error)} where rowkeep could look; ${first.destination.name} was not read: ${first.error.message}`,
+      {
+        kind: first.error.kind,
+        code: first.error.code,
+        hint: first.error.hint,
+        cause: first.error,
+      },
+    );
+  }
 }

@@ -1,7 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { findSnapshot } from "../snapshot/find-snapshot.ts";
-import { listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import { findAmongRead, listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
 
 export interface PinSnapshotOptions extends LocateOptions {
@@ -21,7 +20,7 @@ export interface PinResult {
 
 /**
  * Pins a snapshot at every destination that has it, so that no retention removes it, or takes its pins away. A pin at
- * one destination holds at all of them. An encrypted one need not be opened. Fails with kind `archive` for an unknown or damaged snapshot; kind `destination` when none
+ * one destination holds at all of them. An encrypted one need not be opened. Fails with kind `usage` for an unknown snapshot; kind `archive` for a damaged one; kind `destination` when none
  * of its places takes the change.
  */
 export async function pinSnapshot(options: PinSnapshotOptions): Promise<PinResult> {
@@ -59,7 +58,7 @@ async function findPlaces(
   ];
   const ids = new Set(good.map(({ id }) => id));
   const spoiled = damaged.filter((one) => !ids.has(one.id));
-  const id = findSnapshot({ snapshots: good, damaged: spoiled, locked: [] }, { name: options.name });
+  const id = findAmongRead({ snapshots: good, damaged: spoiled, locked: [], unread }, { name: options.name });
   const error = spoiled.find((one) => one.id === id)?.error;
   if (error) throw error;
   return { id, unread, destinations: good.filter((one) => one.id === id).flatMap(({ destinations }) => destinations) };

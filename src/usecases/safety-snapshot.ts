@@ -91,7 +91,7 @@ export interface FindSafetyOptions extends LocateOptions {
   readonly job: string;
 }
 
-/** Finds the safety snapshot of the last restore. Fails with kind `archive` when there is none, or it was put back already. */
+/** Finds the safety snapshot of the last restore. Fails with kind `usage` when there is none, or it was put back already. */
 export async function findSafetySnapshot(options: FindSafetyOptions): Promise<PlacedSnapshot> {
   const { snapshots, locked } = await listEverywhere(options);
   const last = snapshots.findLast(({ safetyOf }) => safetyOf !== undefined);
@@ -101,7 +101,7 @@ export async function findSafetySnapshot(options: FindSafetyOptions): Promise<Pl
   if (last && last.undoneAt === undefined) return last;
   const reason = last ? `it was undone at ${last.undoneAt}` : "no restore has left a safety snapshot";
   throw new OperationalError(`cannot undo the last restore of ${options.job}: ${reason}`, {
-    kind: "archive",
+    kind: "usage",
     code: "nothing-to-undo",
     hint: `rowkeep list ${options.job} shows what can be restored.`,
   });

@@ -23,7 +23,7 @@ export interface ShownSnapshot {
   >[];
 }
 
-/** Shows one snapshot. Fails with kind `archive` (`not-found`, `ambiguous`, damage) or `destination`. */
+/** Shows one snapshot. Fails as `locateSnapshot` does. */
 export async function showSnapshot(options: ShowSnapshotOptions): Promise<ShownSnapshot> {
   const { manifest, destinations, unread } = await locateSnapshot(options);
   for (const { destination, error } of unread) {

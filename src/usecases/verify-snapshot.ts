@@ -7,7 +7,7 @@ import { ENVELOPE_NAME } from "../snapshot/envelope-text.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findMissingReference } from "../snapshot/find-missing-reference.ts";
-import { findSnapshot } from "../snapshot/find-snapshot.ts";
+import { findSnapshot, noSnapshot } from "../snapshot/find-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { codingOf } from "../snapshot/open-snapshot-reader.ts";
@@ -83,13 +83,11 @@ const MAX_PROBLEMS = 1000;
  * thrown. A snapshot that is wholly read and good gets its mark `verifiedAt`; archived
  * volumes are named as not verified. What reads back wrong is read a second time:
  * only what is wrong again is called damaged, the rest is a warning.
- * Fails with kind `archive`, `not-found` when there is nothing to verify; kind `destination` when none can be read.
+ * Fails with kind `usage`, `not-found` when there is nothing to verify; kind `destination` when none can be read.
  */
 export async function verifySnapshot(options: VerifySnapshotOptions): Promise<VerifyResult> {
   const snapshots: VerifiedSnapshot[] = [];
-  let missing = archiveError("cannot verify a snapshot: there is none", "not-found", {
-    hint: "Run the job first.",
-  });
+  let missing = noSnapshot("cannot verify a snapshot: there is none", "Run the job first.");
   const unread: { destination: string; error: OperationalError }[] = [];
   for (const destination of options.destinations) {
     try {

@@ -94,7 +94,7 @@ test("finds a missing volume and a missing manifest", async () => {
     problem: "it is missing",
   });
   await rm(join(folder.objects, "manifest.json"));
-  await expect(verify(folder)).rejects.toMatchObject({ kind: "archive", code: "not-found" });
+  await expect(verify(folder)).rejects.toMatchObject({ kind: "usage", code: "not-found" });
 });
 
 test("finds two chunks of the same size that were swapped", async () => {
