@@ -86,7 +86,7 @@ export const commandTable: readonly CommandSpec[] = [
     name: "show",
     summary: "show one snapshot and its tables",
     arguments: [job, snapshot],
-    options: [at, from, identity],
+    options: [database, at, from, identity],
     load: async () => (await import("./commands/show.ts")).show,
   },
   {

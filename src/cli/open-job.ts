@@ -1,17 +1,11 @@
 import { resolve } from "node:path";
-import { OperationalError } from "../base/errors.ts";
+import type { OperationalError } from "../base/errors.ts";
 import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import type { JobDatabase } from "../usecases/choose-database.ts";
 import type { CliContext } from "./context.ts";
-
-/** The snapshots of one database of a job. */
-export interface JobDatabase {
-  readonly name: string;
-  /** Folder of its snapshots at every destination. */
-  readonly prefix: string;
-}
 
 /** A job as the commands that read snapshots need it. Disposal closes the destinations. */
 export interface OpenedJob extends AsyncDisposable {
@@ -38,6 +32,7 @@ export interface OpenJobOptions {
 export async function openJob(context: CliContext, options: OpenJobOptions): Promise<OpenedJob> {
   const { readJobFor, surroundingsOf } = await import("./job-context.ts");
   const { openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
+  const { databaseOf } = await import("../usecases/database-of.ts");
   const job = await readJobFor(context, options.job);
   const keys = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
@@ -47,7 +42,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const prefixes = await findPrefixes(job.name, opened.destinations, context);
   return {
     name: job.name,
-    databases: prefixes.map((prefix) => ({ name: prefix.slice(prefix.indexOf("/") + 1), prefix })),
+    databases: prefixes.map((prefix) => ({ name: databaseOf(job, prefix), prefix })),
     destinations: opened.destinations,
     keys,
     unopened: opened.failed,
@@ -74,20 +69,13 @@ export async function lockFor(context: CliContext, job: Job): Promise<Lock | und
   return lockOf(job, surroundingsOf(context, job));
 }
 
-/** Gives the only database of a job, for what works on one snapshot. */
-export function onlyDatabase(job: OpenedJob, wanted?: string): JobDatabase {
-  const candidates = wanted === undefined ? job.databases : job.databases.filter(({ name }) => name === wanted);
-  const [database, ...more] = candidates;
-  if (database && more.length === 0) return database;
-  if (job.databases.length === 0) {
-    throw new OperationalError(`cannot find a snapshot of ${job.name}: there is none yet`, {
-      kind: "usage",
-      code: "not-found",
-      hint: `rowkeep run ${job.name} makes one.`,
-    });
-  }
-  throw new OperationalError(
-    `cannot choose a snapshot of ${job.name}: it has the databases ${job.databases.map(({ name }) => name).join(", ")}`,
-    { kind: "usage", code: "several-databases", hint: "Name one with --database." },
-  );
+/** Gives the database that a command works on: that of `--database`, the only one, or the only one that has these snapshots. */
+export async function chooseDatabase(
+  context: CliContext,
+  { name: job, databases, destinations }: OpenedJob,
+  { database: wanted, snapshots }: { readonly database: string | undefined; readonly snapshots: readonly string[] },
+): Promise<JobDatabase> {
+  const choosing = await import("../usecases/choose-database.ts");
+  const { signal } = context;
+  return choosing.chooseDatabase({ job, databases, destinations, wanted, snapshots, signal });
 }

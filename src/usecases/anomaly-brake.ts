@@ -9,6 +9,7 @@ import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
 import { openRepository, type RepositoryOptions } from "../snapshot/repository.ts";
 import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { ReadManifest } from "./choose-base.ts";
+import { databaseOf } from "./database-of.ts";
 
 // What was found lies in the manifest, and that somebody looked at it in the marks beside it: every machine that has the
 // destination sees the brake, and a state that is lost or torn cannot open it.
@@ -192,6 +193,6 @@ export async function acknowledgeAnomalies(
     if (errors[0] && errors.length === destinations.length) throw errors[0];
     for (const { message } of errors) warn(message);
   }
-  const database = prefix.slice(prefix.indexOf("/") + 1);
+  const database = databaseOf(options.job, prefix);
   return braking.map(({ id, anomalies }) => ({ id, database, anomalies }));
 }

@@ -5,6 +5,8 @@ import { parseSnapshotId } from "../snapshot/snapshot-id.ts";
 import type { Report } from "./progress.ts";
 
 export interface ListSnapshotsOptions extends LocateOptions {
+  /** Names of both as people wrote them, for snapshots that no key opens; left out: those of the folders. */
+  readonly names?: { readonly job: string; readonly database: string } | undefined;
   readonly report: Report;
 }
 
@@ -75,7 +77,7 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
   const ids = new Set(open.map(({ id }) => id));
   const closed = listLocked(
     locked.filter(({ id }) => !ids.has(id)),
-    options.prefix,
+    options,
   );
   return {
     snapshots: [...open, ...closed].sort((left, right) => (left.createdAt < right.createdAt ? -1 : 1)),
@@ -84,8 +86,12 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
 }
 
 /** What the id, the folder and the objects tell of snapshots that no key was given for. */
-function listLocked(locked: PlacedList["locked"], prefix: string): readonly ListedSnapshot[] {
-  const [job = "", database = ""] = prefix.split("/");
+function listLocked(
+  locked: PlacedList["locked"],
+  { prefix, names }: Pick<ListSnapshotsOptions, "prefix" | "names">,
+): readonly ListedSnapshot[] {
+  const [jobFolder = "", databaseFolder = ""] = prefix.split("/");
+  const { job, database } = names ?? { job: jobFolder, database: databaseFolder };
   const byId = new Map<string, ListedSnapshot & { readonly destinations: string[] }>();
   const isPinned = new Set(locked.filter(({ pinned }) => pinned).map(({ id }) => id));
   for (const one of locked) {

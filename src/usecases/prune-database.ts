@@ -15,6 +15,7 @@ import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts"
 import type { RepositoryOptions } from "../snapshot/repository.ts";
 import { findBrake, findHiddenBrake } from "./anomaly-brake.ts";
 import { type OwnKnowledge, problemOfClosed } from "./closed-snapshots.ts";
+import { databaseOf } from "./database-of.ts";
 import type { Report } from "./progress.ts";
 import { type Removal, removeSnapshots } from "./remove-snapshots.ts";
 import { hypotheticalOf, newestServer, snapshotsAt } from "./retainable-snapshots.ts";
@@ -184,7 +185,7 @@ async function applyPlan(
   options: PruneDatabaseOptions,
   result: Results,
 ): Promise<void> {
-  const database = options.prefix.slice(options.prefix.indexOf("/") + 1);
+  const database = databaseOf(options.job, options.prefix);
   const place = { database, destination: destination.name };
   if (!plan) {
     const ids = snapshots.map(({ id }) => id).sort();

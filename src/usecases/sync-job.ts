@@ -7,6 +7,7 @@ import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import { hasManifest } from "../snapshot/snapshot-folders.ts";
+import { databaseOf } from "./database-of.ts";
 import {
   chooseDestination,
   findPrefixes,
@@ -206,7 +207,7 @@ class Sync {
   #describe({ id, target, sources, lacking }: MissedSnapshot, prefix: string): Omit<SyncedSnapshot, "status"> {
     return {
       id,
-      database: prefix.slice(prefix.indexOf("/") + 1),
+      database: databaseOf(this.#options.job, prefix),
       destination: target.destination.name,
       from: namesOf(sources.filter(({ folder }) => hasManifest(folder))),
       volumes: lacking.length,

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { useCliPlace } from "../support/cli-place.ts";
-import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, queryServer, type TestDatabase } from "../support/postgres.ts";
 
 const place = useCliPlace();
 const { cli } = place;
@@ -12,10 +12,10 @@ interface Listed {
 }
 
 /** A job with two databases of one server. */
-async function writeJob(first: TestDatabase, second: TestDatabase): Promise<void> {
+async function writeJob(first: TestDatabase, second: string): Promise<void> {
   await writeFile(
     place.file,
-    `version: 1\nname: m\nsource: { url: "${first.url}" }\ndatabases: [${first.name}, ${second.name}]\ndestinations: [{ type: local, path: ./backups }]\n`,
+    `version: 1\nname: m\nsource: { url: "${first.url}" }\ndatabases: [${first.name}, ${second}]\ndestinations: [{ type: local, path: ./backups }]\n`,
   );
 }
 
@@ -28,7 +28,7 @@ async function listed(): Promise<readonly Listed[]> {
 test("all snapshots of a job have ids of their own, also those of one second", async () => {
   await using shop = await createDatabase(18, "create table t (i int); insert into t values (1)");
   await using crm = await createDatabase(18, "create table t (i int); insert into t values (2)");
-  await writeJob(shop, crm);
+  await writeJob(shop, crm.name);
 
   const runs = [await cli("run", place.file), await cli("run", place.file), await cli("run", place.file)];
 
@@ -36,4 +36,62 @@ test("all snapshots of a job have ids of their own, also those of one second", a
   const ids = (await listed()).map(({ id }) => id);
   expect(ids).toHaveLength(6);
   expect(new Set(ids).size).toBe(6);
+});
+
+test("an id tells its database to every command, and what a restore advises works", async () => {
+  await using shop = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  await using crm = await createDatabase(18, "create table t (i int); insert into t values (2)");
+  await writeJob(shop, crm.name);
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  const id = (await listed()).find(({ database }) => database === crm.name)?.id ?? expect.fail("crm has a snapshot");
+  await crm.query("update t set i = 3");
+
+  const show = await cli("show", place.file, id, "--json");
+  const named = await cli("show", place.file, "latest", "--database", crm.name, "--json");
+  const cat = await cli("cat", place.file, id, "t");
+  const pin = await cli("pin", place.file, id, "--json");
+  const verify = await cli("verify", place.file, id, "--json");
+  const diff = await cli("diff", place.file, id, "latest", "--json");
+  const compare = await cli("compare", place.file, "--with", id, "--json");
+  const restore = await cli("restore", place.file, id, "--yes");
+  const restored = await crm.query("select i from t");
+  const advised = /rowkeep (undo .*) puts it back/.exec(restore.stdout)?.[1]?.split(" ") ?? [];
+  const undo = await cli(...advised, "--yes");
+
+  expect(show.last()["snapshot"]).toMatchObject({ id, database: crm.name });
+  expect(named.last()["snapshot"]).toMatchObject({ id, database: crm.name });
+  expect(cat.stdout).toBe("2\n");
+  expect(pin.last()).toMatchObject({ id, pinned: true });
+  expect(verify.last()["snapshots"]).toMatchObject([{ id, ok: true }]);
+  expect([diff.exitCode, compare.exitCode, restore.exitCode, undo.exitCode]).toEqual([0, 4, 0, 0]);
+  expect(restored).toEqual([["2"]]);
+  expect(await crm.query("select i from t")).toEqual([["3"]]);
+});
+
+test("what could be of several databases is refused with their names as written, which --database takes", async () => {
+  await using shop = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  const crm = `crm of ${shop.name}`;
+  await queryServer(18, `create database "${crm}" template ${shop.name}`);
+  try {
+    await writeJob(shop, crm);
+    expect((await cli("run", place.file)).exitCode).toBe(0);
+    const year = String(new Date().getUTCFullYear());
+
+    const latest = await cli("show", place.file, "latest", "--json");
+    const prefix = await cli("pin", place.file, year, "--json");
+    const none = await cli("verify", place.file, "1999", "--json");
+    const named = await cli("show", place.file, "latest", "--database", crm, "--json");
+    const restore = await cli("restore", place.file, "latest", "--database", crm, "--yes");
+
+    const several = { code: "several-databases", exitCode: 2, hint: "Name one with --database." };
+    for (const refused of [latest, prefix]) {
+      expect(refused.last()).toMatchObject(several);
+      expect(refused.last()["message"]).toMatch(/databases .*crm of t_/);
+    }
+    expect(none.last()).toMatchObject({ code: "not-found", exitCode: 2 });
+    expect(named.last()["snapshot"]).toMatchObject({ database: crm });
+    expect(restore.stdout).toContain(`rowkeep undo ${place.file} --database '${crm}' puts it back`);
+  } finally {
+    await queryServer(18, `drop database if exists "${crm}" with (force)`);
+  }
 });

@@ -6,7 +6,7 @@ import type { RowTextFormat } from "../../usecases/row-text.ts";
 import type { SelectedRows } from "../../usecases/select-rows.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { writeData } from "../write-data.ts";
 
@@ -22,9 +22,10 @@ export const cat: CommandAction = async (context, { args, options }) => {
     from: readText(options.from),
     identity: readText(options.identity),
   });
-  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const name = String(args[1]);
+  const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [name] });
   const { destinations, keys } = opened;
-  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: String(args[1]) } });
+  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
   await using reader = await openLeasedReader({
     home: homeOf(context),
     purpose: "cat",

@@ -11,7 +11,7 @@ import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readCount, readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -98,7 +98,7 @@ async function compareJob(context: CliContext, { args, options }: Invocation): P
     stack.use(dr);
     return await compareSites({ ...common, left: primary, right: dr, reopen: open });
   }
-  const snapshots = stack.use(await openSnapshots(sides));
+  const snapshots = stack.use(await openSnapshots(sides, left === undefined ? [other] : [left, other]));
   const { side, database } = await snapshots.open(other);
   const right = stack.use(side);
   const first =
@@ -161,7 +161,8 @@ interface Snapshots extends AsyncDisposable {
   open(name: string): Promise<{ readonly side: CompareSide; readonly database: string }>;
 }
 
-async function openSnapshots(sides: Sides): Promise<Snapshots> {
+/** `snapshots` are those that will be opened: their database is meant. */
+async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promise<Snapshots> {
   const { context, job, options } = sides;
   const { signal } = context;
   await using stack = new AsyncDisposableStack();
@@ -172,7 +173,8 @@ async function openSnapshots(sides: Sides): Promise<Snapshots> {
       identity: readText(options.identity),
     }),
   );
-  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const chosen = { database: readText(options.database), snapshots };
+  const { prefix } = await chooseDatabase(context, opened, chosen);
   const kept = stack.move();
   return {
     open: async (snapshot) => {

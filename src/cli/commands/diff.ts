@@ -4,7 +4,7 @@ import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { diffSnapshots } from "../../usecases/diff-snapshots.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -21,14 +21,15 @@ export const diff: CommandAction = async (context, { args, options }) => {
     from: readText(options.from),
     identity: readText(options.identity),
   });
-  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const names = [String(args[1]), String(args[2])] as const;
+  const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: names });
   const { destinations, keys } = opened;
   const open = async (name: string): Promise<SnapshotReader> => {
     const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
     return openLeasedReader({ home: homeOf(context), purpose: "diff", ...located, prefix, keys, signal });
   };
-  await using left = await open(String(args[1]));
-  await using right = await open(String(args[2]));
+  await using left = await open(names[0]);
+  await using right = await open(names[1]);
   using progress = await openProgress(context);
   const result = await diffSnapshots({
     left,

@@ -15,7 +15,7 @@ import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatDuration, formatPlural } from "../format.ts";
 import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { onlyDatabase, openJob, type OpenedJob } from "../open-job.ts";
+import { chooseDatabase, openJob, type OpenedJob } from "../open-job.ts";
 import { readCount, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { plain } from "../text-table.ts";
@@ -42,8 +42,9 @@ export const drill: CommandAction = async (context, { args, options }) => {
   });
   const id = readText(args[1]);
   const database = readText(options.database);
-  const isOne = id !== undefined || database !== undefined || opened.databases.length === 0;
-  const databases = isOne ? [onlyDatabase(opened, database)] : opened.databases;
+  const isOne = (id ?? "latest") !== "latest" || database !== undefined || opened.databases.length === 0;
+  const chosen = { database, snapshots: id === undefined ? [] : [id] };
+  const databases = isOne ? [await chooseDatabase(context, opened, chosen)] : opened.databases;
   const server = await serverOf(context, job, readText(options.drillUrl));
   const drills: ShownDrill[] = [];
   {

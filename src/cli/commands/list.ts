@@ -19,10 +19,11 @@ export const list: CommandAction = async (context, { args, options }) => {
   const warnings: string[] = [];
   {
     using progress = await openProgress(context);
-    for (const { prefix } of job.databases) {
+    for (const { name: database, prefix } of job.databases) {
       const { destinations, keys } = job;
       const { signal } = context;
-      const part = await listSnapshots({ destinations, prefix, keys, cache, signal, report: progress.report });
+      const names = { job: job.name, database };
+      const part = await listSnapshots({ destinations, prefix, names, keys, cache, signal, report: progress.report });
       snapshots.push(...part.snapshots);
       warnings.push(...part.warnings);
     }

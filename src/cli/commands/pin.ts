@@ -1,6 +1,6 @@
 import { pinSnapshot } from "../../usecases/pin-snapshot.ts";
 import type { CommandAction } from "../command.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
 import { plain } from "../text-table.ts";
 
@@ -12,10 +12,10 @@ export const unpin: CommandAction = (context, invocation) => setPinned(false, co
 
 async function setPinned(pinned: boolean, ...[context, { args, options }]: Parameters<CommandAction>): Promise<number> {
   await using job = await openJob(context, { job: String(args[0]) });
-  const { prefix } = onlyDatabase(job, readText(options.database));
+  const name = String(args[1]);
+  const { prefix } = await chooseDatabase(context, job, { database: readText(options.database), snapshots: [name] });
   const { destinations, keys } = job;
   const { signal } = context;
-  const name = String(args[1]);
   const result = await pinSnapshot({ destinations, prefix, keys, name, pinned, now: context.now(), signal });
   for (const warning of result.warnings) context.output.warn(warning);
   context.output.result({ ...result, pinned }, () => {

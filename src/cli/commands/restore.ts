@@ -16,11 +16,11 @@ import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { lockFor, onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, lockFor, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
-import { printPlan, printRestored } from "../render/restore.ts";
+import { printPlan, printRestored, renderUndo } from "../render/restore.ts";
 import { plain } from "../text-table.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
@@ -37,7 +37,8 @@ export const restore: CommandAction = async (context, { args, options }) => {
     from: readText(options.from),
     identity: readText(options.identity),
   });
-  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const chosen = { database: readText(options.database), snapshots: "name" in choice ? [choice.name] : [] };
+  const { name: database, prefix } = await chooseDatabase(context, opened, chosen);
   const { destinations, keys } = opened;
   const { signal } = context;
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
@@ -113,7 +114,9 @@ export const restore: CommandAction = async (context, { args, options }) => {
   context.output.result(
     { ...result, warnings: [...doubts, ...warnings], snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
     () => {
-      printRestored(context.output, { ...result, tense, job: String(args[0]) });
+      const several = opened.databases.length > 1 ? { database } : {};
+      const undo = renderUndo({ job: String(args[0]), ...several, to: readText(options.to) });
+      printRestored(context.output, { ...result, tense, undo });
     },
   );
   return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;

@@ -2,7 +2,7 @@ import { describeAnomaly } from "../../usecases/anomaly-brake.ts";
 import { type ShownSnapshot, showSnapshot } from "../../usecases/show-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatCount, formatTime } from "../format.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { formatCarriedOver, printSnapshot } from "../render/snapshots.ts";
@@ -14,13 +14,16 @@ export const show: CommandAction = async (context, { args, options }) => {
     from: readText(options.from),
     identity: readText(options.identity),
   });
+  const name = String(args[1]);
+  const chosen = { database: readText(options.database), snapshots: [name] };
+  const { prefix } = await chooseDatabase(context, job, chosen);
   const shown = await (async () => {
     using progress = await openProgress(context);
     return showSnapshot({
       destinations: job.destinations,
-      prefix: onlyDatabase(job).prefix,
+      prefix,
       keys: job.keys,
-      choice: { name: String(args[1]) },
+      choice: { name },
       signal: context.signal,
       report: progress.report,
     });

@@ -4,7 +4,7 @@ import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
@@ -19,7 +19,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
   refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
-  const { prefix } = onlyDatabase(opened, readText(options.database));
+  const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
   const { destinations, keys } = opened;
   const { signal } = context;
   const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, keys, signal });

@@ -4,7 +4,7 @@ import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatPlural } from "../format.ts";
 import { homeOf } from "../job-context.ts";
-import { onlyDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob } from "../open-job.ts";
 import { readShare, readText } from "../option-values.ts";
 import type { Output } from "../output.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -41,7 +41,9 @@ export const verify: CommandAction = async (context, { args, options }) => {
     using progress = await openProgress(context);
     const wanted = readText(options.database);
     const home = homeOf(context);
-    for (const { prefix } of wanted === undefined ? job.databases : [onlyDatabase(job, wanted)]) {
+    const areAll = wanted === undefined && (id === undefined || id === "latest");
+    const chosen = { database: wanted, snapshots: id === undefined ? [] : [id] };
+    for (const { prefix } of areAll ? job.databases : [await chooseDatabase(context, job, chosen)]) {
       const { destinations, keys } = job;
       const { signal, now } = context;
       const result = await verifySnapshot({

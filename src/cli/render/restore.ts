@@ -79,13 +79,13 @@ export interface ShownRestore {
   readonly mode?: string | undefined;
   readonly thaw?: ShownThaw | undefined;
   readonly tense: "planned" | "done";
-  /** Named where the restore can be undone. */
-  readonly job?: string | undefined;
+  /** The command that undoes it, where it can be undone. */
+  readonly undo?: string | undefined;
 }
 
 /** Prints what a restore did, or with a plan only would do. */
 export function printRestored(output: Output, restored: ShownRestore): void {
-  const { target, tables, safetySnapshot, tense, job } = restored;
+  const { target, tables, safetySnapshot, tense, undo } = restored;
   printTables(output, tables, tense);
   if (tense === "planned") {
     for (const note of restored.notes ?? []) output.line(`note: ${plain(note)}`);
@@ -95,9 +95,30 @@ export function printRestored(output: Output, restored: ShownRestore): void {
   }
   const rows = restored.mode === undefined ? "the rows" : "the chosen rows";
   output.line(`${output.paint.green("done:")} ${nameServer(target)} has ${rows} of the snapshot`);
-  if (safetySnapshot && job) {
-    output.line(`What was replaced is kept in ${plain(safetySnapshot)}; rowkeep undo ${plain(job)} puts it back.`);
+  if (safetySnapshot && undo) {
+    output.line(`What was replaced is kept in ${plain(safetySnapshot)}; ${plain(undo)} puts it back.`);
   }
+}
+
+/** Renders the command that puts back what a restore replaced, with the options without which it would find something else. */
+export function renderUndo({
+  job,
+  database,
+  to,
+}: {
+  readonly job: string;
+  readonly database?: string | undefined;
+  readonly to?: string | undefined;
+}): string {
+  const words = ["rowkeep", "undo", job];
+  if (database !== undefined) words.push("--database", database);
+  if (to !== undefined && to !== "primary") words.push("--to", to);
+  return words.map(shellWord).join(" ");
+}
+
+/** What a POSIX shell, PowerShell and people take for one word. */
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 function printTables(output: Output, tables: readonly RestoredTable[], tense: "planned" | "done"): void {
