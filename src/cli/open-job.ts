@@ -3,6 +3,7 @@ import type { OperationalError } from "../base/errors.ts";
 import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Lock } from "../archive/age-keys.ts";
+import type { PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { JobDatabase } from "../usecases/choose-database.ts";
 import type { CliContext } from "./context.ts";
@@ -67,6 +68,13 @@ export async function lockFor(context: CliContext, job: Job): Promise<Lock | und
   const { surroundingsOf } = await import("./job-context.ts");
   const { lockOf } = await import("../job/encryption.ts");
   return lockOf(job, surroundingsOf(context, job));
+}
+
+/** Warns of the destinations that were not read; tells whether there are some: then a command that did its work ends with 3. */
+export function warnOfUnread(context: CliContext, { unopened }: OpenedJob, unread: PlacedList["unread"]): boolean {
+  for (const { destination, error } of unread)
+    context.output.warn(`${destination.name} was not read: ${error.message}`);
+  return unread.length > 0 || unopened.length > 0;
 }
 
 /** Gives the database that a command works on: that of `--database`, the only one, or the only one that has these snapshots. */

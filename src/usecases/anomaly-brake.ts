@@ -178,9 +178,12 @@ export async function acknowledgeAnomalies(
   options: BrakeOptions & { readonly now: Date; readonly warn: (message: string) => void },
 ): Promise<readonly AcknowledgedSnapshot[]> {
   const { prefix, now, signal, warn } = options;
-  const braking = brakingIn(await listEverywhere(options));
+  const list = await listEverywhere(options);
+  for (const { destination, error } of list.unread) warn(`${destination.name} was not asked: ${error.message}`);
+  const braking = brakingIn(list);
   for (const { id, destinations } of braking) {
     const errors: OperationalError[] = [];
+    const warnings: string[] = [];
     for (const destination of destinations) {
       try {
         await openRepository(destination, prefix).mark(id, { acknowledgedAt: now.toISOString() }, { signal });
@@ -188,10 +191,11 @@ export async function acknowledgeAnomalies(
         signal.throwIfAborted();
         if (!(error instanceof OperationalError)) throw error;
         errors.push(error);
+        warnings.push(`${destination.name} does not know that ${id} was acknowledged: ${error.message}`);
       }
     }
     if (errors[0] && errors.length === destinations.length) throw errors[0];
-    for (const { message } of errors) warn(message);
+    for (const message of warnings) warn(message);
   }
   const database = databaseOf(options.job, prefix);
   return braking.map(({ id, anomalies }) => ({ id, database, anomalies }));

@@ -37,10 +37,12 @@ export async function pinSnapshot(options: PinSnapshotOptions): Promise<PinResul
       signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;
       errors.push(error);
+      const still = pinned ? "does not have the pin" : "still has the pin";
+      warnings.push(`${destination.name} ${still}: ${error.message}`);
     }
   }
   if (changed.length === 0 && errors[0]) throw errors[0];
-  return { id, destinations: changed, warnings: [...warnings, ...errors.map(({ message }) => message)] };
+  return { id, destinations: changed, warnings };
 }
 
 /** Finds a snapshot and all its places, whether it can be opened or not. */

@@ -29,5 +29,5 @@ export const acknowledge: CommandAction = async (context, { args, options }) => 
       for (const anomaly of anomalies) context.output.line(`      ${plain(describeAnomaly(anomaly))}`);
     }
   });
-  return warnings.length > 0 ? 3 : 0;
+  return warnings.length > 0 || opened.unopened.length > 0 ? 3 : 0;
 };

@@ -6,7 +6,7 @@ import type { RowTextFormat } from "../../usecases/row-text.ts";
 import type { SelectedRows } from "../../usecases/select-rows.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { chooseDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, openJob, warnOfUnread } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { writeData } from "../write-data.ts";
 
@@ -51,8 +51,9 @@ export const cat: CommandAction = async (context, { args, options }) => {
     }),
     { signal },
   );
+  const isPartial = warnOfUnread(context, opened, located.unread);
   context.output.result({ snapshot: located.manifest.id, ...table, rows }, () => undefined);
-  return undefined;
+  return isPartial ? 3 : 0;
 };
 
 function readFormat(value: unknown, json: boolean): RowTextFormat {
