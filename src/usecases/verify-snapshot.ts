@@ -13,7 +13,7 @@ import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts"
 import { codingOf } from "../snapshot/open-snapshot-reader.ts";
 import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
-import type { KeyRing } from "../snapshot/snapshot-key.ts";
+import { KEY_NAME, type KeyRing } from "../snapshot/snapshot-key.ts";
 import { neededOf } from "../snapshot/snapshot-parts.ts";
 import { type Problem, verifyObject, verifySample, verifySize, verifyVolume } from "../snapshot/verify-volume.ts";
 import {
@@ -50,13 +50,15 @@ export interface VerifiedSnapshot {
   readonly id: string;
   readonly destination: string;
   readonly ok: boolean;
+  /** Why it is not: its bytes are damaged, or nothing is known to be but the key that was given does not open it. */
+  readonly code?: "damaged" | "wrong-key" | undefined;
   /** How many chunks were read, and their stored bytes. */
   readonly chunks: number;
   readonly bytes: number;
   /** The part of the chunks that was read; 1 is everything. */
   readonly sample: number;
   /**
-   * Nobody gave the key of this encrypted snapshot: its volumes were compared with the hashes beside them, which says that
+   * Nobody gave the right key of this encrypted snapshot: its volumes were compared with the hashes beside them, which says that
    * nothing was damaged by accident; its chunks were not read, and `chunks` is 0.
    */
   readonly locked?: true | undefined;
@@ -104,7 +106,7 @@ export async function verifySnapshot(options: VerifySnapshotOptions): Promise<Ve
     options.report({ type: "warning", message: `${destination} was not verified: ${error.message}` });
   }
   if (snapshots.length === 0) throw unread[0]?.error ?? missing;
-  const isGood = snapshots.every(({ ok, archived }) => ok && archived === undefined);
+  const isGood = snapshots.every(({ ok, archived, locked }) => ok && archived === undefined && !locked);
   return { ok: unread.length === 0 && isGood, snapshots, unread };
 }
 
@@ -160,7 +162,7 @@ async function verifyOne(
     opened = await openTwice(repository, id, options);
   } catch (error) {
     if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
-    if (error.code === "key-needed") return verifyClosed(repository, id, options, error);
+    if (error.code === "key-needed" || error.code === "wrong-key") return verifyClosed(repository, id, options, error);
     return verdict(repository, id, sample, [], [unreadable(error)]);
   }
   const { manifest } = opened;
@@ -265,9 +267,12 @@ async function verifyClosed(
   }
   const missing = await findMissingReference({ destination, prefix, references, signal });
   if (missing !== undefined) problems.push({ volume: ENVELOPE_NAME, chunk: "", problem: missing });
+  const code = reason.code === "wrong-key" && problems.length === 0 ? ({ code: "wrong-key" } as const) : {};
+  if (reason.code === "wrong-key") problems.push({ volume: KEY_NAME, chunk: "", problem: reason.message });
   options.report({ type: "warning", message: `only the hashes of the volumes were checked: ${reason.message}` });
   const result = {
     ...verdict(repository, id, sample, [], problems),
+    ...code,
     bytes,
     locked: true,
     ...archivedOf(archived),
@@ -285,7 +290,7 @@ async function openTwice(
     return await repository.open(id, { signal });
   } catch (error) {
     if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
-    if (error.code === "key-needed") throw error;
+    if (error.code === "key-needed" || error.code === "wrong-key") throw error;
     const opened = await repository.open(id, { signal });
     warnOfFlips(`the manifest of ${id} at ${repository.destination.name}`, error.message, report);
     return opened;
@@ -304,7 +309,9 @@ function verdict(
   const more = problems.length - listed.length;
   if (more > 0) listed.push({ volume: "", chunk: "", problem: `${more} further problems are not listed` });
   const destination = repository.destination.name;
-  return { id, destination, ok: listed.length === 0, chunks: chunks.length, bytes, sample, problems: listed };
+  const isGood = listed.length === 0;
+  const code = isGood ? {} : ({ code: "damaged" } as const);
+  return { id, destination, ok: isGood, ...code, chunks: chunks.length, bytes, sample, problems: listed };
 }
 
 function unreadable(error: OperationalError): Problem {

@@ -101,7 +101,7 @@ describe("a job with encryption", () => {
     const [snapshot] = closed.last()["snapshots"] as Record<string, unknown>[];
     expect(snapshot).toMatchObject({ job: "shop", kind: "full", encrypted: true, locked: "key-needed", pinned: false });
     expect(snapshot).not.toHaveProperty("rows");
-    expect(verified.last()).toMatchObject({ ok: true, snapshots: [{ locked: true, chunks: 0 }] });
+    expect(verified.last()).toMatchObject({ ok: false, snapshots: [{ ok: true, locked: true, chunks: 0 }] });
     expect(refused.exitCode).toBe(7);
     expect(refused.last()).toMatchObject({
       code: "key-needed",

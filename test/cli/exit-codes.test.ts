@@ -1,8 +1,9 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
+import { generateKeyPair } from "../../src/archive/age-keys.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
-import { never, PREFIX, type SampleOptions, writeSample } from "../snapshot/sample-snapshot.ts";
+import { ID, never, PREFIX, type SampleOptions, writeSample } from "../snapshot/sample-snapshot.ts";
 import { useCliPlace } from "../support/cli-place.ts";
 
 const place = useCliPlace();
@@ -53,11 +54,115 @@ test("a snapshot that nobody has, or that several could be, is a mistake of the 
   expect(undo.last()).toMatchObject({ ...told, code: "nothing-to-undo" });
 });
 
+/** A folder that can be opened, and whose snapshots cannot be listed. */
+async function closeFolder(name: string): Promise<void> {
+  await rm(join(place.folder, name), { recursive: true, force: true });
+  await mkdir(join(place.folder, name));
+  await writeFile(join(place.folder, name, PREFIX.split("/")[0] ?? ""), "");
+}
+
+/** A file where the folder of a destination was: it cannot even be opened. */
+async function closePlace(name: string): Promise<void> {
+  await rm(join(place.folder, name), { recursive: true });
+  await writeFile(join(place.folder, name), "");
+}
+
+test.each([
+  ["listed", closeFolder],
+  ["opened", closePlace],
+] as const)(
+  "what did its work although one of two destinations cannot be %s ends with 3 and names it",
+  async (_, close) => {
+    await write(["one", "two"], {
+      manifest: { anomalies: [{ schema: "public", name: "t", kind: "vanished", rowsBefore: 9, rows: 0 }] },
+    });
+    await close("two");
+
+    const verify = await cli("verify", place.file);
+    const pin = await cli("pin", place.file, "latest");
+    const json = await cli("pin", place.file, "latest", "--json");
+    const cat = await cli("cat", place.file, "latest", "orders");
+    const acknowledge = await cli("acknowledge", place.file);
+
+    const all = { verify, pin, cat, acknowledge };
+    for (const [name, { exitCode, stderr }] of Object.entries(all)) {
+      expect(exitCode, name).toBe(3);
+      expect(stderr, name).toMatch(/^warning: .*two/m);
+    }
+    expect(verify.stdout).toMatch(/^good: .* at one: /);
+    expect(pin.stdout).toBe(`pinned: ${ID} at one\n`);
+    expect(json.last()).toMatchObject({ destinations: ["one"], warnings: [expect.stringContaining("two")] });
+  },
+);
+
+test("no destination at all ends with 6, also where none can be listed", async () => {
+  await write(["one", "two"]);
+  for (const name of ["one", "two"]) await closeFolder(name);
+
+  const verify = await cli("verify", place.file, "--json");
+  const pin = await cli("pin", place.file, "latest", "--json");
+
+  for (const { exitCode, last } of [verify, pin]) {
+    expect(exitCode).toBe(6);
+    expect(last()).toMatchObject({ type: "error" });
+  }
+});
+
+describe("verify of an encrypted snapshot", () => {
+  let identity: string;
+  beforeEach(async () => {
+    const pair = await generateKeyPair();
+    identity = join(place.folder, "mine.key");
+    await writeFile(identity, pair.identity);
+    await writeFile(join(place.folder, "wrong.key"), (await generateKeyPair()).identity);
+    await write(["one", "two"], { lock: { recipients: [pair.recipient] } });
+  });
+
+  test("without the key says that only hashes were checked, by 3, a warning and no word of good", async () => {
+    const closed = await cli("verify", place.file);
+    const json = await cli("verify", place.file, "--json");
+    const opened = await cli("verify", place.file, "--identity", identity);
+
+    expect([closed.exitCode, json.exitCode, opened.exitCode]).toEqual([3, 3, 0]);
+    expect(closed.stdout).toMatch(new RegExp(`^only hashes verified: ${ID} at one: `));
+    expect(closed.stdout).not.toContain("good");
+    expect(closed.stderr).toContain("warning: only the hashes of the volumes were checked");
+    expect(json.last()).toMatchObject({
+      ok: false,
+      snapshots: [
+        { ok: true, locked: true },
+        { ok: true, locked: true },
+      ],
+    });
+  });
+
+  test("with a wrong key is told from damage", async () => {
+    const wrong = await cli("verify", place.file, "--identity", join(place.folder, "wrong.key"));
+    const json = await cli("verify", place.file, "--identity", join(place.folder, "wrong.key"), "--json");
+    const path = join(place.folder, "one", PREFIX, ID, "volume-0001.tar");
+    const bytes = await readFile(path);
+    bytes[700] = (bytes[700] ?? 0) ^ 1;
+    await rm(path);
+    await writeFile(path, bytes);
+    const damaged = await cli("verify", place.file, "--identity", join(place.folder, "wrong.key"), "--json");
+
+    expect([wrong.exitCode, json.exitCode, damaged.exitCode]).toEqual([7, 7, 7]);
+    expect(wrong.stdout).toMatch(new RegExp(`^wrong key: ${ID} at one: `));
+    expect(wrong.stdout + wrong.stderr).not.toContain("damaged");
+    expect(json.last()["snapshots"]).toMatchObject([
+      { ok: false, code: "wrong-key" },
+      { ok: false, code: "wrong-key" },
+    ]);
+    expect(damaged.last()["snapshots"]).toMatchObject([
+      { ok: false, code: "damaged" },
+      { ok: false, code: "wrong-key" },
+    ]);
+  });
+});
+
 test("a snapshot that may be where nobody answered is not called unknown: 6", async () => {
   await write(["one"]);
-  // The folder can be opened, what is in it cannot be listed.
-  await mkdir(join(place.folder, "two"));
-  await writeFile(join(place.folder, "two", PREFIX.split("/")[0] ?? ""), "");
+  await closeFolder("two");
 
   const show = await cli("show", place.file, "20250101", "--json");
 

@@ -13,8 +13,8 @@ import { plain } from "../text-table.ts";
 const MOST_PROBLEMS = 20;
 
 /**
- * Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged, 6 when a destination did not answer, 3
- * when volumes lie in an archive and could not be read.
+ * Re-reads snapshots and checks every hash; the exit code is 7 when one is damaged or the key is wrong, 6 when no destination
+ * answered, 3 when one of several did not, or when something good could not be read: without its key, or in an archive.
  */
 export const verify: CommandAction = async (context, { args, options }) => {
   if (options.drill === true) {
@@ -62,19 +62,24 @@ export const verify: CommandAction = async (context, { args, options }) => {
     }
   }
   const isGood = snapshots.every(({ ok }) => ok);
-  const isArchived = snapshots.some(({ archived }) => archived !== undefined);
+  const isPartial = snapshots.some(({ archived, locked }) => archived !== undefined || locked === true);
   const missed = unread.map(({ destination, error }) => ({ destination, error: error.message }));
-  context.output.result({ ok: isGood && !isArchived && unread.length === 0, snapshots, unread: missed }, () =>
+  context.output.result({ ok: isGood && !isPartial && unread.length === 0, snapshots, unread: missed }, () =>
     print(context.output, snapshots),
   );
-  return isGood ? (unread[0]?.error.exitCode ?? (isArchived ? 3 : 0)) : 7;
+  // Where nothing could be read, verifySnapshot fails.
+  return isGood ? (unread.length > 0 || isPartial ? 3 : 0) : 7;
 };
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
   if (snapshots.length === 0) output.line("no snapshots yet");
-  for (const { id, destination, ok, chunks, bytes, sample, locked, archived, problems } of snapshots) {
-    const good = archived ? output.paint.yellow("archived, not verified:") : output.paint.green("good:");
-    const verdict = ok ? good : output.paint.red("damaged:");
+  for (const { id, destination, ok, code, chunks, bytes, sample, locked, archived, problems } of snapshots) {
+    const good = archived
+      ? output.paint.yellow("archived, not verified:")
+      : locked
+        ? output.paint.yellow("only hashes verified:")
+        : output.paint.green("good:");
+    const verdict = ok ? good : output.paint.red(code === "wrong-key" ? "wrong key:" : "damaged:");
     const part = locked
       ? ", closed: its chunks were not read"
       : sample < 1
