@@ -412,6 +412,11 @@ describe.each(postgresMajors)("PostgreSQL %i source", (major) => {
     const opened = openSource(connection, { parallel: 1, choose: () => "rows", stallTimeoutMs: 60_000, signal });
 
     await expect(opened).rejects.toThrow(/asks for the password of postgres, and none was given/);
+    const empty = openSource(
+      { ...connection, password: "" },
+      { parallel: 1, choose: () => "rows", stallTimeoutMs: 60_000, signal },
+    );
+    await expect(empty).rejects.toThrow(/asks for the password of postgres, and none was given, or an empty one$/);
     vi.unstubAllEnvs();
   });
 

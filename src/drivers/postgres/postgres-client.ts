@@ -330,7 +330,8 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
     user: connection.user,
     // A function is asked only by a server that wants a password, and keeps `pg` from looking into PGPASSWORD and
     // .pgpass: whoever made the connection did that, and keeps what it found there out of every output.
-    password: () => connection.password ?? missingPassword(connection),
+    // Of an empty one it would say something about SASL.
+    password: () => connection.password || missingPassword(connection),
     database: connection.database,
     application_name: applicationName,
     keepAlive: true,
@@ -343,7 +344,7 @@ function clientConfig(connection: Connection, applicationName: string): pg.Clien
 
 function missingPassword({ database, host, port, user }: Connection): never {
   throw new OperationalError(
-    `cannot connect to ${database} at ${host}:${port}: the server asks for the password of ${user}, and none was given`,
+    `cannot connect to ${database} at ${host}:${port}: the server asks for the password of ${user}, and none was given, or an empty one`,
     { kind: "database", code: "wrong-password", hint: "Give it in the job's source, PGPASSWORD or a password file." },
   );
 }
