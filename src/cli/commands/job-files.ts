@@ -21,13 +21,13 @@ import { formatTime } from "../format.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
 import { printJobs } from "../render/jobs.ts";
 
-/** Shows the jobs of the jobs folder and how they do. */
+/** Shows the jobs of the jobs folder and how they do. Exit code 2 when a job file cannot be used, as for `job validate`. */
 export const jobList: CommandAction = async (context) => {
   const now = context.now();
   const warn = (message: string) => context.output.warn(message);
   const jobs = await readJobStates(homeOf(context), { cwd: context.cwd, now, warn });
   context.output.result({ jobs }, () => printJobs(context.output, jobs, now));
-  return 0;
+  return jobs.some(({ problem }) => problem !== undefined) ? 2 : 0;
 };
 
 /** Shows one job: its file, what it says, when it would run. Secrets stay the references that they are; those written out are hidden. */
