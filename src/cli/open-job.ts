@@ -16,6 +16,8 @@ export interface OpenedJob extends AsyncDisposable {
   readonly destinations: readonly Destination[];
   /** What opens encrypted snapshots, as far as the job or `--identity` names it. */
   readonly keys: KeyRing | undefined;
+  /** The job names a key, and it is not at hand; people were warned why. */
+  readonly isKeyMissing: boolean;
   /** Those that could not be opened; people were warned. */
   readonly unopened: readonly { readonly name: string; readonly error: OperationalError }[];
 }
@@ -35,7 +37,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const { openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
   const { databaseOf } = await import("../usecases/database-of.ts");
   const job = await readJobFor(context, options.job);
-  const keys = await keysOf(context, job, options.identity);
+  const { keys, isMissing } = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
   for (const { error } of opened.failed) context.output.warn(error.message);
   const none = noneOpened(opened.failed);
@@ -46,20 +48,29 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     databases: prefixes.map((prefix) => ({ name: databaseOf(job, prefix), prefix })),
     destinations: opened.destinations,
     keys,
+    isKeyMissing: isMissing,
     unopened: opened.failed,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }
 
-async function keysOf(context: CliContext, job: Job, identity: string | undefined): Promise<KeyRing | undefined> {
-  if (!job.encryption && identity === undefined) return undefined;
+async function keysOf(
+  context: CliContext,
+  job: Job,
+  identity: string | undefined,
+): Promise<{ readonly keys: KeyRing | undefined; readonly isMissing: boolean }> {
+  if (!job.encryption && identity === undefined) return { keys: undefined, isMissing: false };
   const { surroundingsOf } = await import("./job-context.ts");
   const { keyRingIfAny } = await import("../job/encryption.ts");
-  return keyRingIfAny(
-    job,
-    surroundingsOf(context, job),
-    identity === undefined ? undefined : resolve(context.cwd, identity),
-  );
+  let isMissing = false;
+  const surroundings = surroundingsOf(context, job);
+  const warn = (message: string) => {
+    // With --identity there is another one.
+    isMissing = identity === undefined;
+    surroundings.warn?.(message);
+  };
+  const file = identity === undefined ? undefined : resolve(context.cwd, identity);
+  return { keys: await keyRingIfAny(job, { ...surroundings, warn }, file), isMissing };
 }
 
 /** Gives what a job's snapshots are encrypted to, checked; undefined when they are not. */

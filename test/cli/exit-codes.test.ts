@@ -171,3 +171,40 @@ test("a snapshot that may be where nobody answered is not called unknown: 6", as
     /"20250101": there is none with this id where rowkeep could look; two was not read: cannot /,
   );
 });
+
+test("list without the job's passphrase says why snapshots are locked and ends with 3", async () => {
+  await write(["one", "two"], { lock: { passphrase: "four or more words" } });
+  const job = JSON.parse(await readFile(place.file, "utf8")) as object;
+  const open = JSON.stringify({ ...job, encryption: { passphrase: "${env:ROWKEEP_TEST_PHRASE}" } });
+  await writeFile(place.file, open);
+
+  const locked = await cli("list", place.file);
+  const json = await cli("list", place.file, "--json");
+
+  expect([locked.exitCode, json.exitCode]).toEqual([3, 3]);
+  expect(locked.stdout).toMatch(/locked/);
+  expect(locked.stderr).toMatch(/^warning: .*the environment has no ROWKEEP_TEST_PHRASE/m);
+  expect(json.last()).toMatchObject({
+    snapshots: [{ id: ID, locked: "key-needed" }],
+    warnings: [expect.stringContaining("ROWKEEP_TEST_PHRASE")],
+  });
+});
+
+test("job list and status show all jobs, name an unusable one and end with 2", async () => {
+  await mkdir(join(place.home, "jobs"), { recursive: true });
+  await writeFile(join(place.home, "jobs", "good.yaml"), await readFile(place.file, "utf8"));
+  await writeFile(join(place.home, "jobs", "torn.yaml"), "version: 1\nsorce: {}\n");
+
+  const list = await cli("job", "list");
+  const json = await cli("job", "list", "--json");
+  const status = await cli("status");
+
+  expect([list.exitCode, json.exitCode, status.exitCode]).toEqual([2, 2, 2]);
+  expect(list.stdout).toMatch(/^shop .*never ran/m);
+  expect(list.stdout).toMatch(/^torn .*unusable/m);
+  expect(list.stderr).toMatch(/^warning: torn: .*sorce/m);
+  expect(json.last()["jobs"]).toMatchObject([
+    { name: "shop" },
+    { name: "torn", problem: expect.stringContaining("sorce") },
+  ]);
+});

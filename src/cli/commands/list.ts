@@ -7,7 +7,7 @@ import { readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printSnapshots } from "../render/snapshots.ts";
 
-/** Shows the snapshots of a job; exit code 3 when one is damaged or a destination could not be read. */
+/** Shows the snapshots of a job; exit code 3 when one is damaged, a destination could not be read or the key of the job is missing. */
 export const list: CommandAction = async (context, { args, options }) => {
   using cache = await openSummaryStore(homeOf(context));
   await using job = await openJob(context, {
@@ -29,5 +29,6 @@ export const list: CommandAction = async (context, { args, options }) => {
     }
   }
   context.output.result({ snapshots, warnings }, () => printSnapshots(context.output, snapshots));
-  return warnings.length > 0 || job.unopened.length > 0 ? 3 : 0;
+  const isLocked = job.isKeyMissing && snapshots.some(({ locked }) => locked !== undefined);
+  return warnings.length > 0 || job.unopened.length > 0 || isLocked ? 3 : 0;
 };
