@@ -1,6 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { noSnapshot } from "../snapshot/find-snapshot.ts";
+import { noSnapshot, parseTime } from "../snapshot/find-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import { atEach } from "./at-each.ts";
@@ -20,7 +20,7 @@ export interface ChooseDatabaseOptions {
   readonly destinations: readonly Destination[];
   /** Name of the one that is wanted. */
   readonly wanted?: string | undefined;
-  /** How the snapshots were named that it must have: ids, beginnings of ids; `latest`, which every one has. */
+  /** How the snapshots were named that it must have: ids, beginnings of ids; `latest` and times, which every one has. */
   readonly snapshots: readonly string[];
   readonly signal: AbortSignal;
 }
@@ -39,7 +39,7 @@ export async function chooseDatabase(options: ChooseDatabaseOptions): Promise<Jo
   if (databases.length === 0) {
     throw noSnapshot(`cannot find a snapshot of ${job}: there is none yet`, `rowkeep run ${job} makes one.`);
   }
-  const names = snapshots.filter((name) => name !== "latest");
+  const names = snapshots.filter((name) => name !== "latest" && parseTime(name) === undefined);
   if (wanted !== undefined || names.length === 0) throw severalDatabases(job, "it has the databases", databases);
   return chooseByIds(names, options);
 }
