@@ -1,5 +1,6 @@
 import { groupNumber } from "../archive/entry-name.ts";
 import type { Definition, SequenceState, TableName } from "../drivers/driver.ts";
+import { leaveUndefinedOut } from "./leave-undefined-out.ts";
 import type { Manifest, StoredTable } from "./manifest.ts";
 import { ownEncodingOf } from "./own-encoding.ts";
 
@@ -39,7 +40,7 @@ export interface RecoverEntry {
 
 /** Gives the SQL files that RECOVER.md speaks of. Table number N of the list must be group N of the chunks' entries. */
 export function* recoverEntries(
-  content: Pick<Manifest, "tables" | "sequences" | "largeObjects" | "settings">,
+  content: Pick<Manifest, "definitions" | "tables" | "sequences" | "largeObjects" | "settings">,
 ): Iterable<RecoverEntry> {
   const ownEncoding = ownEncodingOf(content);
   // Names are UTF-8 all the same.
@@ -49,7 +50,9 @@ export function* recoverEntries(
     const name = `recover/${groupNumber(index + 1)}.${table.format}.sql`;
     yield { name, text: `${settings}${renderCopy(table, ownEncoding)}` };
   }
-  yield { name: "recover/sequences.sql", text: content.sequences.map(renderSetval).join("") };
+  // One that is not there would end the transaction of all.
+  const { sequences } = leaveUndefinedOut(content).content;
+  yield { name: "recover/sequences.sql", text: sequences.map(renderSetval).join("") };
   if (content.largeObjects.chunks.length > 0) {
     yield { name: "recover/large-objects.sql", text: `${settings}${LARGE_OBJECTS}` };
   }

@@ -152,7 +152,8 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
   );
   report({ type: "phase", text: "finishing" });
   const content = { settings: source.settings, sequences, ...chunks };
-  for (const { name, text } of recoverEntries(content)) await writer.addPlain(name, Buffer.from(text));
+  for (const { name, text } of recoverEntries({ ...content, definitions: description.definitions }))
+    await writer.addPlain(name, Buffer.from(text));
   const anomalies = options.findAnomalies?.(tables) ?? [];
   const manifest = (volumes: Manifest["volumes"]): Manifest => ({
     format: "rowkeep-snapshot",

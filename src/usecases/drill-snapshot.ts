@@ -2,6 +2,7 @@ import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
 import { openScratch, openSource } from "../drivers/open-driver.ts";
 import type { Scratch } from "../drivers/scratch.ts";
+import { leaveUndefinedOut } from "../snapshot/leave-undefined-out.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import { readerWith, type SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { leaveOutRemoved } from "../snapshot/table-rows.ts";
@@ -48,14 +49,16 @@ export interface DrilledSnapshot {
  * Differences are results. Fails with kind `database` when the drill could not be done, `archive`, `destination`.
  */
 export async function drillSnapshot(options: DrillOptions): Promise<DrilledSnapshot> {
-  const { reader, server, now, stallTimeoutMs, signal, report } = options;
-  const { manifest } = reader;
+  const { server, now, stallTimeoutMs, signal, report } = options;
+  const { content: manifest, warnings: leftOut } = leaveUndefinedOut(options.reader.manifest);
+  const reader = readerWith(options.reader, { manifest });
   const startedAt = now().getTime();
   const warnings: string[] = [];
   const warn = (message: string) => {
     warnings.push(message);
     report({ type: "warning", message });
   };
+  for (const warning of leftOut) warn(warning);
   let outcome: Pick<DrilledSnapshot, "server" | "database" | "problems">;
   {
     report({ type: "phase", text: `making a scratch database at ${server.host}:${server.port}` });
@@ -66,7 +69,7 @@ export async function drillSnapshot(options: DrillOptions): Promise<DrilledSnaps
     outcome = {
       server: { host: scratch.identity.host, port: scratch.identity.port, version: scratch.identity.version },
       database: scratch.name,
-      problems: await restoreAndCompare(options, scratch, warn),
+      problems: await restoreAndCompare({ ...options, reader }, scratch, warn),
     };
   }
   report({ type: "phase", text: "reading the files" });

@@ -4,6 +4,7 @@ import type { Connection, ServerIdentity } from "../drivers/driver.ts";
 import { openCreator } from "../drivers/open-driver.ts";
 import { chooseContent } from "../plan/choose-content.ts";
 import { type OwnerPlan, otherOwners, planOwners } from "../plan/plan-owners.ts";
+import { leaveUndefinedOut } from "../snapshot/leave-undefined-out.ts";
 import type { ChunkRef } from "../snapshot/manifest.ts";
 import { readerWith } from "../snapshot/snapshot-reader.ts";
 import { type FillOptions, fillDatabase } from "./fill-database.ts";
@@ -91,15 +92,13 @@ async function abandon({ report, target }: CreateOptions, creator: Creator): Pro
   }
 }
 
-/** Narrows the snapshot to chosen tables. */
+/** Narrows the snapshot to chosen tables, and to what it can make. */
 function choose(options: CreateOptions): { readonly options: CreateOptions; readonly leftOut: readonly string[] } {
   const { reader, tables } = options;
-  if (!tables) return { options, leftOut: [] };
-  const { manifest, warnings } = chooseContent(reader.manifest, tables);
-  const narrowed = readerWith(reader, {
-    manifest,
-  });
-  return { options: { ...options, reader: narrowed }, leftOut: warnings };
+  const chosen = tables ? chooseContent(reader.manifest, tables) : { manifest: reader.manifest, warnings: [] };
+  const { content: manifest, warnings } = leaveUndefinedOut(chosen.manifest);
+  const leftOut = [...chosen.warnings, ...warnings];
+  return { options: { ...options, reader: readerWith(reader, { manifest }) }, leftOut };
 }
 
 async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator: Creator): Promise<OwnerPlan> {

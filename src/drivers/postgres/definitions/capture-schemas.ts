@@ -7,6 +7,7 @@ import {
   parseJson,
   USER_SCHEMAS,
 } from "./captured-object.ts";
+import { IS_LOST_CHECK } from "./lost-checks.ts";
 import { OBJECT_ADDRESSES } from "./object-addresses.ts";
 
 /** Schemas; `public` is there already in a new database. */
@@ -72,9 +73,9 @@ export async function captureTypes(query: CatalogQuery): Promise<readonly Captur
             end,
             t.typnotnull,
             (select pg_catalog.string_agg(' CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ' || pg_catalog.pg_get_constraintdef(k.oid), '' order by k.conname)
-               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c' and k.convalidated),
+               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c' and k.convalidated and not ${IS_LOST_CHECK}),
             (select pg_catalog.string_agg('ALTER DOMAIN ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || ' ADD CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ' || pg_catalog.pg_get_constraintdef(k.oid) || ';', E'\\n' order by k.conname)
-               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c' and not k.convalidated),
+               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c' and not k.convalidated and not ${IS_LOST_CHECK}),
             (select pg_catalog.quote_ident(m.typname) from pg_catalog.pg_range r join pg_catalog.pg_type m on m.oid = (pg_catalog.to_jsonb(r)->>'rngmultitypid')::pg_catalog.oid where r.rngtypid = t.oid)
        from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
        left join pg_catalog.pg_type b on b.oid = t.typbasetype
@@ -141,7 +142,7 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
        union all
        select 'pg_constraint', k.oid, 0, 'CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ON ' || case when k.contypid <> 0 then 'DOMAIN ' || ${name("tn.nspname", "t.typname")} else ${name("n.nspname", "c.relname")} end,
               coalesce(n.nspname, tn.nspname), c.relname,
-              case when k.contypid <> 0 then 'pg_type:' || k.contypid when k.contype in ('c', 'n') then 'pg_class:' || k.conrelid else 'pg_constraint:' || k.oid end
+              case when ${IS_LOST_CHECK} then 'pg_constraint:' || k.oid when k.contypid <> 0 then 'pg_type:' || k.contypid when k.contype in ('c', 'n') then 'pg_class:' || k.conrelid else 'pg_constraint:' || k.oid end
          from pg_catalog.pg_constraint k
          left join pg_catalog.pg_class c on c.oid = k.conrelid left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          left join pg_catalog.pg_type t on t.oid = k.contypid left join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace

@@ -8,6 +8,7 @@ import {
   parseJson,
   USER_SCHEMAS,
 } from "./captured-object.ts";
+import { IS_LOST_CHECK } from "./lost-checks.ts";
 
 interface ColumnRow {
   readonly name: string;
@@ -59,11 +60,11 @@ interface TableRow {
 }
 
 const CHECKS = `
-  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and k.convalidated`;
+  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and k.convalidated and not ${IS_LOST_CHECK}`;
 
 /** The constraints whose old rows nobody looked at, but for those that come with a parent's. */
 const NOT_VALID = `
-  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'n') and not k.convalidated
+  from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'n') and not k.convalidated and not ${IS_LOST_CHECK}
    and (k.conislocal or not exists (select from pg_catalog.pg_inherits i join pg_catalog.pg_constraint p on p.conrelid = i.inhparent
                                      where i.inhrelid = c.oid and p.contype = k.contype and p.conname = k.conname))`;
 

@@ -1,7 +1,9 @@
 import { type CatalogQuery, isNoMember, USER_SCHEMAS } from "./captured-object.ts";
+import { findLostChecks, IS_UNTRUSTED } from "./lost-checks.ts";
 
 export interface NotCaptured {
   readonly key: string | undefined;
+  /** Empty where that of another object says it. */
   readonly sentence: string;
 }
 
@@ -41,8 +43,7 @@ const OTHERS = `
   union all select 'pg_language:' || l.oid, 'language', pg_catalog.quote_ident(lanname) from pg_catalog.pg_language l where l.oid >= 16384 and ${isNoMember("pg_language", "l.oid")}
   union all select 'pg_proc:' || p.oid, 'function', p.oid::pg_catalog.regprocedure::pg_catalog.text || ' (its language is not trusted)' from pg_catalog.pg_proc p
      join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
-    where not l.lanpltrusted and p.prokind <> 'a' and ${USER_SCHEMAS} and ${isNoMember("pg_proc", "p.oid")}
-      and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and i.objid = p.oid and i.deptype = 'i')
+    where ${IS_UNTRUSTED}
   union all select 'pg_conversion:' || c.oid, 'conversion', pg_catalog.quote_ident(c.conname) from pg_catalog.pg_conversion c join pg_catalog.pg_namespace n on n.oid = c.connamespace where ${USER_SCHEMAS} and ${isNoMember("pg_conversion", "c.oid")}
   union all select 'pg_ts_template:' || t.oid, 'text search template', pg_catalog.quote_ident(t.tmplname) from pg_catalog.pg_ts_template t join pg_catalog.pg_namespace n on n.oid = t.tmplnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_ts_template", "t.oid")}
   union all select 'pg_ts_parser:' || p.oid, 'text search parser', pg_catalog.quote_ident(p.prsname) from pg_catalog.pg_ts_parser p join pg_catalog.pg_namespace n on n.oid = p.prsnamespace where ${USER_SCHEMAS} and ${isNoMember("pg_ts_parser", "p.oid")}
@@ -57,12 +58,21 @@ const OTHERS = `
   union all select null, 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
     and setdatabase = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) s`;
 
-/** Gives the objects that are in the database and not in the backup: a sentence by key, where they have one. */
-export async function findNotCaptured(query: CatalogQuery): Promise<readonly NotCaptured[]> {
+/**
+ * Gives the objects that are in the database and not in the backup: a sentence by key, where they have one. Nothing is said of parts of the
+ * tables that the job leaves out.
+ */
+export async function findNotCaptured(
+  query: CatalogQuery,
+  excluded: ReadonlySet<string>,
+): Promise<readonly NotCaptured[]> {
   const rows = await query(OTHERS);
-  return rows
-    .map(([key, what, name]) => ({ key: key ?? undefined, sentence: `${what} ${name} is not captured` }))
-    .sort((left, right) => (left.sentence < right.sentence ? -1 : 1));
+  const others = rows.map(([key, what, name]) => ({
+    key: key ?? undefined,
+    sentence: `${what} ${name} is not captured`,
+  }));
+  const all = [...others, ...(await findLostChecks(query, excluded))];
+  return all.sort((left, right) => (left.sentence < right.sentence ? -1 : 1));
 }
 
 /**

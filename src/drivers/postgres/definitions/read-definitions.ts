@@ -54,7 +54,7 @@ export async function readDefinitions(
     throw asSchemaChange(error);
   });
   const owners = await readOwners(query);
-  const others = await findNotCaptured(query);
+  const others = await findNotCaptured(query, options.excluded);
   const missing = new Set(others.flatMap(({ key }) => (key === undefined ? [] : [key])));
   const ordered = await orderDefinitions(
     query,
@@ -64,7 +64,7 @@ export async function readDefinitions(
   const { kept, left } = leaveOut(ordered, options);
   return {
     definitions: withPlaces(kept),
-    notCaptured: [...left, ...others.map(({ sentence }) => sentence)],
+    notCaptured: [...left, ...others.map(({ sentence }) => sentence).filter((sentence) => sentence !== "")],
   };
 }
 
@@ -137,30 +137,34 @@ function withPlaces(objects: readonly OrderedObject[]): readonly Definition[] {
   }));
 }
 
-/** Leaves out what belongs to excluded tables, in silence, and what needs them or could not be read exactly, with a sentence. */
+/**
+ * Leaves out what belongs to excluded tables, in silence, and what needs them or could not be read exactly, with a sentence. Such a table is
+ * left out with all that belongs to it; its rows stay.
+ */
 function leaveOut(
   objects: readonly OrderedObject[],
   { excluded, isUnsure }: Pick<ReadDefinitionsOptions, "excluded" | "isUnsure">,
 ) {
+  const tables = new Set(excluded);
   const gone = new Set<string>();
-  const left: string[] = [];
-  const kept = objects.filter(({ key, needs, lacks, definition }) => {
-    const { table, kind, schema, name } = definition;
-    const belongs = table !== undefined && excluded.has(JSON.stringify([table.schema, table.name]));
-    const broken = needs.some((needed) => gone.has(needed));
-    // A table is tried all the same: its rows are in the snapshot.
-    const lacking = lacks && kind !== "table";
-    const isGarbled = isUnsure && JSON.stringify(definition).includes("\ufffd");
-    if (!belongs && !broken && !lacking && !isGarbled) return true;
-    gone.add(key);
-    if (isGarbled && !belongs && !broken) {
-      left.push(`${kind} ${schema ? `${schema}.` : ""}${name} is not captured: its definition is not UTF-8`);
-    } else if (!belongs && kind !== "comment" && kind !== "grant") {
-      left.push(
-        `${kind} ${schema ? `${schema}.` : ""}${name} is not captured: it needs ${lacking ? "what is not captured either" : "something that is left out"}`,
-      );
+  const left = new Map<string, string>();
+  // Where objects need each other in a circle, one comes before what it needs.
+  for (let before = -1; before < gone.size; ) {
+    before = gone.size;
+    for (const { key, needs, lacks, definition } of objects) {
+      const { table, kind, schema, name } = definition;
+      const belongs = table !== undefined && tables.has(JSON.stringify([table.schema, table.name]));
+      const broken = needs.some((needed) => gone.has(needed));
+      const isGarbled = isUnsure && JSON.stringify(definition).includes("\ufffd");
+      if (gone.has(key) || !(belongs || broken || lacks || isGarbled)) continue;
+      gone.add(key);
+      if (belongs || (!isGarbled && (kind === "comment" || kind === "grant"))) continue;
+      if (kind === "table") tables.add(JSON.stringify([schema, name]));
+      const reason = lacks ? "it needs what is not captured either" : "it needs something that is left out";
+      const why = isGarbled ? "its definition is not UTF-8" : reason;
+      left.set(key, `${kind} ${schema ? `${schema}.` : ""}${name} is not captured: ${why}`);
     }
-    return false;
-  });
-  return { kept, left };
+  }
+  const kept = objects.filter(({ key }) => !gone.has(key));
+  return { kept, left: objects.flatMap(({ key }) => left.get(key) ?? []) };
 }
