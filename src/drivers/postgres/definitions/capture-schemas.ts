@@ -71,7 +71,7 @@ export async function captureTypes(query: CatalogQuery): Promise<readonly Captur
                                from pg_catalog.pg_range r join pg_catalog.pg_opclass o on o.oid = r.rngsubopc
                                join pg_catalog.pg_namespace on_ on on_.oid = o.opcnamespace where r.rngtypid = t.oid)
             end,
-            t.typnotnull,
+            case when t.typnotnull then coalesce((select ' CONSTRAINT ' || pg_catalog.quote_ident(k.conname) from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'n'), '') || ' NOT NULL' end,
             (select pg_catalog.string_agg(' CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ' || pg_catalog.pg_get_constraintdef(k.oid), '' order by k.conname)
                from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c' and k.convalidated and not ${IS_LOST_CHECK}),
             (select pg_catalog.string_agg('ALTER DOMAIN ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || ' ADD CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ' || pg_catalog.pg_get_constraintdef(k.oid) || ';', E'\\n' order by k.conname)
@@ -89,7 +89,7 @@ export async function captureTypes(query: CatalogQuery): Promise<readonly Captur
     const statements: Readonly<Record<string, string>> = {
       e: `CREATE TYPE ${full} AS ENUM (${body ?? ""});`,
       c: `CREATE TYPE ${full} AS (${body ?? ""});`,
-      d: `CREATE DOMAIN ${full} AS ${body}${row[5] === "t" ? " NOT NULL" : ""}${row[6] ?? ""};`,
+      d: `CREATE DOMAIN ${full} AS ${body}${row[5] ?? ""}${row[6] ?? ""};`,
       r: `CREATE TYPE ${full} AS RANGE (${body}${row[8] ? `, MULTIRANGE_TYPE_NAME = ${quoteIdentifier(schema ?? "")}.${row[8]}` : ""});`,
     };
     const object = (section: "pre-data" | "post-data", sql: string, part = "") => ({
