@@ -35,4 +35,24 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     expect(await target.query(constraints)).toHaveLength(major >= 18 ? 3 : 1);
     await expect(target.query("insert into t (d) values (1)")).rejects.toThrow("plain does not allow null values");
   });
+
+  test("has the comments on triggers that partitions have from above", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table r (a int, b int) partition by list (a); create table r1 partition of r for values in (1) partition by list (b);
+       create table a_leaf partition of r1 default; create table b_leaf partition of r default;
+       create function f() returns trigger language plpgsql as 'begin return null; end';
+       create trigger t after insert on r for each row execute function f(); create trigger u after insert on r for each row execute function f();
+       alter table a_leaf disable trigger t; alter table r1 enable always trigger u;
+       comment on trigger t on r is 'root'; comment on trigger t on r1 is 'middle'; comment on trigger t on a_leaf is 'disabled'; comment on trigger t on b_leaf is 'leaf';
+       comment on trigger u on r1 is 'always'; comment on trigger u on a_leaf is 'below'`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    const triggers = `select tgname, tgrelid::regclass, tgenabled, obj_description(oid, 'pg_trigger') from pg_trigger order by tgname, tgrelid::regclass::text`;
+    expect(await target.query(triggers)).toEqual(await source.query(triggers));
+    expect((await target.query(triggers)).filter(([, , , text]) => text !== null)).toHaveLength(6);
+  });
 });

@@ -1,4 +1,5 @@
 import { quoteIdentifier, quoteLiteral } from "../postgres-quote.ts";
+import { IS_MADE_BY_PEOPLE } from "../postgres-triggers.ts";
 import {
   type CapturedObject,
   type CatalogQuery,
@@ -148,8 +149,10 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
          left join pg_catalog.pg_type t on t.oid = k.contypid left join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
         where k.contype <> 't'
        union all
-       select 'pg_trigger', g.oid, 0, 'TRIGGER ' || pg_catalog.quote_ident(g.tgname) || ' ON ' || ${name("n.nspname", "c.relname")}, n.nspname, c.relname, 'pg_trigger:' || g.oid
-         from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not g.tgisinternal
+       select 'pg_trigger', g.oid, 0, 'TRIGGER ' || pg_catalog.quote_ident(g.tgname) || ' ON ' || ${name("n.nspname", "c.relname")}, n.nspname, c.relname,
+              (with recursive above(oid, parent) as (select g.oid, g.tgparentid union all select a.oid, a.tgparentid from above join pg_catalog.pg_trigger a on a.oid = above.parent)
+               select 'pg_trigger:' || oid from above where parent = 0)
+         from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where ${IS_MADE_BY_PEOPLE}
        union all
        select 'pg_rewrite', r.oid, 0, 'RULE ' || pg_catalog.quote_ident(r.rulename) || ' ON ' || ${name("n.nspname", "c.relname")}, n.nspname, c.relname, 'pg_rewrite:' || r.oid
          from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class join pg_catalog.pg_namespace n on n.oid = c.relnamespace where r.rulename <> '_RETURN'
