@@ -18,6 +18,28 @@ async function restoreAnew(source: TestDatabase, target: { readonly url: string;
 }
 
 describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) => {
+  test("has the options of the columns of materialized views", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table t (id int primary key, a text, b text); insert into t values (1, 'a', 'b');
+       create materialized view m as select id, a, b from t; create materialized view late as select id, a from t group by id;
+       alter materialized view m alter a set storage external; alter materialized view m alter b set compression pglz;
+       alter materialized view m alter id set (n_distinct = 7, n_distinct_inherited = 8); alter materialized view m alter b set statistics 50;
+       alter materialized view late alter a set storage main; alter materialized view m set (fillfactor = 70, toast.autovacuum_enabled = off)`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    const columns = `select attrelid::regclass, attname, attstorage, attcompression, attoptions, nullif(attstattarget, -1) from pg_attribute
+                      where attrelid in ('m'::regclass, 'late'::regclass) and attnum > 0 order by attrelid::regclass::text, attnum`;
+    expect(await target.query(columns)).toEqual(await source.query(columns));
+    expect(await target.query(columns)).toContainEqual(["m", "b", "x", "p", null, "50"]);
+    const toast =
+      "select t.reloptions from pg_class c join pg_class t on t.oid = c.reltoastrelid where c.relname = 'm'";
+    expect(await target.query(toast)).toEqual([["{autovacuum_enabled=off}"]]);
+  });
+
   test("has the names of what a domain demands, with comments", async () => {
     await using source = await createDatabase(
       major,

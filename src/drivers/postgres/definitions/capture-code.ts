@@ -8,7 +8,14 @@ import {
   parseJson,
   USER_SCHEMAS,
 } from "./captured-object.ts";
-import { parseArray, renderOptions } from "./capture-tables.ts";
+import {
+  COLUMN_OPTIONS,
+  type ColumnOptions,
+  parseArray,
+  RELATION_OPTIONS,
+  renderColumnOptions,
+  renderOptions,
+} from "./capture-tables.ts";
 
 /** Functions and procedures in languages that an ordinary owner may use. */
 export async function captureFunctions(query: CatalogQuery): Promise<readonly CapturedObject[]> {
@@ -80,16 +87,16 @@ const NO_VALUE = `'NULL::' || pg_catalog.format_type(a.atttypid, a.atttypmod)
 /** Views and materialized views; the latter without rows, which their refresh brings when the tables have theirs. */
 export async function captureViews(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
-    `select c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_get_viewdef(c.oid), c.reloptions, c.relispopulated,
-            (select pg_catalog.string_agg('ALTER MATERIALIZED VIEW ONLY ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) || ' ALTER COLUMN ' || pg_catalog.quote_ident(a.attname) || ' SET STATISTICS ' || a.attstattarget || ';', E'\\n')
-               from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attstattarget >= 0 and c.relkind = 'm'),
+    `select c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_get_viewdef(c.oid), ${RELATION_OPTIONS}, c.relispopulated,
+            (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(${COLUMN_OPTIONS}) order by a.attnum)
+               from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0 and c.relkind = 'm'),
             case when c.relkind = 'v' then (select pg_catalog.string_agg(${NO_VALUE}, ', ' order by a.attnum)
                from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0) end,
             (select r.oid from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename = '_RETURN')
-       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace left join pg_catalog.pg_class t on t.oid = c.reltoastrelid
       where c.relkind in ('v', 'm') and c.relpersistence <> 't' and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")} order by n.nspname, c.relname`,
   );
-  return rows.flatMap(([oid, schema, name, kind, definition, reloptions, populated, , noValues, rule]) => {
+  return rows.flatMap(([oid, schema, name, kind, definition, reloptions, populated, columns, noValues, rule]) => {
     const options = parseArray(reloptions);
     const withOptions = options.length > 0 ? ` WITH (${renderOptions(options)})` : "";
     const full = quoteName(schema ?? "", name ?? "");
@@ -114,8 +121,15 @@ export async function captureViews(query: CatalogQuery): Promise<readonly Captur
       "matview",
       `CREATE MATERIALIZED VIEW ${full}${withOptions} AS\n ${body}\n  WITH NO DATA;`,
     );
-    if (populated !== "t") return [created];
-    return [created, object("post-data", "refresh", `REFRESH MATERIALIZED VIEW ${full};`, ":refresh")];
+    const alterations = parseJson<readonly ColumnOptions[]>(columns, []).flatMap((column) =>
+      renderColumnOptions(`MATERIALIZED VIEW ${full}`, column),
+    );
+    const refresh = `REFRESH MATERIALIZED VIEW ${full};`;
+    return [
+      created,
+      ...(alterations.length > 0 ? [object("pre-data", "matview", alterations.join("\n"), ":columns")] : []),
+      ...(populated === "t" ? [object("post-data", "refresh", refresh, ":refresh")] : []),
+    ];
   });
 }
 

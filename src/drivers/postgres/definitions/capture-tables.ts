@@ -89,13 +89,12 @@ function tablesQuery(serverVersion: number): string {
   return `
   select c.oid, n.nspname, c.relname, c.relkind,
          (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+                   'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
                    'collation', case when a.attcollation <> 0 and a.attcollation <> y.typcollation then a.attcollation::pg_catalog.regcollation::pg_catalog.text end,
                    ${notNullColumns}, 'generated', a.attgenerated,
                    'expression', case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end,
                    'identity', a.attidentity, 'local', a.attislocal, 'inherited', a.attinhcount,
-                   'storage', case when a.attstorage <> y.typstorage then a.attstorage end,
-                   'compression', pg_catalog.to_jsonb(a)->>'attcompression', 'statistics', nullif(coalesce(a.attstattarget, -1), -1), 'options', a.attoptions) order by a.attnum)
+                   ${COLUMN_OPTIONS}) order by a.attnum)
             from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
             left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum ${notNull}
            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
@@ -103,7 +102,7 @@ function tablesQuery(serverVersion: number): string {
          (select pg_catalog.jsonb_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text order by i.inhseqno) from pg_catalog.pg_inherits i where i.inhrelid = c.oid),
          case when c.relkind = 'p' then pg_catalog.pg_get_partkeydef(c.oid) end,
          case when c.relispartition then pg_catalog.pg_get_expr(c.relpartbound, c.oid) end,
-         coalesce(c.reloptions, '{}') || coalesce((select pg_catalog.array_agg('toast.' || o) from pg_catalog.unnest(t.reloptions) o), '{}') as options,
+         ${RELATION_OPTIONS} as options,
          c.relpersistence, c.relreplident,
          (select x.relname from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid where i.indrelid = c.oid and i.indisreplident),
          c.relrowsecurity, c.relforcerowsecurity, case when c.reloftype <> 0 then pg_catalog.format_type(c.reloftype, null) end,
@@ -270,23 +269,40 @@ function inheritedNotNulls(table: TableRow): readonly string[] {
   });
 }
 
+/** What a column says besides its type, of tables and materialized views. */
+export type ColumnOptions = Pick<ColumnRow, "name" | "storage" | "compression" | "statistics" | "options">;
+
+/** Fields of `ColumnOptions` for jsonb_build_object(), of the column `a` with the type `y`. */
+export const COLUMN_OPTIONS = `
+  'name', a.attname, 'storage', case when a.attstorage <> y.typstorage then a.attstorage end,
+  'compression', pg_catalog.to_jsonb(a)->>'attcompression', 'statistics', nullif(coalesce(a.attstattarget, -1), -1), 'options', a.attoptions`;
+
+/** Options as one list, those of the TOAST table `t` of the relation `c` among them. */
+export const RELATION_OPTIONS = `coalesce(c.reloptions, '{}') || coalesce((select pg_catalog.array_agg('toast.' || o) from pg_catalog.unnest(t.reloptions) o), '{}')`;
+
 const STORAGE: Readonly<Record<string, string>> = { p: "PLAIN", e: "EXTERNAL", m: "MAIN", x: "EXTENDED" };
 const COMPRESSION: Readonly<Record<string, string>> = { p: "pglz", l: "lz4" };
 
 function columnAlterations(table: TableRow, full: string): readonly string[] {
   const isPartition = table.bound !== null;
+  const relation = `TABLE ONLY ${full}`;
   return table.columns.flatMap((column) => {
-    const alter = (what: string) => `ALTER TABLE ONLY ${full} ALTER COLUMN ${quoteIdentifier(column.name)} ${what};`;
-    const compression = COMPRESSION[column.compression];
     const inheritedNotNull = !column.local && column.notNull && column.notNullName === null && !isPartition;
-    return [
-      ...(inheritedNotNull ? [alter("SET NOT NULL")] : []),
-      ...(column.storage ? [alter(`SET STORAGE ${STORAGE[column.storage] ?? "EXTENDED"}`)] : []),
-      ...(compression ? [alter(`SET COMPRESSION ${compression}`)] : []),
-      ...(column.statistics !== null ? [alter(`SET STATISTICS ${column.statistics}`)] : []),
-      ...(column.options?.length ? [alter(`SET (${renderOptions(column.options)})`)] : []),
-    ];
+    const notNull = `ALTER ${relation} ALTER COLUMN ${quoteIdentifier(column.name)} SET NOT NULL;`;
+    return [...(inheritedNotNull ? [notNull] : []), ...renderColumnOptions(relation, column)];
   });
+}
+
+/** Statements that give a column its options; `relation` is what ALTER names. */
+export function renderColumnOptions(relation: string, column: ColumnOptions): readonly string[] {
+  const alter = (what: string) => `ALTER ${relation} ALTER COLUMN ${quoteIdentifier(column.name)} ${what};`;
+  const compression = COMPRESSION[column.compression];
+  return [
+    ...(column.storage ? [alter(`SET STORAGE ${STORAGE[column.storage] ?? "EXTENDED"}`)] : []),
+    ...(compression ? [alter(`SET COMPRESSION ${compression}`)] : []),
+    ...(column.statistics !== null ? [alter(`SET STATISTICS ${column.statistics}`)] : []),
+    ...(column.options?.length ? [alter(`SET (${renderOptions(column.options)})`)] : []),
+  ];
 }
 
 /** Defaults of columns, each an object of its own: a default may need a function that needs the table. */
