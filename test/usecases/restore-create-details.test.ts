@@ -77,4 +77,95 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     expect(await target.query(triggers)).toEqual(await source.query(triggers));
     expect((await target.query(triggers)).filter(([, , , text]) => text !== null)).toHaveLength(6);
   });
+
+  test("has the names and comments of foreign keys of partitions", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table r (id int primary key); insert into r values (1), (2); create table parted (a int, b int) partition by list (a);
+       create table part (a int, b int, constraint mine foreign key (a) references r); create table odd (a int, b int, constraint fk check (b > 0), constraint "of odd" foreign key (a) references r);
+       create table deep (a int, b int) partition by list (b); create table leaf (a int, b int, constraint "of leaf" foreign key (a) references r); alter table deep attach partition leaf default;
+       create table plain partition of parted for values in (5); alter table parted add constraint fk foreign key (a) references r on delete cascade;
+       alter table part drop constraint mine, add constraint mine foreign key (a) references r on delete cascade;
+       alter table leaf drop constraint "of leaf", add constraint "of leaf" foreign key (a) references r on delete cascade;
+       alter table parted attach partition part for values in (1); alter table parted attach partition deep for values in (2); alter table parted attach partition odd for values in (3);
+       comment on constraint fk on parted is 'of parted'; comment on constraint mine on part is 'of part'; comment on constraint fk on plain is 'of plain'; comment on constraint "of leaf" on leaf is 'of leaf';
+       insert into parted values (1, 1), (2, 1)`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    const keys = `select conrelid::regclass, conname, obj_description(oid, 'pg_constraint'), conparentid <> 0 from pg_constraint where contype = 'f' and conrelid <> 'odd'::regclass order by conrelid::regclass::text`;
+    expect(await target.query(keys)).toEqual(await source.query(keys));
+    expect(await target.query(keys)).toEqual([
+      ["deep", "fk", null, "t"],
+      ["leaf", "of leaf", "of leaf", "t"],
+      ["part", "mine", "of part", "t"],
+      ["parted", "fk", "of parted", "f"],
+      ["plain", "fk", "of plain", "t"],
+    ]);
+  });
+
+  test("has on each level what was proven of constraints that are NOT VALID above", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table top (a int); insert into top values (-1); create table mid () inherits (top); create table low () inherits (mid);
+       create table z_side () inherits (top); insert into z_side values (-2); create table own (a int) inherits (top); create table z_local (constraint pos check (a > 0)) inherits (top);
+       alter table top add constraint pos check (a > 0) not valid; alter table mid validate constraint pos; alter table own validate constraint pos;
+       create table newer () inherits (top); insert into newer values (3);
+       create table two (b int) inherits (mid, z_side);
+       create table parted (a int) partition by list (a); create table proven partition of parted for values in (1); create table part partition of parted default; insert into part values (-1);
+       alter table parted add constraint pos check (a > 0) not valid; alter table proven validate constraint pos;
+       create table newest partition of parted for values in (2); comment on constraint pos on mid is 'of mid'`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    expect(await target.query(PROVEN)).toEqual(await source.query(PROVEN));
+    expect(await target.query(PROVEN)).toEqual(
+      expect.arrayContaining([
+        ["mid", "pos", "t", "f", "1"],
+        ["low", "pos", "t", "f", "1"],
+        ["newer", "pos", "t", "f", "1"],
+        ["top", "pos", "f", "t", "0"],
+        ["z_side", "pos", "f", "f", "1"],
+        ["proven", "pos", "t", "f", "1"],
+      ]),
+    );
+  });
+});
+
+const PROVEN = `
+  select conrelid::regclass, conname, convalidated, conislocal, coninhcount from pg_constraint
+   where conrelid <> 0 and connamespace = 'public'::regnamespace and contype in ('c', 'n', 'f') order by conrelid::regclass::text, conname`;
+
+test("PostgreSQL 18 has on each level what was proven of NOT NULL and foreign keys that are NOT VALID above", async () => {
+  await using source = await createDatabase(
+    18,
+    `create table top (a int); insert into top values (null); create table mid () inherits (top); create table low () inherits (mid);
+     create table z_local (constraint mine not null a) inherits (top); create table z_named (constraint nn not null a) inherits (top);
+     alter table top add constraint nn not null a not valid; alter table mid validate constraint nn; create table newer () inherits (top);
+     create table r (id int primary key); insert into r values (1);
+     create table parted (a int, b int) partition by list (a); create table proven partition of parted for values in (1);
+     create table deep partition of parted for values in (2) partition by list (b); create table leaf partition of deep default; create table other partition of deep for values in (7);
+     create table part partition of parted default; insert into part values (7); insert into proven values (1, 1);
+     alter table parted add constraint fk foreign key (a) references r not valid; alter table proven validate constraint fk; alter table leaf validate constraint fk;
+     comment on constraint fk on proven is 'of proven'`,
+  );
+  await using target = await emptyDatabase(18);
+
+  await restoreAnew(source, target);
+
+  expect(await target.query(PROVEN)).toEqual(await source.query(PROVEN));
+  expect(await target.query(PROVEN)).toEqual(
+    expect.arrayContaining([
+      ["mid", "nn", "t", "f", "1"],
+      ["low", "nn", "t", "f", "1"],
+      ["top", "nn", "f", "t", "0"],
+      ["proven", "fk", "t", "f", "1"],
+      ["leaf", "fk", "t", "f", "1"],
+      ["other", "fk", "f", "f", "1"],
+    ]),
+  );
 });

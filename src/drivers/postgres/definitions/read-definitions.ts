@@ -8,6 +8,7 @@ import {
   captureViews,
 } from "./capture-code.ts";
 import { captureGrants } from "./capture-grants.ts";
+import { captureInherited } from "./capture-inherited.ts";
 import {
   captureCasts,
   captureOperatorClasses,
@@ -91,6 +92,7 @@ async function captureObjects(
     captureDefaults,
     captureViews,
     captureConstraints,
+    captureInherited,
     captureIndexes,
     captureStatistics,
     captureTriggers,
