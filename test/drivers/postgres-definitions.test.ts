@@ -105,6 +105,32 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
+  test("name tablespaces, not those of excluded tables", async () => {
+    await using source = await createDatabase(major);
+    const [fast, slow] = [`fast_${source.name}`, `Slow ${source.name}`];
+    // In a folder of the server's own: no other can be known here.
+    const url = `${source.url}?options=${encodeURIComponent("-c allow_in_place_tablespaces=on")}`;
+    const run = async (sql: string) => {
+      const client = new pg.Client({ connectionString: url });
+      await client.connect();
+      await client.query(sql);
+      await client.end();
+    };
+    for (const name of [fast, slow]) await run(`create tablespace "${name}" location ''`);
+    await source.query(`create table t (id int primary key using index tablespace ${fast}) tablespace ${fast}; create index by_id on t (id) tablespace "${slow}";
+      create materialized view m tablespace ${fast} as select 1; create table parted (a int) partition by list (a) tablespace ${fast};
+      create table plain (a int); create temp table mine (a int) tablespace ${fast}; create table gone (a int unique) tablespace ${fast}`);
+
+    const { notCaptured } = await capture(source.url, ({ name }) => (name === "gone" ? "excluded" : "rows"));
+    await source.query("drop table t, parted, gone; drop materialized view m");
+    for (const name of [fast, slow]) await run(`drop tablespace "${name}"`);
+
+    expect(notCaptured).toEqual([
+      `tablespace "${slow}" of index public.by_id is not captured`,
+      `tablespace ${fast} of materialized view public.m and 3 more is not captured`,
+    ]);
+  });
+
   test("count large objects that lose rights or a comment, not what the reading role was granted", async () => {
     await using source = await createDatabase(major, "select lo_create(1), lo_create(2), lo_create(3)");
     const [odd, other] = [`"Odd ${source.name}"`, `other_${source.name}`];

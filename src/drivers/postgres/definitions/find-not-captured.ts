@@ -1,4 +1,5 @@
 import { type CatalogQuery, isNoMember, USER_SCHEMAS } from "./captured-object.ts";
+import { findTablespaces } from "./find-tablespaces.ts";
 import { findLostChecks, IS_UNTRUSTED } from "./lost-checks.ts";
 
 export interface NotCaptured {
@@ -71,7 +72,8 @@ export async function findNotCaptured(
     key: key ?? undefined,
     sentence: `${what} ${name} is not captured`,
   }));
-  const all = [...others, ...(await findLostChecks(query, excluded))];
+  const tablespaces = (await findTablespaces(query, excluded)).map((sentence) => ({ key: undefined, sentence }));
+  const all = [...others, ...(await findLostChecks(query, excluded)), ...tablespaces];
   return all.sort((left, right) => (left.sentence < right.sentence ? -1 : 1));
 }
 
