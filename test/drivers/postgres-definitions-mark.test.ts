@@ -94,6 +94,7 @@ const CHANGES: readonly string[] = [
   "alter role ann rename to anna",
   "alter database postgres set work_mem = '6MB'; alter database postgres set jit = off",
   "alter database postgres reset all",
+  "alter role ben in database postgres set work_mem = '7MB'",
   "select lo_create(4712); grant select on large object 4712 to ben",
   "comment on large object 4712 is 'of note'",
   "select lo_unlink(4712)",

@@ -105,6 +105,23 @@ describe.each(postgresMajors)("definitions of PostgreSQL %i", (major) => {
     }
   });
 
+  test("name settings of the database and of roles in it, without values that may be secret", async () => {
+    await using source = await createDatabase(major);
+    const role = `Odd ${source.name}`;
+    await source.query(`create role "${role}"; alter role "${role}" in database ${source.name} set work_mem = '5MB'; alter role "${role}" set jit = off;
+      alter database ${source.name} set search_path = 'a', 'b'; alter database ${source.name} set app.token = 'secret'; alter role all in database ${source.name} set app.key = 'secret'`);
+
+    const { notCaptured } = await capture(source.url);
+    await source.query(`drop owned by "${role}"; drop role "${role}"`);
+
+    expect(notCaptured).toEqual([
+      `setting of role "${role}" in the database work_mem=5MB is not captured`,
+      "setting of the database app.key is not captured",
+      "setting of the database app.token is not captured",
+      "setting of the database search_path=a, b is not captured",
+    ]);
+  });
+
   test("name tablespaces, not those of excluded tables", async () => {
     await using source = await createDatabase(major);
     const [fast, slow] = [`fast_${source.name}`, `Slow ${source.name}`];

@@ -56,8 +56,11 @@ const OTHERS = `
   union all select null, 'access list of', r.name from (${CHANGED_RIGHTS}) r
   union all select 'pg_class:' || x.oid, 'index', x.oid::pg_catalog.regclass::pg_catalog.text || ' (it is invalid)' from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
      join pg_catalog.pg_class c on c.oid = i.indrelid where not i.indisvalid and c.relkind <> 'p'
-  union all select null, 'setting of the database', s.name from (select pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting where setrole = 0
-    and setdatabase = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) s`;
+  union all select null, 'setting of ' || coalesce('role ' || pg_catalog.quote_ident(r.rolname) || ' in ', '') || 'the database',
+                  case when s.name ~ '^[^=]*[.]' then pg_catalog.split_part(s.name, '=', 1) else s.name end
+             from (select setrole, pg_catalog.unnest(setconfig) as name from pg_catalog.pg_db_role_setting
+                    where setdatabase = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) s
+             left join pg_catalog.pg_roles r on r.oid = s.setrole`;
 
 /**
  * Gives the objects that are in the database and not in the backup: a sentence by key, where they have one. Nothing is said of parts of the
