@@ -215,6 +215,17 @@ describe.each(OWN)(
       expect(await contentOf(empty)).toEqual(await contentOf(source));
     });
 
+    test("comes back from an exported file", async () => {
+      await using source = await createDatabase(major, rows, options);
+      await using empty = await createDatabase(major, undefined, options);
+
+      const exported = await run("export", source.url, "shop.rowkeep");
+      const imported = await run("import", "shop.rowkeep", empty.url, "--create", "--yes");
+
+      expect([exported.exitCode, imported.exitCode], exported.stderr).toEqual([0, 0]);
+      expect(await contentOf(empty)).toEqual(await contentOf(source));
+    });
+
     test("is refused by a target of another encoding", async () => {
       await using source = await createDatabase(major, rows, options);
       await using empty = await createDatabase(major);
