@@ -56,8 +56,6 @@ export interface SnapshotWriter extends AsyncDisposable {
    * snapshot they are encrypted, all but `RECOVER.md`.
    */
   addPlain(entry: string, bytes: Uint8Array): Promise<void>;
-  /** Compressed bytes of all chunks so far. */
-  readonly storedBytes: number;
   /** How the destinations do so far: one that failed gets nothing more. */
   readonly fates: readonly DestinationFate[];
   /**
@@ -102,7 +100,6 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   readonly #compressor: ChunkCompressor;
   /** Where the manifest may be, or may still come to be, although it was not acknowledged. */
   readonly #unsettled = new Set<Destination>();
-  #storedBytes = 0;
   #committed = false;
 
   constructor(volumes: VolumeWriter, folder: string, { id, compression, key }: SnapshotWriterOptions) {
@@ -112,10 +109,6 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     this.#compression = compression;
     this.#key = key;
     this.#compressor = new ChunkCompressor(compression, key?.makeSeal);
-  }
-
-  get storedBytes(): number {
-    return this.#storedBytes;
   }
 
   get fates(): readonly DestinationFate[] {
@@ -130,7 +123,6 @@ class VolumeSnapshotWriter implements SnapshotWriter {
     const name = this.#entryName(entry);
     return this.#compressor.compress(raw, async ({ stored, sha256 }) => {
       const { volume, offset } = await this.#volumes.append(name, stored);
-      this.#storedBytes += stored.length;
       return { volume, offset, size: stored.length, sha256, rawSize, rows };
     });
   }

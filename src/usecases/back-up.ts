@@ -80,7 +80,6 @@ export interface BackUpResult {
   readonly destinations: readonly DestinationFate[];
   /** SHA-256 of the envelope of an encrypted snapshot. */
   readonly envelopeSha256?: string | undefined;
-  readonly storedBytes: number;
   readonly durationMs: number;
 }
 
@@ -185,7 +184,6 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
     manifest: committed.manifest,
     destinations: committed.destinations,
     envelopeSha256: committed.envelopeSha256,
-    storedBytes: writer.storedBytes,
     durationMs: Math.round(performance.now() - startedAt),
   };
 }

@@ -10,6 +10,7 @@ import { redactSecrets, type SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
+import { summaryOf } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { describeAnomaly, readBrake } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
@@ -45,6 +46,7 @@ export interface MadeSnapshot {
   readonly tables: number;
   readonly rows: number;
   readonly rawBytes: number;
+  /** Bytes of all its own volumes, as in a list. */
   readonly storedBytes: number;
   /** What was stored again, so that earlier snapshots which are mostly dead can go; its bytes are among `storedBytes`. */
   readonly carriedOver?: Manifest["carriedOver"];
@@ -231,19 +233,19 @@ export async function databasesOf(job: Job, connection: Connection, signal: Abor
 /** Gives what people and scripts are told of a snapshot that was just made. */
 export function madeSnapshotOf(result: BackUpResult, fates: readonly DestinationFate[]): MadeSnapshot {
   const { manifest } = result;
-  const sum = (pick: (table: Manifest["tables"][number]) => number) =>
-    manifest.tables.reduce((total, table) => total + pick(table), 0);
+  // The same numbers as those of a list.
+  const { id, job, database, kind, createdAt, consistency, tables, rows, rawBytes, storedBytes } = summaryOf(manifest);
   return {
-    id: manifest.id,
-    job: manifest.job,
-    database: manifest.database,
-    kind: manifest.kind,
-    createdAt: manifest.createdAt,
-    consistency: manifest.consistency,
-    tables: manifest.tables.length,
-    rows: sum((table) => table.rows),
-    rawBytes: sum((table) => table.rawBytes),
-    storedBytes: result.storedBytes,
+    id,
+    job,
+    database,
+    kind,
+    createdAt,
+    consistency,
+    tables,
+    rows,
+    rawBytes,
+    storedBytes,
     ...(manifest.carriedOver ? { carriedOver: manifest.carriedOver } : {}),
     durationMs: result.durationMs,
     destinations: fates.map(({ name, status, error }) => ({

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -88,6 +88,31 @@ describe("rowkeep run", () => {
 
     expect(run.exitCode).toBe(exitCode);
     expect(run.last()).toMatchObject({ type: "error", code });
+  });
+
+  test("run, list and show tell the same bytes and rows of a snapshot: those of its volumes", async () => {
+    await using database = await createDatabase(
+      18,
+      "create table t (i int); insert into t select generate_series(1, 999)",
+    );
+    const file = await writeJob(database.url);
+
+    const run = await cli("run", file, "--json");
+    const list = await cli("list", file, "--json");
+    const show = await cli("show", file, "latest", "--json");
+
+    const numbersOf = (snapshot: unknown) => {
+      const { tables, rows, rawBytes, storedBytes } = snapshot as Record<string, number>;
+      return { tables, rows, rawBytes, storedBytes };
+    };
+    const [made] = run.last()["snapshots"] as unknown[];
+    const [listed] = list.last()["snapshots"] as unknown[];
+    expect(numbersOf(made)).toEqual(numbersOf(listed));
+    expect(numbersOf(show.last()["snapshot"])).toEqual(numbersOf(listed));
+    const folders = await readdir(join(folder, "backups"), { recursive: true });
+    const volumes = folders.filter((name) => name.endsWith(".tar"));
+    const sizes = await Promise.all(volumes.map(async (name) => (await stat(join(folder, "backups", name))).size));
+    expect(numbersOf(made).storedBytes).toBe(sizes.reduce((sum, size) => sum + size, 0));
   });
 
   test("fails with 5 and the table's name when one table may not be read, and makes no snapshot", async () => {

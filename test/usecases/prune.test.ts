@@ -374,7 +374,7 @@ describe("pruning after a run", () => {
       state,
       startedAt: more.now ?? NOW,
       now: more.now ?? NOW,
-      result: { manifest, destinations, storedBytes: 0, durationMs: 0 },
+      result: { manifest, destinations, durationMs: 0 },
       brake: { findAnomalies: () => [], problem: more.problem },
       warn: (message) => warnings.push(message),
       signal: never,
