@@ -1,7 +1,7 @@
 import type { Creator, OpenCreatorOptions } from "./creator.ts";
 import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
 import type { InspectOptions, Inspection } from "./inspection.ts";
-import type { OpenReplacerOptions, Replacer } from "./replacer.ts";
+import type { OpenReplacerOptions, Outcome, PastReplacement, Replacer } from "./replacer.ts";
 import type { OpenScratchOptions, Scratch } from "./scratch.ts";
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
@@ -18,6 +18,16 @@ export async function openSource(connection: Connection, options: OpenSourceOpti
 export async function openReplacer(connection: Connection, options: OpenReplacerOptions): Promise<Replacer> {
   const { openPostgresReplacer } = await import("./postgres/postgres-replacer.ts");
   return openPostgresReplacer(connection, options);
+}
+
+/** Asks what became of a replacement of rows; waits a while for one that is still going on. Fails with kind `database`. */
+export async function findOutcome(
+  connection: Connection,
+  past: PastReplacement,
+  options: OpenReplacerOptions,
+): Promise<Outcome> {
+  const { findPostgresOutcome } = await import("./postgres/postgres-commit.ts");
+  return findPostgresOutcome(connection, past, options);
 }
 
 /** Opens an empty database that is to be filled. Fails with kind `database`. */

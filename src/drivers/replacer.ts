@@ -71,8 +71,19 @@ export interface Replacer extends AsyncDisposable {
   /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings. */
   finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
   countRows(table: TableName): Promise<number>;
+  /** Gives the number of the transaction, by which the server tells what became of it (`findOutcome`). */
+  transaction(): Promise<string>;
   /** Commits; an answer that was lost is asked for on another connection. Then analyses and refreshes. Gives warnings. */
   commit(): Promise<readonly string[]>;
+}
+
+/** What became of a transaction; `unknown` where the server cannot tell (any more), or is not the one that had it. */
+export type Outcome = "committed" | "aborted" | "in progress" | "unknown";
+
+/** A transaction that replaced rows, and the database in which it did. */
+export interface PastReplacement {
+  readonly transaction: string;
+  readonly target: ServerIdentity;
 }
 
 export interface OpenReplacerOptions {

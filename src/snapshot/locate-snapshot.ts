@@ -77,7 +77,7 @@ function merge(lists: readonly { readonly destination: Destination; readonly lis
 }
 
 function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<SnapshotSummary> {
-  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt" | "acknowledgedAt") => {
+  const newest = (name: "verifiedAt" | "drilledAt" | "undoneAt" | "passedAt" | "acknowledgedAt") => {
     const times = [left[name], right[name]].filter((time) => time !== undefined).sort();
     return times.length > 0 ? { [name]: times.at(-1) } : {};
   };
@@ -85,6 +85,7 @@ function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<Sna
     ...newest("verifiedAt"),
     ...newest("drilledAt"),
     ...newest("undoneAt"),
+    ...newest("passedAt"),
     ...newest("acknowledgedAt"),
     ...(left.pinned || right.pinned ? { pinned: true } : {}),
   };

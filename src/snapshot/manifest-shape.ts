@@ -6,6 +6,7 @@ import type {
   ChunkRef,
   Manifest,
   PageMapPlace,
+  SafetyOf,
   SnapshotReference,
   StoredFile,
   StoredSegment,
@@ -158,7 +159,13 @@ const trust = record({
   witness: optional(text(1000, /^\d+[cr](?: \d+[cr])*$/)),
 } satisfies Fields<TrustToken>);
 
-const safetyOf = optional(record({ restoredSnapshot: name, target: identity }));
+const safetyOf = optional(
+  record({
+    restoredSnapshot: name,
+    target: identity,
+    transaction: optional(text(20, DIGITS)),
+  } satisfies Fields<SafetyOf>),
+);
 
 /** The form of what a list shows of a manifest. */
 export const summaryShape = record({

@@ -124,6 +124,14 @@ export interface Anomaly extends TableName {
   readonly rows: number;
 }
 
+/** Which restore took a safety snapshot of what it was about to replace. */
+export interface SafetyOf {
+  readonly restoredSnapshot: string;
+  readonly target: ServerIdentity;
+  /** The transaction of the restore (PostgreSQL's xid8), by which the server tells whether it was committed; missing in older ones. */
+  readonly transaction?: string | undefined;
+}
+
 /** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
 export interface Manifest {
   readonly format: "rowkeep-snapshot";
@@ -166,5 +174,5 @@ export interface Manifest {
   /** While nobody acknowledged them, nothing is pruned: older snapshots may hold what was lost. */
   readonly anomalies?: readonly Anomaly[] | undefined;
   /** Taken by a restore of what it was about to replace; what `undo` puts back. */
-  readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
+  readonly safetyOf?: SafetyOf | undefined;
 }

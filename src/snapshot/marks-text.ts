@@ -12,7 +12,13 @@ export const MAX_MARKS_BYTES = 64 * 1024;
 
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
 const instant = optional(text(40, INSTANT));
-const marksShape = record({ verifiedAt: instant, drilledAt: instant, undoneAt: instant, acknowledgedAt: instant });
+const marksShape = record({
+  verifiedAt: instant,
+  drilledAt: instant,
+  undoneAt: instant,
+  passedAt: instant,
+  acknowledgedAt: instant,
+});
 
 export function renderMarks(marks: Marks): Buffer {
   return sealJson(marks);
@@ -32,11 +38,12 @@ export function parseMarks(bytes: Buffer): Marks {
     value = undefined;
   }
   if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
-  const { verifiedAt, drilledAt, undoneAt, acknowledgedAt } = value as Marks;
+  const { verifiedAt, drilledAt, undoneAt, passedAt, acknowledgedAt } = value as Marks;
   return {
     ...(verifiedAt ? { verifiedAt } : {}),
     ...(drilledAt ? { drilledAt } : {}),
     ...(undoneAt ? { undoneAt } : {}),
+    ...(passedAt ? { passedAt } : {}),
     ...(acknowledgedAt ? { acknowledgedAt } : {}),
   };
 }

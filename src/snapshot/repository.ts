@@ -58,7 +58,7 @@ export interface Repository {
   remove(id: string, options: Waiting): Promise<readonly OperationalError[]>;
   /** Pins a snapshot, or takes its pin away. */
   setPinned(id: string, pinned: boolean, options: Waiting & { readonly now: Date }): Promise<void>;
-  /** Adds to the marks of a snapshot; see stored-marks.ts for when it refuses to replace them. */
+  /** Adds to the marks of a snapshot, or takes those away that are given as undefined; see stored-marks.ts for when it refuses to replace them. */
   mark(id: string, marks: Marks, options: Waiting): Promise<void>;
   /** Finds what runs left behind, once nothing was added for `leaseMs` by the destination's clock. */
   findGarbage(options: Waiting & { readonly now: Date; readonly leaseMs: number }): Promise<readonly Garbage[]>;
@@ -295,8 +295,11 @@ class ObjectRepository implements Repository {
 
   async mark(id: string, marks: Marks, options: Waiting): Promise<void> {
     const known = await readMarksToReplace(this.#marksOf(id, options));
-    const bytes = renderMarks({ ...known, ...marks });
-    await this.destination.put(this.#key(id, MARKS_NAME), () => bytesOf(bytes), {
+    const all = { ...known, ...marks };
+    const key = this.#key(id, MARKS_NAME);
+    if (Object.values(all).every((mark) => mark === undefined)) return this.destination.remove(key, options);
+    const bytes = renderMarks(all);
+    await this.destination.put(key, () => bytesOf(bytes), {
       size: bytes.length,
       signal: options.signal,
     });

@@ -3,13 +3,14 @@ import type { Anomaly, Manifest } from "./manifest.ts";
 import type { RetentionFacts } from "./retention-facts.ts";
 
 /**
- * When a snapshot was last proved, when a safety snapshot was put back, when somebody said that its anomalies are as they
- * should be; kept beside its manifest. ISO 8601.
+ * When a snapshot was last proved, when a safety snapshot was put back, when a later restore of its database began that
+ * took none, when somebody said that its anomalies are as they should be; kept beside its manifest. ISO 8601.
  */
 export interface Marks {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly undoneAt?: string | undefined;
+  readonly passedAt?: string | undefined;
   readonly acknowledgedAt?: string | undefined;
 }
 

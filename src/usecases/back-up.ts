@@ -2,18 +2,11 @@ import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { TrustToken } from "../drivers/change-tracker.ts";
-import type {
-  ChosenTable,
-  Connection,
-  DatabaseDescription,
-  ServerIdentity,
-  Source,
-  TableChoice,
-} from "../drivers/driver.ts";
+import type { ChosenTable, Connection, DatabaseDescription, Source, TableChoice } from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
-import type { Anomaly, ChunkRef, Manifest, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
+import type { Anomaly, ChunkRef, Manifest, SafetyOf, StoredLargeObjects, StoredTable } from "../snapshot/manifest.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { recoverEntries } from "../snapshot/recover-sql.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
@@ -64,7 +57,7 @@ export interface BackUpOptions {
   readonly earlier?: ReadonlyMap<string, EarlierSnapshot> | undefined;
   /** Whether the server hashes tables whose row headers prove nothing; left out: it never does. */
   readonly serverHash?: ServerHashUse | undefined;
-  readonly safetyOf?: { readonly restoredSnapshot: string; readonly target: ServerIdentity } | undefined;
+  readonly safetyOf?: SafetyOf | undefined;
   /** Gives ids that begin like this and that other databases of the job have, as far as they are known. */
   readonly otherIds?: ((start: string) => readonly string[]) | undefined;
   /** Called with the id before anything is stored. */

@@ -1,5 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { ServerIdentity } from "../drivers/driver.ts";
+import { isSameDatabase } from "../drivers/same-database.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 
@@ -28,7 +29,7 @@ export function guardTarget({ manifest, target, isNamed, targetDb }: GuardOption
       "Restore into a database of the same encoding.",
     );
   }
-  if (!isNamed && !isSource(manifest.source, target)) {
+  if (!isNamed && !isSameDatabase(manifest.source, target)) {
     throw wrongTarget(
       manifest,
       target,
@@ -36,13 +37,6 @@ export function guardTarget({ manifest, target, isNamed, targetDb }: GuardOption
       "If this is meant, name the target by --to <url>.",
     );
   }
-}
-
-function isSource(source: ServerIdentity, target: ServerIdentity): boolean {
-  if (source.systemIdentifier !== undefined && target.systemIdentifier !== undefined) {
-    return source.systemIdentifier === target.systemIdentifier && source.databaseOid === target.databaseOid;
-  }
-  return source.database === target.database && source.databaseOid === target.databaseOid;
 }
 
 function describe({ database, host, port }: ServerIdentity): string {

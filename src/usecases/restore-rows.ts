@@ -1,7 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
-import type { MergeCounts, MergeMode, RowMerge } from "../drivers/row-merge.ts";
+import type { MergeMode, RowMerge } from "../drivers/row-merge.ts";
 import { type BoundCondition, bindCondition } from "../plan/bind-condition.ts";
 import { chooseUnit } from "../plan/choose-unit.ts";
 import { checkMerge } from "../plan/plan-merge.ts";
@@ -18,9 +18,10 @@ import {
   type RestorePlan,
   type RestoreResult,
   sequencesOf,
+  takeSafety,
 } from "./restore-snapshot.ts";
 import type { RowBuffer } from "./row-buffer.ts";
-import { discardUnlessDone, type SafetySnapshot } from "./safety-snapshot.ts";
+import { discardUnlessDone } from "./safety-snapshot.ts";
 import { type SelectedRow, selectRows } from "./select-rows.ts";
 import { findArchived, requestThaw, waitForThaw } from "./thaw-volumes.ts";
 
@@ -191,7 +192,9 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
   await using replacer = await openReplacer(request.target, request);
   // The world may have changed since the plan: under the locks it is looked at again.
   const { target, merge, warnings } = await stageAll(replacer, request, { lock: true });
-  const safety = await takeSafety(request, replacer, await merge.count(mode));
+  const { deleted, inserted, updated } = await merge.count(mode);
+  const isIdle = deleted + inserted + updated === 0;
+  const safety = await takeSafety(request, replacer, isIdle ? [] : [unit.table]);
   report({ type: "phase", text: `restoring rows of ${label}` });
   return await discardUnlessDone(safety, async () => {
     await replacer.open();
@@ -214,22 +217,11 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
     return {
       target: replacer.identity,
       tables: [{ ...unit.table, ...counts }],
-      ...(safety ? { safetySnapshot: safety.id } : {}),
+      ...(safety?.id ? { safetySnapshot: safety.id } : {}),
       warnings: [...warnings, ...(safety?.warnings ?? []), ...more],
       mode,
     };
   });
-}
-
-/** Before anything is altered, while the locks keep writers out: it holds exactly what is about to be changed. */
-async function takeSafety(
-  { takeSafetySnapshot, report, unit }: Request,
-  replacer: Replacer,
-  { deleted, inserted, updated }: MergeCounts,
-): Promise<SafetySnapshot | undefined> {
-  if (!takeSafetySnapshot || deleted + inserted + updated === 0) return undefined;
-  report({ type: "phase", text: "taking a safety snapshot of what will be changed" });
-  return takeSafetySnapshot([unit.table], replacer.identity);
 }
 
 function labelOf({ schema, name }: { readonly schema: string; readonly name: string }): string {

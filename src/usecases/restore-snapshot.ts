@@ -10,7 +10,7 @@ import type { ChunkRef, Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 import { guardTarget } from "./guard-target.ts";
-import { discardUnlessDone, type SafetySnapshot } from "./safety-snapshot.ts";
+import { discardUnlessDone, type SafetyRequest, type SafetySnapshot } from "./safety-snapshot.ts";
 import { streamsOf } from "./table-streams.ts";
 import { findArchived, requestThaw, type ThawNeed, type ThawOptions, waitForThaw } from "./thaw-volumes.ts";
 
@@ -27,9 +27,7 @@ export interface RestoreOptions extends ThawOptions {
   /** Asked once, with the plan; false stops before anything is changed. */
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Takes a snapshot of what is about to be replaced. Undefined: none is taken. */
-  readonly takeSafetySnapshot?:
-    | ((tables: readonly TableName[], target: ServerIdentity) => Promise<SafetySnapshot>)
-    | undefined;
+  readonly takeSafetySnapshot?: ((request: SafetyRequest) => Promise<SafetySnapshot>) | undefined;
   readonly allowConversion: boolean;
   readonly ignoreMissing: boolean;
   /** Chunks that the caller reads afterwards: they must be readable too. */
@@ -104,7 +102,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   return {
     target: plan.target,
     tables,
-    ...(safety ? { safetySnapshot: safety.id } : {}),
+    ...(safety?.id ? { safetySnapshot: safety.id } : {}),
     warnings: [...plan.warnings, ...(safety?.warnings ?? []), ...warnings],
   };
 }
@@ -196,14 +194,17 @@ function refused(manifest: Manifest, problems: readonly string[]): OperationalEr
   });
 }
 
-/** Of empty tables too: what `undo` puts back is what the last restore replaced, never what an older one did. */
-async function takeSafety(
-  options: RestoreOptions,
-  plan: Pick<RestorePlan, "tables" | "target">,
+/**
+ * Under the locks, before anything is altered: it holds exactly what is about to be changed. Of empty tables too: what `undo` puts
+ * back is what the last restore replaced, never what an older one did.
+ */
+export async function takeSafety(
+  { takeSafetySnapshot }: Pick<RestoreOptions, "takeSafetySnapshot">,
+  replacer: Replacer,
+  tables: readonly TableName[],
 ): Promise<SafetySnapshot | undefined> {
-  if (!options.takeSafetySnapshot || plan.tables.length === 0) return undefined;
-  options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });
-  return options.takeSafetySnapshot(plan.tables, plan.target);
+  if (!takeSafetySnapshot || tables.length === 0) return undefined;
+  return takeSafetySnapshot({ tables, target: replacer.identity, transaction: await replacer.transaction() });
 }
 
 interface Replaced {
@@ -223,8 +224,11 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
   );
   // The world may have changed since the plan: under the locks it is looked at again.
   const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
-  // Under the locks, which let it read: nobody writes what would be in neither of the two.
-  const safety = await takeSafety(options, { target: replacer.identity, tables: targets.map(plannedTable) });
+  const safety = await takeSafety(
+    options,
+    replacer,
+    targets.map(({ unit }) => unit.table),
+  );
   report({ type: "phase", text: "replacing rows" });
   report({
     type: "plan",

@@ -1,10 +1,13 @@
 import type { Lock } from "../archive/age-keys.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import type { Connection, ServerIdentity, TableName } from "../drivers/driver.ts";
-import type { ChosenTable } from "../drivers/driver.ts";
+import type { ChosenTable, Connection, TableName } from "../drivers/driver.ts";
+import type { Outcome, PastReplacement } from "../drivers/replacer.ts";
+import { isSameDatabase } from "../drivers/same-database.ts";
 import { listEverywhere, type LocateOptions, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
+import type { SafetyOf } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
+import type { Marks } from "../snapshot/snapshot-summary.ts";
 import { type BackUpOptions, backUp } from "./back-up.ts";
 import type { Report } from "./progress.ts";
 
@@ -25,10 +28,16 @@ export interface SafetyOptions extends Pick<BackUpOptions, "otherIds"> {
   readonly report: Report;
 }
 
+/** What a restore is about to replace. */
+export interface SafetyRequest extends Required<Pick<SafetyOf, "target" | "transaction">> {
+  readonly tables: readonly TableName[];
+}
+
 /** What was kept of what a restore replaces. */
 export interface SafetySnapshot {
-  readonly id: string;
-  /** One sentence for each destination that does not have it. */
+  /** Undefined: nothing, as was wished. */
+  readonly id?: string | undefined;
+  /** One sentence for each destination that does not have it, or does not know that there is none. */
   readonly warnings: readonly string[];
   /** Removes it again, as far as that is possible now. */
   discard(): Promise<void>;
@@ -40,9 +49,9 @@ const DISCARD_TIMEOUT_MS = 30_000;
 /** Keeps what a restore is about to replace, in a snapshot that `undo` puts back. Fails when no destination takes it. */
 export async function takeSafetySnapshot(
   options: SafetyOptions,
-  tables: readonly TableName[],
-  target: ServerIdentity,
-): Promise<SafetySnapshot> {
+  { tables, target, transaction }: SafetyRequest,
+): Promise<SafetySnapshot & { readonly id: string }> {
+  options.report({ type: "phase", text: "taking a safety snapshot of what will be replaced" });
   const wanted = new Set(tables.map(keyOf));
   const isWanted = (table: ChosenTable) =>
     wanted.has(keyOf(table)) || (table.partitionRoot !== undefined && wanted.has(keyOf(table.partitionRoot)));
@@ -52,7 +61,7 @@ export async function takeSafetySnapshot(
     parallel: 1,
     compression: { codec: "zstd", level: 2 },
     files: [],
-    safetyOf: { restoredSnapshot: options.restoredSnapshot, target },
+    safetyOf: { restoredSnapshot: options.restoredSnapshot, target, transaction },
   });
   const warnings = destinations
     .filter(({ status }) => status === "failed")
@@ -87,23 +96,108 @@ function keyOf({ schema, name }: TableName): string {
   return JSON.stringify([schema, name]);
 }
 
-export interface FindSafetyOptions extends LocateOptions {
-  readonly job: string;
+/**
+ * Remembers, in place of a safety snapshot, that a restore replaces rows and keeps none of them: what the last restore before it
+ * replaced is not what `undo` is asked for. A destination that cannot take the mark is a warning.
+ */
+export async function passSafetySnapshot(
+  options: LocateOptions & { readonly now: Date },
+  { target }: SafetyRequest,
+): Promise<SafetySnapshot> {
+  const { snapshots } = await listEverywhere(options);
+  const last = snapshots.findLast(({ safetyOf }) => safetyOf && isSameDatabase(safetyOf.target, target));
+  if (!last || last.undoneAt !== undefined || last.passedAt !== undefined) {
+    return { warnings: [], discard: async () => undefined };
+  }
+  const passedAt = options.now.toISOString();
+  const failed = await markEverywhere(last, { passedAt }, options);
+  return {
+    warnings: failed.map(
+      ({ name, error }) =>
+        `${name} does not know that ${last.id} is not of the last restore any more: ${error.message}`,
+    ),
+    discard: async () => {
+      await markEverywhere(
+        last,
+        { passedAt: undefined },
+        { ...options, signal: AbortSignal.timeout(DISCARD_TIMEOUT_MS) },
+      );
+    },
+  };
 }
 
-/** Finds the safety snapshot of the last restore. Fails with kind `usage` when there is none, or it was put back already. */
-export async function findSafetySnapshot(options: FindSafetyOptions): Promise<PlacedSnapshot> {
+export interface FindSafetyOptions extends LocateOptions {
+  readonly job: string;
+  /** Asks what became of the restore that took this one. */
+  readonly askOutcome: (snapshot: PlacedSnapshot, past: PastReplacement) => Promise<Outcome>;
+}
+
+export interface FoundSafety {
+  readonly snapshot: PlacedSnapshot;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Finds the safety snapshot of the last restore: one that was killed before its COMMIT changed nothing and does not count.
+ * Fails with kind `usage` when there is none, it was put back already or a later restore took none, and `locked` when the restore
+ * is still going on.
+ */
+export async function findSafetySnapshot(options: FindSafetyOptions): Promise<FoundSafety> {
   const { snapshots, locked } = await listEverywhere(options);
-  const last = snapshots.findLast(({ safetyOf }) => safetyOf !== undefined);
+  const all = snapshots.filter(({ safetyOf }) => safetyOf !== undefined).reverse();
   // One that is closed and not older may be the one that is meant: nothing is put back in its place.
-  const closed = locked.find(({ id }) => id >= (last?.id ?? "") && !snapshots.some((one) => one.id === id));
+  const closed = locked.find(({ id }) => id >= (all[0]?.id ?? "") && !snapshots.some((one) => one.id === id));
   if (closed) throw closed.error;
-  if (last && last.undoneAt === undefined) return last;
-  const reason = last ? `it was undone at ${last.undoneAt}` : "no restore has left a safety snapshot";
-  throw new OperationalError(`cannot undo the last restore of ${options.job}: ${reason}`, {
+  let candidates = all;
+  for (let last = candidates[0]; last; last = candidates[0]) {
+    const { undoneAt, passedAt } = last;
+    if (undoneAt !== undefined) throw nothingToUndo(options.job, { reason: `it was undone at ${undoneAt}` });
+    if (passedAt !== undefined) {
+      const reason = `it took no safety snapshot (--no-safety, ${passedAt})`;
+      const hint = `rowkeep restore ${options.job} ${last.id} puts back what the restore before it replaced.`;
+      throw nothingToUndo(options.job, { reason, hint });
+    }
+    const outcome = await outcomeOf(last, options);
+    if (outcome !== "aborted") return { snapshot: last, warnings: outcome === "unknown" ? [doubtOf(last)] : [] };
+    // What another database lost is not what is asked for now.
+    const target = last.safetyOf?.target;
+    candidates = candidates
+      .slice(1)
+      .filter(({ safetyOf }) => target && safetyOf && isSameDatabase(safetyOf.target, target));
+  }
+  const reason = all.length > 0 ? "no restore that was committed has left" : "no restore has left";
+  throw nothingToUndo(options.job, { reason: `${reason} a safety snapshot` });
+}
+
+async function outcomeOf(snapshot: PlacedSnapshot, { job, askOutcome }: FindSafetyOptions): Promise<Outcome> {
+  const { transaction, target } = snapshot.safetyOf ?? {};
+  // Before this was recorded only a kill left the safety snapshot of a restore that changed nothing.
+  if (transaction === undefined || target === undefined) return "committed";
+  const outcome = await askOutcome(snapshot, { transaction, target });
+  if (outcome !== "in progress") return outcome;
+  throw new OperationalError(`cannot undo the last restore of ${job}: it is still going on`, {
+    kind: "locked",
+    code: "restore-running",
+    hint: "Wait until it has ended.",
+  });
+}
+
+function doubtOf({ id, safetyOf }: PlacedSnapshot): string {
+  const { database, host, port } = safetyOf?.target ?? {};
+  return (
+    `whether the restore that took ${id} was committed is not known: only ${database} at ${host}:${port} can tell, ` +
+    "for as long as it remembers"
+  );
+}
+
+function nothingToUndo(
+  job: string,
+  { reason, hint }: { readonly reason: string; readonly hint?: string },
+): OperationalError {
+  return new OperationalError(`cannot undo the last restore of ${job}: ${reason}`, {
     kind: "usage",
     code: "nothing-to-undo",
-    hint: `rowkeep list ${options.job} shows what can be restored.`,
+    hint: hint ?? `rowkeep list ${job} shows what can be restored.`,
   });
 }
 
@@ -113,21 +207,31 @@ export async function findSafetySnapshot(options: FindSafetyOptions): Promise<Pl
  */
 export async function markUndone(
   snapshot: PlacedSnapshot,
-  prefix: string,
-  options: { readonly now: Date; readonly signal: AbortSignal },
+  options: MarkOptions & { readonly now: Date },
 ): Promise<readonly string[]> {
-  const marks = { undoneAt: options.now.toISOString() };
-  const warnings = await Promise.all(
-    snapshot.destinations.map(async (destination) => {
+  const failed = await markEverywhere(snapshot, { undoneAt: options.now.toISOString() }, options);
+  return failed.map(({ name, error }) => `${name} does not know that ${snapshot.id} was put back: ${error.message}`);
+}
+
+type MarkOptions = Pick<LocateOptions, "prefix" | "signal">;
+
+/** Gives the destinations that did not take the marks. */
+async function markEverywhere(
+  { id, destinations }: PlacedSnapshot,
+  marks: Marks,
+  { prefix, signal }: MarkOptions,
+): Promise<readonly { readonly name: string; readonly error: OperationalError }[]> {
+  const failed: { name: string; error: OperationalError }[] = [];
+  await Promise.all(
+    destinations.map(async (destination) => {
       try {
-        await openRepository(destination, prefix).mark(snapshot.id, marks, options);
-        return [];
+        await openRepository(destination, prefix).mark(id, marks, { signal });
       } catch (error) {
-        options.signal.throwIfAborted();
+        signal.throwIfAborted();
         if (!(error instanceof OperationalError)) throw error;
-        return [`${destination.name} does not know that ${snapshot.id} was put back: ${error.message}`];
+        failed.push({ name: destination.name, error });
       }
     }),
   );
-  return warnings.flat();
+  return failed;
 }

@@ -265,10 +265,15 @@ test("an undo that is done stays done when a destination cannot take its mark", 
   await using bad = await place();
   await using good = await place();
   const { id } = await keepOrders(good, bad, good);
-  const where = { job: "shop", destinations: [bad.there, good.there], prefix: PREFIX, signal };
+  const askOutcome = async () => "committed" as const;
+  const where = { job: "shop", destinations: [bad.there, good.there], prefix: PREFIX, signal, askOutcome };
   bad.faults.schedule = always("put", error("denied"));
 
-  const warnings = await markUndone(await findSafetySnapshot(where), PREFIX, { now: new Date(), signal });
+  const warnings = await markUndone((await findSafetySnapshot(where)).snapshot, {
+    prefix: PREFIX,
+    now: new Date(),
+    signal,
+  });
 
   expect(warnings).toEqual([expect.stringContaining(`does not know that ${id} was put back`)]);
   await expect(findSafetySnapshot(where)).rejects.toMatchObject({ code: "nothing-to-undo" });
@@ -467,14 +472,17 @@ function keepOrders({ folder }: Place, ...places: readonly Place[]) {
       signal,
       report: () => undefined,
     },
-    [{ schema: "public", name: "orders" }],
     {
-      engine: "postgres",
-      version: "18.4",
-      database: database.name,
-      encoding: "UTF8",
-      user: "postgres",
-      isReplica: false,
+      tables: [{ schema: "public", name: "orders" }],
+      target: {
+        engine: "postgres",
+        version: "18.4",
+        database: database.name,
+        encoding: "UTF8",
+        user: "postgres",
+        isReplica: false,
+      },
+      transaction: "1000",
     },
   );
 }

@@ -62,9 +62,9 @@ export async function openRowShop(major: 15 | 18, sql: string): Promise<RowShop>
         tables: ["t"],
         mode: "replace",
         allowConversion: false,
-        takeSafetySnapshot: async (tables, target) => {
+        takeSafetySnapshot: async (request) => {
           const safety = { ...common, restoredSnapshot: manifest.id, largeObjects: false };
-          const taken = await takeSafetySnapshot(safety, tables, target);
+          const taken = await takeSafetySnapshot(safety, request);
           const kept = await openRepository(destination, prefix).readManifest(taken.id, { signal });
           manifests.set(taken.id, openSnapshotReader({ ...place, manifest: kept }));
           return taken;

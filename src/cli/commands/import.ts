@@ -61,7 +61,7 @@ export const importFile: CommandAction = async (context, { args, options }) => {
           ...common,
           isNamed: true,
           tables: readList(options.tables, "--tables"),
-          takeSafetySnapshot: (tables, target) => takeSafetySnapshot({ ...common, ...kept }, tables, target),
+          takeSafetySnapshot: (request) => takeSafetySnapshot({ ...common, ...kept }, request),
           allowConversion: false,
           ignoreMissing: false,
         });

@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import type { Connection, ServerIdentity, TableName } from "../../drivers/driver.ts";
+import type { Connection } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import { openStateStore } from "../../job/state-store.ts";
@@ -11,7 +11,7 @@ import { restoreRows } from "../../usecases/restore-rows.ts";
 import { restoreFiles } from "../../usecases/restore-files.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, type RestoreResult, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
-import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
+import { passSafetySnapshot, type SafetyRequest, takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
@@ -81,16 +81,14 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const inPlace = {
     ...common,
     isNamed,
-    takeSafetySnapshot:
-      options.safety === false
-        ? undefined
-        : async (tables: readonly TableName[], target: ServerIdentity) => {
-            const lock = await lockFor(context, job);
-            using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
-            const otherIds = (start: string) => state.idsBeside(prefix, start);
-            const safety = { ...base, connection, lock, spoolFolder, otherIds, report: progress.report };
-            return await takeSafetySnapshot(safety, tables, target);
-          },
+    takeSafetySnapshot: async (request: SafetyRequest) => {
+      if (options.safety === false) return passSafetySnapshot({ ...base, keys, now: context.now() }, request);
+      const lock = await lockFor(context, job);
+      using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
+      const otherIds = (start: string) => state.idsBeside(prefix, start);
+      const safety = { ...base, connection, lock, spoolFolder, otherIds, report: progress.report };
+      return await takeSafetySnapshot(safety, request);
+    },
     allowConversion: options.allowConversion === true,
   };
   const tables = readList(options.tables, "--tables");

@@ -1,3 +1,4 @@
+import { findOutcome } from "../../drivers/open-driver.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
@@ -22,7 +23,20 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
   const { destinations, keys } = opened;
   const { signal } = context;
-  const safety = await findSafetySnapshot({ job: job.name, destinations, prefix, keys, signal });
+  const waiting = { stallTimeoutMs: STALL_TIMEOUT_MS, signal };
+  const { snapshot: safety, warnings: doubts } = await findSafetySnapshot({
+    job: job.name,
+    destinations,
+    prefix,
+    keys,
+    signal,
+    askOutcome: async (snapshot, past) => {
+      const { connection } = await targetOf(context, job, readText(options.to), snapshot);
+      return findOutcome(connection, past, waiting);
+    },
+  });
+  // Before the question, not only in the result.
+  for (const doubt of doubts) context.output.warn(doubt);
   const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: safety.id } });
   const { manifest } = located;
   await using reader = await openLeasedReader({
@@ -45,17 +59,17 @@ export const undo: CommandAction = async (context, { args, options }) => {
     allowConversion: false,
     ignoreMissing: false,
     thaw,
-    stallTimeoutMs: STALL_TIMEOUT_MS,
-    signal,
+    ...waiting,
     report: progress.report,
   });
   // The rows are back: who stopped it at the very end must not find them put back a second time.
   const marking = signal.aborted ? AbortSignal.timeout(MARK_TIMEOUT_MS) : signal;
-  const marks = { now: context.now(), signal: marking };
-  const unmarked = options.plan === true ? [] : await markUndone(safety, prefix, marks);
+  const marks = { prefix, now: context.now(), signal: marking };
+  const unmarked = options.plan === true ? [] : await markUndone(safety, marks);
   progress[Symbol.dispose]();
-  const warnings = [...result.warnings, ...unmarked];
-  for (const warning of warnings) context.output.warn(warning);
+  const told = [...result.warnings, ...unmarked];
+  for (const warning of told) context.output.warn(warning);
+  const warnings = [...doubts, ...told];
   const tense = options.plan === true ? "planned" : "done";
   context.output.result({ ...result, warnings, snapshot: safety.id }, () =>
     printRestored(context.output, { ...result, tense }),

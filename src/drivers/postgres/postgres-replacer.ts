@@ -234,12 +234,17 @@ class PostgresReplacer implements Replacer {
     }
   }
 
-  async commit(): Promise<readonly string[]> {
+  async transaction(): Promise<string> {
     const [row] = await this.#client.query("select pg_catalog.pg_current_xact_id()");
+    return row?.[0] ?? "";
+  }
+
+  async commit(): Promise<readonly string[]> {
+    const transaction = await this.transaction();
     try {
       await this.#client.query("commit");
     } catch (error) {
-      if (!(await wasCommitted(this.#client, this.#options, { transaction: row?.[0] ?? "", error }))) throw error;
+      if (!(await wasCommitted(this.#client, this.#options, { transaction, error }))) throw error;
     }
     this.#committed = true;
     return this.#afterwards();

@@ -1,0 +1,137 @@
+import { writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { runCli } from "../support/cli.ts";
+import { useCliPlace } from "../support/cli-place.ts";
+import { openSession } from "../support/other-session.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+
+const place = useCliPlace();
+const { cli } = place;
+
+async function shop(): Promise<TestDatabase> {
+  const database = await createDatabase(
+    18,
+    `create table people (id int primary key, v text); insert into people values (1, 'snapshot');
+     create table orders (id int primary key, person int references people); insert into orders values (1, 1)`,
+  );
+  await writeFile(
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
+  );
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  return database;
+}
+
+/** Restores in a process that is killed when the query gives `t`. */
+async function restoreUntil(database: TestDatabase, condition: string): Promise<void> {
+  const killed = await runCli(["restore", place.file, "latest", "--tables", "people", "--yes"], {
+    home: place.home,
+    cwd: place.folder,
+    during: (child) => {
+      void expect
+        .poll(() => database.query(`select ${condition}`), { timeout: 30_000 })
+        .toEqual([["t"]])
+        .finally(() => child.kill("SIGKILL"));
+    },
+  });
+  expect(killed.signal).toBe("SIGKILL");
+}
+
+const WAITS = `exists (select from pg_stat_activity where application_name = 'rowkeep restore'
+  and wait_event_type = 'Lock' and datname = current_database())`;
+
+describe("rowkeep undo", () => {
+  test("passes over a restore that was killed before its COMMIT: it replaced nothing", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'first'");
+    const done = await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await database.query("update people set v = 'second'");
+    await using reader = await openSession(database.url);
+    // Who reads keeps the restore from taking the foreign key off, when it has its safety snapshot.
+    await reader.query("begin; select from orders");
+    await restoreUntil(database, WAITS);
+    await reader.query("commit");
+    await database.query("update people set v = 'work of two weeks'");
+
+    const undo = await cli("undo", place.file, "--yes");
+    const again = await cli("undo", place.file, "--yes", "--json");
+
+    expect([done.exitCode, undo.exitCode]).toEqual([0, 0]);
+    expect(await database.query("select v from people")).toEqual([["first"]]);
+    expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
+  });
+
+  test("has nothing to undo when the only restore was killed before its COMMIT", async () => {
+    await using database = await shop();
+    await using reader = await openSession(database.url);
+    await reader.query("begin; select from orders");
+    await restoreUntil(database, WAITS);
+    await reader.query("commit");
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+
+    expect(undo.exitCode).toBe(7);
+    expect(undo.last()).toMatchObject({
+      code: "nothing-to-undo",
+      message: expect.stringContaining("no restore that was committed has left a safety snapshot"),
+    });
+  });
+
+  test("puts back what a restore replaced that was killed just after its COMMIT", async () => {
+    await using database = await shop();
+    await database.query(
+      "create materialized view slow as select v, pg_sleep(2)::text from people; update people set v = 'before'",
+    );
+    await restoreUntil(database, "exists (select from people where v = 'snapshot')");
+
+    const undo = await cli("undo", place.file, "--yes");
+
+    expect(undo.exitCode).toBe(0);
+    expect(await database.query("select v from people")).toEqual([["before"]]);
+  });
+
+  test("says that it does not know what became of the restore where the server cannot tell", async () => {
+    await using database = await shop();
+    await using elsewhere = await createDatabase(15, "create table people (id int primary key, v text)");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+
+    const undo = await cli("undo", place.file, "--to", elsewhere.url, "--plan", "--json");
+
+    expect(undo.last()["warnings"]).toEqual([expect.stringMatching(/was committed is not known: only .* can tell/)]);
+    expect(await database.query("select v from people")).toEqual([["snapshot"]]);
+  });
+
+  test("is refused after a restore without a safety snapshot, and names the one of the restore before", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'first'");
+    const kept = await cli("restore", place.file, "latest", "--tables", "people", "--yes", "--json");
+    const unkept = await cli("restore", place.file, "latest", "--tables", "orders", "--yes", "--no-safety");
+    const id = String(kept.last()["safetySnapshot"]);
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+    const restored = await cli("restore", place.file, id, "--yes", "--json");
+    const undone = await cli("undo", place.file, "--yes");
+
+    expect([kept.exitCode, unkept.exitCode, undo.exitCode]).toEqual([0, 0, 7]);
+    expect(undo.last()).toMatchObject({
+      code: "nothing-to-undo",
+      message: expect.stringContaining("it took no safety snapshot"),
+      hint: expect.stringContaining(`rowkeep restore shop ${id} `),
+    });
+    expect([restored.exitCode, undone.exitCode]).toEqual([0, 0]);
+    expect(await database.query("select v from people")).toEqual([["snapshot"]]);
+  });
+
+  test("is not refused after a restore without a safety snapshot that failed", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'first'");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await database.query("alter table orders add constraint c check (id > 1) not valid");
+    const failed = await cli("restore", place.file, "latest", "--tables", "orders", "--yes", "--no-safety");
+
+    const undo = await cli("undo", place.file, "--yes");
+
+    expect([failed.exitCode, undo.exitCode], undo.stderr).toEqual([5, 0]);
+    expect(await database.query("select v from people")).toEqual([["first"]]);
+  });
+});
