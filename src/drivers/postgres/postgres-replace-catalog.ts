@@ -5,17 +5,6 @@ import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { conditionOf } from "./postgres-tables.ts";
 import { IS_MADE_BY_PEOPLE } from "./postgres-triggers.ts";
 
-/** A foreign key, with what puts it on again exactly as it was. */
-export interface ForeignKey {
-  /** Quoted name of the table that it belongs to. */
-  readonly child: string;
-  readonly name: string;
-  readonly definition: string;
-  readonly comment: string | undefined;
-  /** Oids of those of the asked tables on whose rows it acts. */
-  readonly actsOn: readonly string[];
-}
-
 export interface TriggerState {
   readonly tableOid: string;
   readonly table: string;
@@ -85,35 +74,6 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
     publications: JSON.parse(row[7] ?? "[]") as string[],
     foreignPartition: row[8] ?? undefined,
     condition: row[9] ? conditionOf(row[9]) : undefined,
-  }));
-}
-
-/**
- * Every foreign key with at least one end among these tables, their partitions or the partitioned tables above them: a
- * key of the root acts on the rows of each partition, and only the root's can be taken off.
- */
-export async function findForeignKeys(client: PostgresClient, oids: readonly string[]): Promise<readonly ForeignKey[]> {
-  const rows = await client.query(
-    `with wanted as (
-       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
-       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
-       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid))
-     select n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
-            pg_catalog.obj_description(k.oid, 'pg_constraint'),
-            (select pg_catalog.jsonb_agg(distinct w.root::text) from wanted w where w.oid in (k.conrelid, k.confrelid))
-       from pg_catalog.pg_constraint k
-       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where k.contype = 'f' and k.conparentid = 0
-        and (k.conrelid in (select oid from wanted) or k.confrelid in (select oid from wanted))
-      order by k.oid`,
-    [`{${oids.join(",")}}`],
-  );
-  return rows.map((row) => ({
-    child: quoteName(row[0] ?? "", row[1] ?? ""),
-    name: row[2] ?? "",
-    definition: row[3] ?? "",
-    comment: row[4] ?? undefined,
-    actsOn: JSON.parse(row[5] ?? "[]") as string[],
   }));
 }
 
@@ -201,7 +161,7 @@ export function renderRuleState({ table, name }: RuleState, enabled: string): st
 }
 
 /** Renders the statement that gives a trigger its state; `ENABLE TRIGGER USER` would also wake those that were off. */
-export function renderTriggerState({ table, name, enabled }: TriggerState): string {
+export function renderTriggerState({ table, name, enabled }: Omit<TriggerState, "tableOid">): string {
   return `alter table ${table} ${TRIGGER_VERBS[enabled] ?? "enable"} trigger ${quoteIdentifier(name)}`;
 }
 

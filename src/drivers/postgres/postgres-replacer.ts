@@ -1,4 +1,4 @@
-import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
+import { messageOf, OperationalError } from "../../base/errors.ts";
 import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
@@ -8,12 +8,11 @@ import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
-import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { findForeignKeys, type ForeignKey, putForeignKeyBack } from "./postgres-foreign-keys.ts";
+import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 import {
-  type ForeignKey,
   type FoundTable,
-  findForeignKeys,
   findDeleteRules,
   findMatviews,
   findTables,
@@ -201,7 +200,7 @@ class PostgresReplacer implements Replacer {
 
   async finish(sequences: readonly SequenceState[]): Promise<readonly string[]> {
     const client = this.#client;
-    for (const key of this.#foreignKeys) await this.#putBack(key);
+    for (const key of this.#foreignKeys) await putForeignKeyBack(client, key);
     for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
     for (const rule of this.#rules) await client.query(renderRuleState(rule, rule.enabled));
     const warnings: string[] = [];
@@ -210,28 +209,6 @@ class PostgresReplacer implements Replacer {
       if (warning) warnings.push(warning);
     }
     return warnings;
-  }
-
-  async #putBack({ child, name, definition, comment }: ForeignKey): Promise<void> {
-    const constraint = quoteIdentifier(name);
-    try {
-      await this.#client.query(`alter table ${child} add constraint ${constraint} ${definition}`);
-    } catch (cause) {
-      const violated = codeOf((cause as Error).cause) === "23503" || codeOf(cause) === "23503";
-      if (!violated) throw cause;
-      throw new OperationalError(
-        `cannot restore: rows of ${child} refer to rows that are not in the snapshot (${name})`,
-        {
-          kind: "database",
-          code: "foreign-key",
-          hint: "Restore the tables at both ends of the foreign key together, or remove those rows first.",
-          cause,
-        },
-      );
-    }
-    if (comment !== undefined) {
-      await this.#client.query(`comment on constraint ${constraint} on ${child} is ${quoteLiteral(comment)}`);
-    }
   }
 
   async transaction(): Promise<string> {
