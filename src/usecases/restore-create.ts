@@ -39,7 +39,7 @@ export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResul
   const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(all, manifest.tables));
   const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
   const { target, tables, notes } = plan;
-  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
+  if (options.planOnly) return { target, tables, notes, warnings: plan.warnings, plan };
   const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
@@ -119,6 +119,7 @@ function makePlan({ reader }: CreateOptions, target: ServerIdentity, { owners, l
     target,
     source: manifest.source,
     snapshot: manifest.id,
+    createdAt: manifest.createdAt,
     tables: manifest.tables.map(({ schema, name, rows }) => ({ schema, name, deleted: 0, inserted: rows })),
     foreignKeys: [],
     triggers: [],

@@ -56,7 +56,8 @@ export async function restoreRows(options: RestoreRowsOptions): Promise<RestoreR
   const plan = { ...looked, warnings: [...looked.warnings, ...doubts] };
   const { target, tables, warnings, mode } = plan;
   const isIdle = tables.every((table) => table.deleted + table.inserted + (table.updated ?? 0) === 0);
-  if (options.planOnly || isIdle) return { target, tables, warnings, mode };
+  if (options.planOnly) return { target, tables, warnings, mode, plan };
+  if (isIdle) return { target, tables, warnings, mode };
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${id}: you said no`, { kind: "refused", code: "not-confirmed" });
   }
@@ -98,6 +99,7 @@ async function lookAt(request: Request): Promise<RestorePlan> {
     target: replacer.identity,
     source: manifest.source,
     snapshot: manifest.id,
+    createdAt: manifest.createdAt,
     tables: [{ ...request.unit.table, ...(await merge.count(request.mode)) }],
     foreignKeys: target.foreignKeys,
     triggers: target.triggers.map((name) => `${labelOf(target)}: ${name}`),

@@ -48,6 +48,8 @@ export interface RestorePlan {
   readonly target: ServerIdentity;
   readonly source: ServerIdentity;
   readonly snapshot: string;
+  /** When the snapshot was taken; ISO 8601. */
+  readonly createdAt: string;
   readonly tables: readonly RestoredTable[];
   readonly foreignKeys: readonly string[];
   readonly triggers: readonly string[];
@@ -68,8 +70,8 @@ export interface RestoreResult {
   readonly notes?: readonly string[] | undefined;
   /** Only where chosen rows were merged. */
   readonly mode?: MergeMode | undefined;
-  /** Only of a plan. */
-  readonly thaw?: ThawNeed | undefined;
+  /** When that was all that was asked for: nothing was done. */
+  readonly plan?: RestorePlan | undefined;
 }
 
 /**
@@ -87,9 +89,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const looked = await lookAt(options, units);
   const { archived, thaw, warnings: doubts } = await findArchived(options, neededChunks(options, chosen));
   const plan = { ...looked, warnings: [...looked.warnings, ...doubts], ...(thaw ? { thaw } : {}) };
-  if (options.planOnly) {
-    return { target: plan.target, tables: plan.tables, warnings: plan.warnings, ...(thaw ? { thaw } : {}) };
-  }
+  if (options.planOnly) return { target: plan.target, tables: plan.tables, warnings: plan.warnings, plan };
   const thawing = await requestThaw(options, archived);
   if (!(await options.confirm(plan))) {
     throw new OperationalError(`cannot restore ${manifest.id}: you said no`, {
@@ -133,6 +133,7 @@ async function lookAt(options: RestoreOptions, units: readonly RestoreUnit[]): P
     target: replacer.identity,
     source: options.reader.manifest.source,
     snapshot: options.reader.manifest.id,
+    createdAt: options.reader.manifest.createdAt,
     tables: targets.map(plannedTable),
     foreignKeys: [...new Set(targets.flatMap(({ target }) => target.foreignKeys))],
     triggers: targets.flatMap(({ target }) =>

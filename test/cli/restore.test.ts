@@ -60,6 +60,28 @@ describe("rowkeep restore", () => {
     expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
   });
 
+  test("names the snapshot and the target in a plan, also when that is all that is asked for", async () => {
+    await using database = await shop();
+    await using elsewhere = await createDatabase(15, "create table people (id int primary key)");
+
+    const text = await cli("restore", place.file, "latest", "--plan");
+    const rows = await cli("restore", place.file, "latest", "--tables", "people", "--where", "id = 1", "--plan");
+    const other = await cli("restore", place.file, "latest", "--tables", "people", "--to", elsewhere.url, "--plan");
+    const json = await cli("restore", place.file, "latest", "--plan", "--json");
+
+    const ofSnapshot = `snapshot  \\S+-full of ${database.name} at \\S+:\\d+, taken \\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\dZ\n`;
+    for (const [{ stdout }, target] of [
+      [text, database.name],
+      [rows, database.name],
+      [other, elsewhere.name],
+    ] as const) {
+      expect(stdout).toMatch(new RegExp(`${ofSnapshot}target    ${target} at \\S+:\\d+ as postgres, PostgreSQL 1`));
+      expect(stdout).toContain("nothing was changed");
+    }
+    expect(json.last()).toMatchObject({ source: { database: database.name }, target: { database: database.name } });
+    expect(json.last()["createdAt"]).toEqual(expect.any(String));
+  });
+
   test("that was rolled back is nothing that undo puts back", async () => {
     await using database = await shop();
     await database.query("delete from people where id = 2");

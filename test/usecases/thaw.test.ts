@@ -120,7 +120,7 @@ describe("a restore of what lies in an archive", () => {
     const plan = await restoreSnapshot({ ...options, thaw: { request: { days: 2 }, wait: true } });
 
     const [volume] = manifest.volumes;
-    expect(plan.thaw).toEqual({
+    expect(plan.plan?.thaw).toEqual({
       volumes: [{ destination: "vault", name: "volume-0001.tar", size: volume?.size, state: "archived" }],
       bytes: volume?.size,
     });

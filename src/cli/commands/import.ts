@@ -67,10 +67,8 @@ export const importFile: CommandAction = async (context, { args, options }) => {
         });
   progress[Symbol.dispose]();
   for (const warning of result.warnings) context.output.warn(warning);
-  const tense = options.plan === true ? "planned" : "done";
-  context.output.result({ ...result, snapshot: manifest.id }, () =>
-    printRestored(context.output, { ...result, tense }),
-  );
+  const { plan, ...done } = result;
+  context.output.result({ ...done, ...plan, snapshot: manifest.id }, () => printRestored(context.output, result));
   if (result.safetySnapshot && !context.json) context.output.line(`What was replaced is kept in ${folder}.`);
-  return result.warnings.length > 0 && tense === "done" ? 3 : 0;
+  return result.warnings.length > 0 && !plan ? 3 : 0;
 };

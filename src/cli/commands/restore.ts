@@ -108,16 +108,22 @@ export const restore: CommandAction = async (context, { args, options }) => {
   }
   progress[Symbol.dispose]();
   for (const warning of warnings) context.output.warn(warning);
-  const tense = options.plan === true ? "planned" : "done";
+  const { plan, ...done } = result;
   context.output.result(
-    { ...result, warnings: [...doubts, ...warnings], snapshot: manifest.id, ...(files === undefined ? {} : { files }) },
+    {
+      ...done,
+      ...plan,
+      warnings: [...doubts, ...warnings],
+      snapshot: manifest.id,
+      ...(files === undefined ? {} : { files }),
+    },
     () => {
       const several = opened.databases.length > 1 ? { database } : {};
       const undo = renderUndo({ job: String(args[0]), ...several, to: readText(options.to) });
-      printRestored(context.output, { ...result, tense, undo });
+      printRestored(context.output, { ...result, undo });
     },
   );
-  return doubts.length + warnings.length > 0 && tense === "done" ? 3 : 0;
+  return doubts.length + warnings.length > 0 && !plan ? 3 : 0;
 };
 
 /** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */

@@ -70,9 +70,9 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const told = [...result.warnings, ...unmarked];
   for (const warning of told) context.output.warn(warning);
   const warnings = [...doubts, ...told];
-  const tense = options.plan === true ? "planned" : "done";
-  context.output.result({ ...result, warnings, snapshot: safety.id }, () =>
-    printRestored(context.output, { ...result, tense }),
+  const { plan, ...done } = result;
+  context.output.result({ ...done, ...plan, warnings, snapshot: safety.id }, () =>
+    printRestored(context.output, result),
   );
-  return warnings.length > 0 && tense === "done" ? 3 : 0;
+  return warnings.length > 0 && !plan ? 3 : 0;
 };

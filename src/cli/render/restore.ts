@@ -1,4 +1,4 @@
-import { formatBytes, formatCount } from "../format.ts";
+import { formatBytes, formatCount, formatTime } from "../format.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -17,6 +17,7 @@ interface ShownPlan {
   readonly target: ShownServer;
   readonly source: ShownServer;
   readonly snapshot: string;
+  readonly createdAt: string;
   readonly tables: readonly RestoredTable[];
   readonly foreignKeys: readonly string[];
   readonly triggers: readonly string[];
@@ -46,7 +47,7 @@ interface ShownServer {
 
 /** Prints a plan: from where to where, rows per table, what is switched off meanwhile. */
 export function printPlan(output: Output, plan: ShownPlan): void {
-  output.line(`snapshot  ${plain(plan.snapshot)} of ${nameServer(plan.source)}`);
+  output.line(`snapshot  ${plain(plan.snapshot)} of ${nameServer(plan.source)}, taken ${formatTime(plan.createdAt)}`);
   output.line(
     `target    ${nameServer(plan.target)} as ${plain(plan.target.user)}, PostgreSQL ${plain(plan.target.version)}`,
   );
@@ -74,25 +75,24 @@ export interface ShownRestore {
   readonly target: ShownServer;
   readonly tables: readonly RestoredTable[];
   readonly safetySnapshot?: string | undefined;
-  readonly notes?: readonly string[] | undefined;
   /** Only where chosen rows are merged. */
   readonly mode?: string | undefined;
-  readonly thaw?: ShownThaw | undefined;
-  readonly tense: "planned" | "done";
+  /** When that was all that was asked for. */
+  readonly plan?: ShownPlan | undefined;
   /** The command that undoes it, where it can be undone. */
   readonly undo?: string | undefined;
 }
 
 /** Prints what a restore did, or with a plan only would do. */
 export function printRestored(output: Output, restored: ShownRestore): void {
-  const { target, tables, safetySnapshot, tense, undo } = restored;
-  printTables(output, tables, tense);
-  if (tense === "planned") {
-    for (const note of restored.notes ?? []) output.line(`note: ${plain(note)}`);
-    if (restored.thaw) printThaw(output, restored.thaw);
+  const { target, tables, safetySnapshot, plan, undo } = restored;
+  if (plan) {
+    // Its warnings are told with those of the command.
+    printPlan(output, { ...plan, warnings: [] });
     output.line("This is only the plan: nothing was changed.");
     return;
   }
+  printTables(output, tables, "done");
   const rows = restored.mode === undefined ? "the rows" : "the chosen rows";
   output.line(`${output.paint.green("done:")} ${nameServer(target)} has ${rows} of the snapshot`);
   if (safetySnapshot && undo) {
