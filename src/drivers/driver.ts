@@ -209,19 +209,27 @@ export interface ChosenTable extends TableName {
 /** What the job does with one table: store its rows, store its definition only, or leave it out. */
 export type TableChoice = "rows" | "schema-only" | "excluded";
 
-export interface OpenSourceOptions {
+export interface ConnectOptions {
   /** Connections that read rows; the source may open one more to hold the snapshot. */
   readonly parallel: number;
-  readonly choose: (table: ChosenTable) => TableChoice;
   /** Give up on a connection that delivered nothing for so long. */
   readonly stallTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Connections that are being opened for a source. Those that no source took are closed with it; it never fails. */
+export type EarlyConnections = AsyncDisposable;
+
+export interface OpenSourceOptions extends ConnectOptions {
+  readonly choose: (table: ChosenTable) => TableChoice;
+  /** Made for this connection; left out: the source opens its own. */
+  readonly early?: EarlyConnections | undefined;
   /** Open a tracker too. */
   readonly track?: boolean | undefined;
   /** Rows come in the encoding of the database and not in UTF-8, which has no equivalent for some of their text. */
   readonly ownEncoding?: boolean | undefined;
   /** What the server said at the snapshot that an incremental builds on. */
   readonly since?: TrustToken | undefined;
-  readonly signal: AbortSignal;
 }
 
 export interface ProbedTable extends TableName {

@@ -1,8 +1,14 @@
 import type { Creator, OpenCreatorOptions } from "./creator.ts";
-import type { Connection, OpenSourceOptions, Probe, Source } from "./driver.ts";
+import type { Connection, ConnectOptions, EarlyConnections, OpenSourceOptions, Probe, Source } from "./driver.ts";
 import type { InspectOptions, Inspection } from "./inspection.ts";
 import type { OpenReplacerOptions, Outcome, PastReplacement, Replacer } from "./replacer.ts";
 import type { OpenScratchOptions, Scratch } from "./scratch.ts";
+
+/** Begins to connect for a source that is opened later. Loads the engine's client only now. */
+export async function openEarlyConnections(connection: Connection, options: ConnectOptions): Promise<EarlyConnections> {
+  const { PostgresEarly } = await import("./postgres/postgres-early.ts");
+  return new PostgresEarly(connection, options);
+}
 
 /** Opens a database for reading, at one instant. Loads the engine's client only now. Fails with kind `database`. */
 export async function openSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {

@@ -22,7 +22,8 @@ import type { BaseSnapshot } from "./reuse-chunks.ts";
 import type { FindOnlyForOthers } from "./retention-at.ts";
 import { makeSpoolFolder, resolveFrom } from "./spool-folder.ts";
 
-const DEFAULT_PARALLEL = 2;
+/** Streams of a job that says nothing of them. */
+export const DEFAULT_PARALLEL = 2;
 
 export interface OneBackUpOptions {
   readonly job: Job;
@@ -36,7 +37,8 @@ export interface OneBackUpOptions {
   readonly report: Report;
 }
 
-interface OneDatabase extends Pick<BackUpOptions, "connection" | "lock" | "destinations" | "otherIds" | "onBegin"> {
+interface OneDatabase
+  extends Pick<BackUpOptions, "connection" | "early" | "lock" | "destinations" | "otherIds" | "onBegin"> {
   readonly keys: KeyRing | undefined;
   readonly brake: Brake;
   /** What an incremental shall not need any more where it is mostly dead; left out: nothing. */
@@ -74,7 +76,7 @@ function isOfBase({ kind, code }: OperationalError): boolean {
 
 async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: boolean): Promise<OneResult> {
   const { job, home, signal, report } = options;
-  const { connection, lock, keys } = one;
+  const { connection, early, lock, keys } = one;
   const prefix = snapshotPrefix(job.name, connection.database);
   const track = options.kind === "incremental" || job.schedule?.incremental !== undefined;
   const keeper = openBaseKeeper(join(home.state, "bases", ...prefix.split("/")));
@@ -93,6 +95,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
   const mustRemember = track && lock !== undefined && keys === undefined;
   const result = await backUp({
     connection,
+    early,
     lock,
     choose: chooseTable(job.tables ?? {}),
     parallel: job.parallel ?? DEFAULT_PARALLEL,

@@ -2,7 +2,14 @@ import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { TrustToken } from "../drivers/change-tracker.ts";
-import type { ChosenTable, Connection, DatabaseDescription, Source, TableChoice } from "../drivers/driver.ts";
+import type {
+  ChosenTable,
+  Connection,
+  DatabaseDescription,
+  EarlyConnections,
+  Source,
+  TableChoice,
+} from "../drivers/driver.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
 import { type PlannedTable, planBackup } from "../plan/plan-backup.ts";
@@ -28,6 +35,8 @@ import { type StoredTables, storeTables } from "./store-tables.ts";
 
 export interface BackUpOptions {
   readonly connection: Connection;
+  /** Connections of it that are open, or nearly. */
+  readonly early?: EarlyConnections | undefined;
   readonly choose: (table: ChosenTable) => TableChoice;
   readonly parallel: number;
   readonly stallTimeoutMs: number;

@@ -1,6 +1,6 @@
 import { causesOf, isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import type { Connection } from "../drivers/driver.ts";
-import { probeDatabase } from "../drivers/open-driver.ts";
+import { openEarlyConnections, probeDatabase } from "../drivers/open-driver.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { jobKeysOf } from "../job/encryption.ts";
 import { connectionOf } from "../job/connection.ts";
@@ -14,7 +14,7 @@ import { summaryOf } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { describeAnomaly, readBrake } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
-import { backUpOne, type OneBackUpOptions } from "./back-up-one.ts";
+import { backUpOne, DEFAULT_PARALLEL, type OneBackUpOptions } from "./back-up-one.ts";
 import { disableAfterTooMany, endDeadRuns } from "./dead-runs.ts";
 import { checkNewestKey } from "./check-newest-key.ts";
 import { noneOpened, openDestinations, type Patience } from "./open-job.ts";
@@ -177,13 +177,30 @@ async function backUpDatabases(options: RunJobOptions, state: StateStore): Promi
     if (doubt) warn(doubt);
     try {
       const startedAt = now();
+      const from = { ...connection, database };
+      // Meanwhile the destinations are asked for what they have.
+      await using early = await openEarlyConnections(from, {
+        parallel: job.parallel ?? DEFAULT_PARALLEL,
+        stallTimeoutMs: options.stallTimeoutMs,
+        signal,
+      });
       const prefix = snapshotPrefix(job.name, database);
       const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
       const otherIds = (start: string) => state.idsBeside(prefix, start);
       const onBegin = (id: string) => state.beginSnapshot(job.name, prefix, id);
-      const from = { ...connection, database };
       const onlyForOthersAt = lastOnlyForOthers(job, prefix, state);
-      const one = { connection: from, lock, keys, destinations, brake, onlyForOthersAt, otherIds, onBegin, warn };
+      const one = {
+        connection: from,
+        early,
+        lock,
+        keys,
+        destinations,
+        brake,
+        onlyForOthersAt,
+        otherIds,
+        onBegin,
+        warn,
+      };
       const { result, reason, unread } = await backUpOne(options, one);
       const fates = [
         ...result.destinations,

@@ -36,6 +36,8 @@ export interface PostgresClient extends AsyncDisposable {
   readonly isPooled: boolean;
   /** How text travels: as UTF-8, or, where the server does not know what its bytes mean (SQL_ASCII), as it is. */
   readonly clientEncoding: "UTF8" | "SQL_ASCII";
+  /** Nothing was heard yet of an end of this connection. */
+  readonly isOpen: boolean;
   /** Opens a transaction with every setting pinned in it; `mode` is what follows BEGIN. Takes no snapshot yet. */
   begin(mode: string, settings?: Readonly<Record<string, string>>): Promise<void>;
   /** Fails with `not-utf8` where a value is not UTF-8: what it says could not be told from something else. */
@@ -238,6 +240,10 @@ class Client implements PostgresClient {
     } finally {
       this.#running -= 1;
     }
+  }
+
+  get isOpen(): boolean {
+    return this.#broken === undefined && !socketOf(this.#client).destroyed;
   }
 
   get #busy(): boolean {

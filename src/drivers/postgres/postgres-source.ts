@@ -14,12 +14,12 @@ import type {
   SourceTable,
 } from "../driver.ts";
 import type { Fingerprints } from "../fingerprints.ts";
-import { EarlyClients, openBackupClient } from "./early-clients.ts";
 import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
 import { PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { readDescription } from "./postgres-description.ts";
 import { asUnconvertible, databaseError } from "./postgres-errors.ts";
 import { type Borrow, PostgresFingerprints } from "./postgres-fingerprints.ts";
+import { openBackupClient, PostgresEarly } from "./postgres-early.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { copyOptions, copyStatement, LARGE_OBJECTS_COPY, segmentsOf } from "./postgres-rows.ts";
@@ -44,8 +44,10 @@ const INDEX_TIMEOUT = "10s";
  */
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
-  const leader = stack.use(await openBackupClient(connection, options));
-  const early = stack.use(new EarlyClients(connection, options));
+  const early = stack.use(
+    options.early instanceof PostgresEarly ? options.early : new PostgresEarly(connection, options),
+  );
+  const leader = stack.use(await early.lead());
   // Before the snapshot: what is left behind must be part of it.
   const { witness, isSetBack } = options.track ? await renewWitness(leader, options.since) : NO_WITNESS;
   const locked = await lockTables(leader, options);
@@ -115,7 +117,7 @@ function* batchesOf<T>(items: readonly T[], size: number): Generator<readonly T[
 
 interface SourceParts extends Locked {
   readonly leader: PostgresClient;
-  readonly early: EarlyClients;
+  readonly early: PostgresEarly;
   readonly options: OpenSourceOptions;
   readonly identity: ServerIdentity;
   readonly token: TrustToken | string | undefined;
@@ -138,7 +140,7 @@ class PostgresSource implements Source {
   readonly tables: readonly CatalogTable[];
   readonly tracker: PostgresTracker | undefined;
   readonly #leader: PostgresClient;
-  readonly #early: EarlyClients;
+  readonly #early: PostgresEarly;
   readonly #options: OpenSourceOptions;
   /** Of rows as text, where it is not that of the sessions. */
   readonly #ownEncoding: string | undefined;
