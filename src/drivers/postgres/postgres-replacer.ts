@@ -6,6 +6,7 @@ import type { RowMerge } from "../row-merge.ts";
 import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
+import { findGenerated, findRecomputed, type GeneratedColumn } from "./postgres-generated.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { findForeignKeys, type ForeignKey, putForeignKeyBack } from "./postgres-foreign-keys.ts";
@@ -39,6 +40,12 @@ export async function openPostgresReplacer(connection: Connection, options: Open
     client.destroy();
     throw error;
   }
+}
+
+/** What tables have that is found for all of them at once. */
+interface UsedBy {
+  readonly sequences: readonly UsedSequence[];
+  readonly generated: readonly GeneratedColumn[];
 }
 
 /**
@@ -79,12 +86,13 @@ class PostgresReplacer implements Replacer {
     this.#triggers = await findTriggers(client, oids);
     this.#rules = await findDeleteRules(client, oids);
     const sequences = await findUsedSequences(client, oids);
+    const generated = await findGenerated(client, oids);
+    await client.query("set local search_path to default");
     const result: TargetTable[] = [];
     for (const { schema, name } of names) {
       const found = this.#tables.find((table) => table.schema === schema && table.name === name);
-      if (found) result.push(await this.#describe(found, sequences));
+      if (found) result.push(await this.#describe(found, { sequences, generated }));
     }
-    await client.query("set local search_path to default");
     return result;
   }
 
@@ -96,9 +104,11 @@ class PostgresReplacer implements Replacer {
     return types.map(({ definition }) => definition).filter(({ section }) => section === "pre-data");
   }
 
-  async #describe(table: FoundTable, sequences: readonly UsedSequence[]): Promise<TargetTable> {
+  async #describe(table: FoundTable, { sequences, generated }: UsedBy): Promise<TargetTable> {
     const { schema, name, columns, rowSecurity } = table;
+    const computed = rowSecurity ? [] : generated.filter(({ root }) => root === table.oid);
     const warnings = [
+      ...(await findRecomputed(this.#client, computed)),
       ...(table.hasRule ? [`rules on ${schema}.${name} are passed by: rows leave and enter the table itself`] : []),
       ...table.publications.map(
         (publication) => `${schema}.${name} is in the publication ${publication}: its subscribers get the change too`,
