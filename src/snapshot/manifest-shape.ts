@@ -170,7 +170,7 @@ const safetyOf = optional(
 /** The form of what a list shows of a manifest. */
 export const summaryShape = record({
   format: oneOf("rowkeep-snapshot"),
-  version: oneOf(1, 2),
+  version: oneOf(1, 2, 3),
   id: text(64),
   job: name,
   database: name,
@@ -185,10 +185,10 @@ export const summaryShape = record({
   safetyOf,
 });
 
-/** The form of a manifest of versions 1 and 2, without what its parts say about each other. */
+/** The form of a manifest of versions 1 to 3, without what its parts say about each other. */
 export const manifestShape = record({
   format: oneOf("rowkeep-snapshot"),
-  version: oneOf(1, 2),
+  version: oneOf(1, 2, 3),
   id: text(64),
   job: name,
   database: name,

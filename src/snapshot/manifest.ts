@@ -135,8 +135,11 @@ export interface SafetyOf {
 /** The record of one snapshot; written last, so a snapshot exists from the moment it is stored. */
 export interface Manifest {
   readonly format: "rowkeep-snapshot";
-  /** 2 where there are references, which a reader of version 1 would pass over. */
-  readonly version: 1 | 2;
+  /**
+   * 3 where rows have an encoding of their own, which an earlier reader would take for UTF-8; else 2 where there are references, which
+   * a reader of version 1 would pass over.
+   */
+  readonly version: 1 | 2 | 3;
   /** `20261121T020000Z-full`; sorts by time. */
   readonly id: string;
   readonly job: string;

@@ -4,11 +4,12 @@ import { checkJson } from "./check-json.ts";
 import type { ChunkRef, Manifest, StoredTable, Volume } from "./manifest.ts";
 import { manifestShape } from "./manifest-shape.ts";
 import { MAX_MANIFEST_BYTES } from "./manifest-text.ts";
+import { ownEncodingOf } from "./own-encoding.ts";
 import { isSealIntact } from "./sealed-json.ts";
 import { parseSnapshotId } from "./snapshot-id.ts";
 
 const MAX_DEPTH = 32;
-const KNOWN_VERSION = 2;
+const KNOWN_VERSION = 3;
 
 /**
  * Reads a manifest from bytes that may be hostile. Fields that this version does not know are kept.
@@ -64,6 +65,7 @@ function findContradiction(manifest: Manifest): string | undefined {
   return (
     findWrongVolume(manifest.volumes) ??
     findWrongReference(manifest) ??
+    findWrongEncoding(manifest) ??
     findMisplacedChunk(manifest) ??
     findWrongTable(manifest) ??
     findWrongFile(manifest)
@@ -90,6 +92,11 @@ function findWrongReference({ id, version, references = [] }: Manifest): string 
     if (wrong) return `${reference.id}: ${wrong}`;
   }
   return undefined;
+}
+
+function findWrongEncoding(manifest: Manifest): string | undefined {
+  if (manifest.version > 2 || ownEncodingOf(manifest) === undefined) return undefined;
+  return "its rows have an encoding that its version does not know";
 }
 
 /** Name of the object that holds the volume with this index. */

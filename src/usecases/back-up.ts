@@ -158,7 +158,7 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
   const anomalies = options.findAnomalies?.(tables) ?? [];
   const manifest = (volumes: Manifest["volumes"]): Manifest => ({
     format: "rowkeep-snapshot",
-    version: references.length > 0 ? 2 : 1,
+    version: versionOf(content, references),
     id,
     job: options.job,
     database: source.identity.database,
@@ -188,6 +188,11 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
     envelopeSha256: committed.envelopeSha256,
     durationMs: Math.round(performance.now() - startedAt),
   };
+}
+
+function versionOf(content: Pick<Manifest, "settings">, references: readonly unknown[]): Manifest["version"] {
+  if (ownEncodingOf(content)) return 3;
+  return references.length > 0 ? 2 : 1;
 }
 
 async function settleReferences(

@@ -150,12 +150,23 @@ test("a hostile manifest never gives anything but an operational error", async (
 test("tells a manifest of a future version to upgrade, and refuses duplicate keys and prototypes", () => {
   const parse = (text: string) => () => parseManifest(Buffer.from(text), "m");
 
-  expect(parse('{"format":"rowkeep-snapshot","version":3}')).toThrow(
+  expect(parse('{"format":"rowkeep-snapshot","version":4}')).toThrow(
     expect.objectContaining({ code: "future-version" }),
   );
   expect(parse('{"version":1,"ver\\u0073ion":1}')).toThrow(/twice/);
   expect(parse('{"__proto__":{}}')).toThrow(/not allowed/);
   expect(parse("[".repeat(100_000))).toThrow(/nested/);
+});
+
+test("rows in an encoding of their own need version 3, of which earlier readers say that they cannot read it", async () => {
+  await using folder = await createFolder();
+  const manifest = await writeSample({ destinations: [folder.destination], spoolFolder: folder.spool });
+  const settings = { ...manifest.settings, client_encoding: "WIN1252" };
+  const parse = (version: Manifest["version"]) => () =>
+    parseManifest(renderManifest({ ...manifest, version, settings }), "m");
+
+  expect(parse(2)).toThrow(/its rows have an encoding that its version does not know/);
+  expect(parse(3)().settings["client_encoding"]).toBe("WIN1252");
 });
 
 function pathsOf(value: unknown, path: readonly string[] = []): string[][] {
