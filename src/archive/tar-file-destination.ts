@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
+import { codeOf } from "../base/errors.ts";
 import {
   assertKey,
   type Destination,
@@ -37,13 +38,17 @@ export async function openTarFileDestination(options: TarFileOptions): Promise<D
   try {
     file = await open(options.path, "r");
   } catch (error) {
-    throw localError(error, `open ${options.path}`);
+    if (codeOf(error) !== "ENOENT") throw localError(error, `open ${options.path}`);
+    throw destinationError(`cannot open ${options.path}: it does not exist`, "not-found", {
+      hint: "Check the path; it is that of a file that rowkeep export wrote.",
+      cause: error,
+    });
   }
   try {
     return new TarFileDestination(options, file, await readEntries(file, options));
   } catch (error) {
     await file.close();
-    throw error;
+    throw localError(error, `read ${options.path}`);
   }
 }
 
@@ -111,16 +116,23 @@ class TarFileDestination implements Destination {
 }
 
 async function readEntries(file: FileHandle, { path, prefix, signal }: TarFileOptions): Promise<Map<string, Entry>> {
-  const refuse = (problem: string) =>
-    archiveError(`cannot read ${path}: ${problem}`, "bad-entry", { hint: "Use a file that rowkeep exported." });
+  const refuse = (problem: string, cause?: unknown) =>
+    archiveError(`cannot read ${path}: ${problem}`, "bad-entry", {
+      hint: "Use a file that rowkeep export wrote.",
+      cause,
+    });
+  const cutShort = () =>
+    archiveError(`cannot read ${path}: it is cut short, or no file that rowkeep export wrote`, "truncated", {
+      hint: "Copy it again from where it came, and compare the sizes.",
+    });
   const { size: total } = await file.stat();
   const entries = new Map<string, Entry>();
   const block = Buffer.alloc(TAR_BLOCK);
   for (let position = 0; ; ) {
     signal.throwIfAborted();
     const { bytesRead } = await file.read({ buffer: block, position });
-    if (bytesRead < TAR_BLOCK) throw archiveError(`cannot read ${path}: it is cut short`, "truncated");
-    const entry = parseTarHeader(block);
+    if (bytesRead < TAR_BLOCK) throw cutShort();
+    const entry = headerIn(block, (cause) => refuse("it is no file that rowkeep export wrote, or damaged", cause));
     if (entry === undefined) {
       if (total !== position + TAR_END.length) throw refuse("it does not end where its entries end");
       return entries;
@@ -128,8 +140,16 @@ async function readEntries(file: FileHandle, { path, prefix, signal }: TarFileOp
     const offset = position + TAR_BLOCK;
     position = offset + entry.size + tarPaddingOf(entry.size);
     const key = `${prefix}/${entry.name}`;
-    if (position > total) throw archiveError(`cannot read ${path}: it is cut short`, "truncated");
+    if (position > total) throw cutShort();
     if (entries.has(key) || entries.size === MAX_ENTRIES) throw refuse("an entry stands twice in it, or too many do");
     entries.set(key, { offset, size: entry.size, modifiedAt: entry.modifiedAt });
+  }
+}
+
+function headerIn(block: Buffer, refuse: (cause: unknown) => Error): ReturnType<typeof parseTarHeader> {
+  try {
+    return parseTarHeader(block);
+  } catch (error) {
+    throw refuse(error);
   }
 }

@@ -1,13 +1,19 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { openSingleFileDestination } from "../../archive/single-file-destination.ts";
 import { openTarFileDestination } from "../../archive/tar-file-destination.ts";
-import { openDestination } from "../../destinations/open-destination.ts";
+import type { Destination } from "../../destinations/destination.ts";
+import type { Connection } from "../../drivers/driver.ts";
+import { createHomeFolder } from "../../job/home.ts";
 import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
+import { MANIFEST_NAME } from "../../snapshot/manifest-text.ts";
 import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import { EXPORT_PREFIX } from "../../usecases/export-database.ts";
+import { chooseExported, namedInFile } from "../../usecases/exported-file.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
-import { takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
-import type { CommandAction } from "../command.ts";
+import { type SafetyRequest, takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
+import type { CommandAction, Invocation } from "../command.ts";
+import type { CliContext } from "../context.ts";
 import { localPathOf } from "../export-file.ts";
 import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
@@ -17,58 +23,90 @@ import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 import { confirmPlan } from "./restore.ts";
 
 /** Restores a file that export wrote: rows into existing tables, or with `--create` a whole empty database. */
-export const importFile: CommandAction = async (context, { args, options }) => {
-  refuseWithoutCreate(options, ["owners", "grants"]);
+export const importFile: CommandAction = async (context, invocation) => {
+  refuseWithoutCreate(invocation.options, ["owners", "grants"]);
+  const path = localPathOf(String(invocation.args[0]), context.cwd);
+  const target = await connectionOfArgument(context, String(invocation.args[1]), "the url");
+  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal: context.signal });
+  try {
+    return await restoreFrom(file, target, { context, options: invocation.options });
+  } catch (error) {
+    throw namedInFile(error, file, path);
+  }
+};
+
+async function restoreFrom(
+  file: Destination,
+  target: Connection,
+  { context, options }: { readonly context: CliContext; readonly options: Invocation["options"] },
+): Promise<number> {
   const { signal } = context;
-  const path = localPathOf(String(args[0]), context.cwd);
-  const connection = await connectionOfArgument(context, String(args[1]), "the url");
-  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
   const where = { destinations: [file], prefix: EXPORT_PREFIX, signal };
-  const { manifest } = await locateSnapshot({ ...where, choice: { name: "latest" } });
+  const { manifest } = await locateSnapshot({ ...where, choice: await chooseExported(file, signal) });
   await using reader = openSnapshotReader({ ...where, manifest });
-  // What is replaced is kept in the home: a file has no destinations of its own.
-  const folder = join(homeOf(context).state, "safety");
-  await using safety = await openDestination({ type: "local", path: folder, name: folder }, { signal });
   using progress = await openProgress(context);
+  const tables = readList(options.tables, "--tables");
   const common = {
     reader,
-    target: connection,
+    target,
     planOnly: options.plan === true,
     confirm: (plan: RestorePlan) => confirmPlan(context, plan, options),
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,
   };
-  const kept = {
-    connection,
-    job: "import",
-    prefix: EXPORT_PREFIX,
-    destinations: [safety],
-    spoolFolder: join(homeOf(context).state, "spool", "safety"),
-    restoredSnapshot: manifest.id,
-    largeObjects: readList(options.tables, "--tables") === undefined,
+  await using stack = new AsyncDisposableStack();
+  const safetyFile = safetyFileOf(context);
+  const takeSafety = async (request: SafetyRequest) => {
+    const safety = stack.use(await openSafetyFile(context, safetyFile));
+    const kept = {
+      connection: target,
+      job: "import",
+      prefix: EXPORT_PREFIX,
+      destinations: [safety],
+      spoolFolder: join(homeOf(context).state, "spool", "safety"),
+      restoredSnapshot: manifest.id,
+      largeObjects: tables === undefined,
+    };
+    return takeSafetySnapshot({ ...common, ...kept }, request);
   };
   const result =
     options.create === true
       ? await restoreIntoEmpty({
           ...common,
           parallel: readCount(options.parallel, "--parallel") ?? 2,
-          tables: readList(options.tables, "--tables"),
+          tables,
           grants: options.grants === true,
           owners: options.owners === true,
         })
       : await restoreSnapshot({
           ...common,
           isNamed: true,
-          tables: readList(options.tables, "--tables"),
-          takeSafetySnapshot: (request) => takeSafetySnapshot({ ...common, ...kept }, request),
+          tables,
+          takeSafetySnapshot: takeSafety,
           allowConversion: false,
           ignoreMissing: false,
         });
   progress[Symbol.dispose]();
   for (const warning of result.warnings) context.output.warn(warning);
   const { plan, ...done } = result;
-  context.output.result({ ...done, ...plan, snapshot: manifest.id }, () => printRestored(context.output, result));
-  if (result.safetySnapshot && !context.json) context.output.line(`What was replaced is kept in ${folder}.`);
+  const kept = result.safetySnapshot ? { safetyFile } : {};
+  context.output.result({ ...done, ...plan, ...kept, snapshot: manifest.id }, () => {
+    printRestored(context.output, result);
+    if (!kept.safetyFile) return;
+    // Not the URL itself: it may hold a password.
+    context.output.line(`What was replaced is kept in a file; rowkeep import ${kept.safetyFile} <url> puts it back.`);
+  });
   return result.warnings.length > 0 && !plan ? 3 : 0;
-};
+}
+
+/** What is replaced is kept in the home: a file has no destinations of its own. */
+function safetyFileOf(context: CliContext): string {
+  const name = context.now().toISOString().replaceAll(/[-:.]/g, "");
+  return join(homeOf(context).state, "safety", `${name}.rowkeep`);
+}
+
+async function openSafetyFile({ now, signal }: CliContext, path: string): Promise<Destination> {
+  await createHomeFolder(dirname(path));
+  return openSingleFileDestination({ path, prefix: EXPORT_PREFIX, lastName: MANIFEST_NAME, modifiedAt: now(), signal });
+}
