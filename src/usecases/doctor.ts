@@ -18,7 +18,7 @@ import { checkDestination } from "./check-destination.ts";
 import { checkDrives, freeBytesAt } from "./check-drives.ts";
 import { destinationNameOf } from "./open-job.ts";
 import type { Report } from "./progress.ts";
-import { databasesOf } from "./run-job.ts";
+import { databasesOf } from "./run-databases.ts";
 import { spoolFolderOf } from "./spool-folder.ts";
 
 export interface DoctorOptions {

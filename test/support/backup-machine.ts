@@ -10,7 +10,8 @@ import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openRepository } from "../../src/snapshot/repository.ts";
 import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import { acknowledgeAnomalies } from "../../src/usecases/anomaly-brake.ts";
-import { type RunResult, runJob } from "../../src/usecases/run-job.ts";
+import type { RunResult } from "../../src/usecases/run-databases.ts";
+import { runJob } from "../../src/usecases/run-job.ts";
 import { type Content, contentOf } from "./increments.ts";
 
 const never = new AbortController().signal;

@@ -1,5 +1,5 @@
 import { exportDatabase } from "../../usecases/export-database.ts";
-import { madeSnapshotOf } from "../../usecases/run-job.ts";
+import { madeSnapshotOf } from "../../usecases/made-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { exportFileOf } from "../export-file.ts";
 import { connectionOfArgument } from "../job-context.ts";

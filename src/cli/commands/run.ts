@@ -1,6 +1,8 @@
 import { hostname } from "node:os";
 import { isAbort, OperationalError } from "../../base/errors.ts";
-import { type MadeSnapshot, type RunResult, runJob } from "../../usecases/run-job.ts";
+import type { MadeSnapshot } from "../../usecases/made-snapshot.ts";
+import type { RunResult } from "../../usecases/run-databases.ts";
+import { runJob } from "../../usecases/run-job.ts";
 import type { CommandAction } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { errorRecordOf, renderErrorOf, reportOf } from "../error-report.ts";
