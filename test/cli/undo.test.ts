@@ -70,7 +70,7 @@ describe("rowkeep undo", () => {
 
     const undo = await cli("undo", place.file, "--yes", "--json");
 
-    expect(undo.exitCode).toBe(7);
+    expect(undo.exitCode).toBe(2);
     expect(undo.last()).toMatchObject({
       code: "nothing-to-undo",
       message: expect.stringContaining("no restore that was committed has left a safety snapshot"),
@@ -112,7 +112,7 @@ describe("rowkeep undo", () => {
     const restored = await cli("restore", place.file, id, "--yes", "--json");
     const undone = await cli("undo", place.file, "--yes");
 
-    expect([kept.exitCode, unkept.exitCode, undo.exitCode]).toEqual([0, 0, 7]);
+    expect([kept.exitCode, unkept.exitCode, undo.exitCode]).toEqual([0, 0, 2]);
     expect(undo.last()).toMatchObject({
       code: "nothing-to-undo",
       message: expect.stringContaining("it took no safety snapshot"),
