@@ -4,7 +4,8 @@ import { readerWith, type SnapshotReader } from "../../src/snapshot/snapshot-rea
 import { type DrillOptions, drillSnapshot } from "../../src/usecases/drill-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { startMappingProxy } from "../support/mapping-proxy.ts";
-import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, createDatabaseOn, postgresMajors, type TestDatabase } from "../support/postgres.ts";
+import { startPostgres } from "../support/postgres-server.ts";
 import { fixture, snapshotOf } from "../support/restoring.ts";
 
 const never = new AbortController().signal;
@@ -230,7 +231,9 @@ test.each(["making a scratch database", "analysing", "reading it back"])(
 );
 
 test("drops the leftovers of killed drills and nothing that only looks like one", async () => {
-  await using database = await createDatabase(18, "create table public.t (id int)");
+  // Drills of other tests would drop them.
+  await using server = await startPostgres(18);
+  await using database = await createDatabaseOn(server.url, "create table public.t (id int)");
   await using operator = await createOperator(database);
   await using snapshot = await snapshotOf(database.url);
   const tail = database.name.slice(2);
