@@ -2,17 +2,17 @@ import { writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
-import { createDatabase, type TestDatabase } from "../support/postgres.ts";
+import { createDatabase, createDatabaseOn, type TestDatabase } from "../support/postgres.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres-server.ts";
 
 const place = useCliPlace();
 const { cli } = place;
 
 /** A job with one snapshot, whose login may create databases and nothing else that matters. */
-async function shop(): Promise<TestDatabase & { readonly user: string }> {
-  const database = await createDatabase(
-    18,
-    "create table orders (id int primary key, v text); insert into orders select i, 'v' || i from generate_series(1, 20000) i",
-  );
+async function shop(server?: PostgresServer): Promise<TestDatabase & { readonly user: string }> {
+  const rows =
+    "create table orders (id int primary key, v text); insert into orders select i, 'v' || i from generate_series(1, 20000) i";
+  const database = await (server ? createDatabaseOn(server.url, rows) : createDatabase(18, rows));
   const user = `shop_${database.name}`;
   await database.query(
     `create role ${user} login password 'pw' createdb; grant select on all tables in schema public to ${user}`,
@@ -70,7 +70,9 @@ test("a drill is told by its result, by list and by the history, and is no run o
 });
 
 test("what a killed drill left is dropped by the next one; Ctrl-C leaves nothing", async () => {
-  await using database = await shop();
+  // Drills of other tests would drop it.
+  await using server = await startPostgres(18);
+  await using database = await shop(server);
   const at = (phase: string, signal: NodeJS.Signals) =>
     runCli(["verify", place.file, "--drill"], {
       home: place.home,
