@@ -20,6 +20,7 @@ if (Number(process.versions.node.split(".")[0]) < 24) {
  */
 const BUNDLED = [
   "commander",
+  "croner",
   "yaml",
   "zod",
   "@aws-sdk/client-s3",
