@@ -64,6 +64,29 @@ describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would 
     ]);
   });
 
+  test("takes a check off wherever a child has it from, and puts each on again with the comments of all", async () => {
+    await using source = await createDatabase(
+      major,
+      `create function good(int) returns bool language sql immutable as 'select true';
+       create table one (a int constraint k check (good(a))); create table two (a int constraint k check (good(a)));
+       create table child (a int constraint k check (good(a))) inherits (one, two); create table below () inherits (child);
+       insert into one values (-1); insert into two values (-1); insert into child values (-1); insert into below values (-1);
+       comment on constraint k on one is 'of one'; comment on constraint k on child is 'of child'; comment on constraint k on below is 'of below';
+       create or replace function good(int) returns bool language sql immutable as 'select $1 > 0'`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 4 }));
+
+    const named = warnings.map((warning) => /^check k of public\.(\w+) is restored as NOT VALID: /.exec(warning)?.[1]);
+    expect(named).toHaveLength(3);
+    expect(new Set(named)).toEqual(new Set(["child", "one", "two"]));
+    const checks = `select conrelid::regclass, coninhcount, conislocal, obj_description(oid) from pg_constraint where contype = 'c' order by 1`;
+    expect(await target.query(checks)).toEqual(await source.query(checks));
+    expect(await target.query("select sum(a) from one union all select sum(a) from two")).toEqual([["-3"], ["-3"]]);
+  });
+
   test("asks a check that reads another table when that table has its rows", async () => {
     await using source = await createDatabase(
       major,
