@@ -1,6 +1,6 @@
-import { OperationalError } from "../base/errors.ts";
+import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
-import type { Definition } from "../drivers/driver.ts";
+import type { Definition, TableName } from "../drivers/driver.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
@@ -16,8 +16,13 @@ export interface LoadOptions {
 
 /** What the server says of a name in a row (regclass, regprocedure …) that nothing has yet. */
 const UNKNOWN_NAME = new Set(["not-found", "42883", "42704"]);
+/** What it says of a row that is not for this partition, or for none: the hash of an enum is another one in each database. */
+const CHECK_VIOLATION = "23514";
 
-/** Loads rows into tables that were made for them, whatever today's checks say, and those last that name what comes behind the rows. */
+/**
+ * Loads rows into tables that were made for them, whatever today's checks say, and those last that name what comes behind the rows, or belong
+ * to another partition today.
+ */
 export class CreatedTables {
   readonly #options: LoadOptions;
   readonly #creator: Creator;
@@ -34,7 +39,8 @@ export class CreatedTables {
     try {
       await this.#loadAll(table);
     } catch (error) {
-      if (!(error instanceof OperationalError) || !UNKNOWN_NAME.has(error.code)) throw error;
+      const isElsewhere = table.partitionRoot !== undefined && codeOf(error) === CHECK_VIOLATION;
+      if (!isElsewhere && !isUnknownName(error)) throw error;
       this.#postponed.set(labelOf(table), table);
     }
   }
@@ -46,8 +52,9 @@ export class CreatedTables {
   /** Loads what the rows of other tables and their indexes had to come before. */
   async loadPostponed(): Promise<void> {
     for (const [label, table] of this.#postponed) {
-      await this.#loadAll(table).catch((error: unknown) => {
-        throw asUnknownName(label, error);
+      // Once all partitions were loaded and none will be emptied any more, the server finds the right one for each row.
+      await this.#loadAll(table, table.partitionRoot).catch((error: unknown) => {
+        throw asUnplaced(label, error);
       });
       if (!table.partitionRoot) await this.#creator.analyse(table);
       this.#postponed.delete(label);
@@ -65,10 +72,10 @@ export class CreatedTables {
     return warnings;
   }
 
-  async #loadAll(table: StoredTable): Promise<void> {
+  async #loadAll(table: StoredTable, root?: TableName): Promise<void> {
     for (let last = ""; ; ) {
       try {
-        await this.#loadOnce(table);
+        await this.#loadOnce(table, root);
         return;
       } catch (error) {
         const checks = await this.#creator.takeOffCheck(error);
@@ -81,18 +88,18 @@ export class CreatedTables {
     }
   }
 
-  async #loadOnce(table: StoredTable): Promise<void> {
+  async #loadOnce(table: StoredTable, root: TableName | undefined): Promise<void> {
     const { reader, report, signal } = this.#options;
     signal.throwIfAborted();
     const label = labelOf(table);
     report({ type: "table-start", table: label });
     const rows = await this.#creator.load({
-      table,
+      table: root ?? table,
       columns: storedColumnsOf(table),
       format: table.format,
       encoding: ownEncodingOf(reader.manifest),
       streams: streamsOf(reader, table, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
-      isWhole: table.condition === undefined,
+      isWhole: table.condition === undefined && root === undefined,
     });
     if (rows !== table.rows) {
       throw new OperationalError(`cannot restore ${label}: ${rows} rows arrived where the snapshot has ${table.rows}`, {
@@ -105,13 +112,19 @@ export class CreatedTables {
   }
 }
 
-function asUnknownName(label: string, error: unknown): unknown {
-  if (!(error instanceof OperationalError) || !UNKNOWN_NAME.has(error.code)) return error;
+function isUnknownName(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && UNKNOWN_NAME.has(error.code);
+}
+
+function asUnplaced(label: string, error: unknown): unknown {
+  const isUnplaced = isUnknownName(error) || codeOf(error) === CHECK_VIOLATION;
+  if (!isUnplaced || !(error instanceof OperationalError)) return error;
   const reason = error.message.slice(error.message.indexOf(": ") + 2);
+  const needed = isUnknownName(error) ? "what its rows name too" : "all partitions of its table";
   return new OperationalError(`cannot restore the rows of ${label}: ${reason}`, {
     kind: error.kind,
     code: error.code,
-    hint: "Restore what its rows name too, or choose other tables with --tables.",
+    hint: `Restore ${needed}, or choose other tables with --tables.`,
     cause: error.cause,
   });
 }

@@ -106,6 +106,45 @@ describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would 
     expect(await target.query("select count(*) from large")).toEqual([["500"]]);
   });
 
+  test("finds the partitions of rows anew that belong elsewhere today", async () => {
+    await using source = await createDatabase(
+      major,
+      // The hash of an enum is that of its number, which no two databases have in common.
+      `create type mood as enum ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't');
+       create table hashed (m mood primary key, at regclass) partition by hash (m);
+       create table h0 partition of hashed for values with (modulus 3, remainder 0); create table h1 partition of hashed for values with (modulus 3, remainder 1);
+       create table h2 (at regclass, m mood not null); alter table hashed attach partition h2 for values with (modulus 3, remainder 2);
+       insert into hashed select m, 'h0_pkey' from unnest(enum_range(null::mood)) m; create table line (m mood references hashed); insert into line select m from hashed`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 4 }));
+
+    expect(warnings).toEqual([]);
+    const rows = "select * from hashed order by m";
+    expect(await target.query(rows)).toEqual(await source.query(rows));
+    expect(await target.query("select count(*) from hashed join line using (m)")).toEqual([["20"]]);
+  });
+
+  test("says which rows belong to partitions that are not chosen", async () => {
+    await using source = await createDatabase(
+      major,
+      `create function third(int) returns int language plpgsql immutable as $$ begin return $1 % 3; end $$; create table parted (a int) partition by list (third(a));
+       create table none partition of parted for values in (0); create table others partition of parted default; insert into parted values (3), (4);
+       create or replace function third(int) returns int language plpgsql immutable as $$ begin return ($1 + 1) % 3; end $$`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { tables: ["public.none"] }));
+
+    await expect(restoring).rejects.toMatchObject({
+      message: 'cannot restore the rows of public.none: no partition of relation "parted" found for row',
+      hint: "Restore all partitions of its table, or choose other tables with --tables.",
+    });
+  });
+
   test("makes a foreign key NOT VALID that they violate, and goes without one where that cannot be", async () => {
     await using source = await createDatabase(
       major,
