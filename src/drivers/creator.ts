@@ -59,10 +59,10 @@ export interface Creator extends AsyncDisposable {
   /** Loads rows on a connection of its own; may run concurrently. Gives the number of rows that the server stored. */
   load(rows: CreateRows): Promise<number>;
   /**
-   * Takes the check off for which `load` failed; gives what puts it on again when all rows are there, nothing where it is gone already.
-   * Undefined: it failed for something else.
+   * Takes the check off for which `load` failed for a table, or all that may have raised the error; gives what puts them on again when all
+   * rows are there, nothing where it is gone already. Undefined: it failed for something else.
    */
-  takeOffCheck(error: unknown): Promise<readonly Definition[] | undefined>;
+  takeOffCheck(error: unknown, table: TableName): Promise<readonly Definition[] | undefined>;
   /**
    * Executes a definition behind the rows, on a connection of its own; may run concurrently. `idle` further connections have nothing
    * to do meanwhile: the server may use as many more processes for an index. What a restore can do without is left out where

@@ -78,7 +78,7 @@ export class CreatedTables {
         await this.#loadOnce(table, root);
         return;
       } catch (error) {
-        const checks = await this.#creator.takeOffCheck(error);
+        const checks = await this.#creator.takeOffCheck(error, table);
         const message = error instanceof Error ? error.message : "";
         // What is not there any more was taken off by another stream; what is not there and refuses rows again was made up by a function.
         if (!checks || (checks.length === 0 && message === last)) throw error;

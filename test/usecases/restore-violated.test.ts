@@ -106,6 +106,33 @@ describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would 
     expect(await target.query("select count(*) from large")).toEqual([["500"]]);
   });
 
+  test("asks a check that raises an error, of a domain too, when all tables have their rows", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table z_known (id int); insert into z_known values (1);
+       create function known(int) returns bool language plpgsql as $$ begin
+         if not exists (select from public.z_known where id = $1) then raise exception 'unknown'; end if; return true; end $$;
+       create domain d as int check (known(value)); create type pair as (a int, ds d[]);
+       create table base (id int, constraint known check (known(id)), constraint plain check (id > 0)); create table child () inherits (base); create table a (p pair);
+       insert into base values (1); insert into child values (1); insert into a values (row(2, '{1}')); insert into z_known select i from generate_series(2, 3) i;
+       insert into base values (3); comment on constraint known on child is 'of child'; create table gone (id int check (known(id))); insert into gone values (2); delete from z_known where id = 2`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 1 }));
+
+    expect(warnings).toEqual(["check gone_id_check of public.gone is restored as NOT VALID: unknown"]);
+    const checks =
+      "select conname, conrelid::regclass, convalidated, obj_description(oid) from pg_constraint where contype = 'c' and conrelid <> 'gone'::regclass order by 1, 2";
+    expect(await target.query(checks)).toEqual(await source.query(checks));
+    for (const table of ["base", "a", "gone"]) {
+      expect(await target.query(`select * from ${table} order by 1`)).toEqual(
+        await source.query(`select * from ${table} order by 1`),
+      );
+    }
+  });
+
   test("finds the partitions of rows anew that belong elsewhere today", async () => {
     await using source = await createDatabase(
       major,

@@ -13,13 +13,13 @@ import {
 } from "./created-content.ts";
 import { createBehindRows } from "./create-behind-rows.ts";
 import { createDefinitions } from "./create-definitions.ts";
-import { violatedOf } from "./postgres-errors.ts";
+import { isRaised, violatedOf } from "./postgres-errors.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
-import { takeOffCheck } from "./take-off-check.ts";
+import { takeOffCheck, takeOffChecks } from "./take-off-check.ts";
 
 /** An index is sorted in memory of this size where the server's own setting is smaller. */
 const MAINTENANCE_MEMORY_KB = 256 * 1024;
@@ -95,9 +95,12 @@ class PostgresCreator implements Creator {
     });
   }
 
-  async takeOffCheck(error: unknown): Promise<readonly Definition[] | undefined> {
+  async takeOffCheck(error: unknown, table: TableName): Promise<readonly Definition[] | undefined> {
     const violated = violatedOf(error);
-    return violated && this.#onWorker((client) => takeOffCheck(client, violated));
+    if (violated) return this.#onWorker((client) => takeOffCheck(client, violated));
+    if (!isRaised(error)) return undefined;
+    const taken = await this.#onWorker((client) => takeOffChecks(client, table));
+    return taken.length > 0 ? taken : undefined;
   }
 
   async create(definition: Definition, idle = 0): Promise<string | undefined> {

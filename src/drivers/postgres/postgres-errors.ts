@@ -172,6 +172,11 @@ export function violatedOf(error: unknown): Violated | undefined {
   return error instanceof OperationalError && error.cause instanceof ServerError ? error.cause.violated : undefined;
 }
 
+/** Whether a function may have said this of the values that it was given: what it raises itself, and data exceptions. */
+export function isRaised(error: unknown): boolean {
+  return error instanceof OperationalError && /^(P0|22|23|38)\w{3}$/.test(error.code);
+}
+
 /** https://www.postgresql.org/docs/current/protocol-error-fields.html */
 function violatedBy(error: unknown): Violated | undefined {
   const { schema, table, dataType: domain, constraint } = error as Record<string, string | undefined>;

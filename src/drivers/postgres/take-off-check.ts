@@ -1,4 +1,4 @@
-import type { Definition } from "../driver.ts";
+import type { Definition, TableName } from "../driver.ts";
 import { parseJson } from "./definitions/captured-object.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import type { Violated } from "./postgres-errors.ts";
@@ -38,6 +38,37 @@ export async function takeOffCheck(client: PostgresClient, violated: Violated): 
     }),
   ];
 }
+
+/** Drops all checks of a table, and of the domains in its columns, that call functions of people: one of them failed and is not named. */
+export async function takeOffChecks(
+  client: PostgresClient,
+  { schema, name }: TableName,
+): Promise<readonly Definition[]> {
+  const rows = await client.query(FIND_CALLING, [schema, name]);
+  const taken: Definition[] = [];
+  for (const [of, table, domain, constraint] of rows) {
+    const holder = table === null ? { domain: domain ?? "" } : { table: table ?? "" };
+    taken.push(...(await takeOffCheck(client, { schema: of ?? "", ...holder, constraint: constraint ?? "" })));
+  }
+  return taken;
+}
+
+/** The checks of the table $2, and of domains in arrays, composites and ranges of its columns, too. What the server brings is no dependency. */
+const FIND_CALLING = `
+  with recursive relation(oid) as (
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2),
+  used(oid) as (
+    select a.atttypid from relation r join pg_catalog.pg_attribute a on a.attrelid = r.oid where a.attnum > 0 and not a.attisdropped
+    union select o.oid from used u join pg_catalog.pg_type t on t.oid = u.oid, lateral (
+      select t.typelem union select t.typbasetype union select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid
+      union select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) o(oid))
+  select n.nspname, c.relname, t.typname, k.conname
+    from pg_catalog.pg_constraint k join pg_catalog.pg_namespace n on n.oid = k.connamespace
+    left join pg_catalog.pg_class c on c.oid = k.conrelid left join pg_catalog.pg_type t on t.oid = k.contypid
+   where k.contype = 'c' and (k.conrelid in (select oid from relation) or k.contypid in (select oid from used where oid <> 0))
+     and exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and d.objid = k.oid
+                    and d.refclassid in ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass))
+   order by 1, 2, 3, 4`;
 
 /** Comments on constraints `o`, as pairs of the place and the text. */
 const commentsOf = (place: string, constraints: string) => `(
