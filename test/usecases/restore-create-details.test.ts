@@ -169,3 +169,33 @@ test("PostgreSQL 18 has on each level what was proven of NOT NULL and foreign ke
     ]),
   );
 });
+
+test.each([15, 18] as const)(
+  "columns of children that take null where parents do not go from PostgreSQL 15 to %i",
+  async (major) => {
+    await using source = await createDatabase(
+      15,
+      `create table base (a int not null, b int not null); create table child (b int) inherits (base); create table below () inherits (child);
+     alter table child alter a drop not null; alter table only base alter b set not null; alter table only below alter b drop not null`,
+    );
+    if (major === 15) await source.query("insert into child values (null, 1); insert into below values (null, null)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const columns =
+      "select attrelid::regclass, attname, attnotnull from pg_attribute where attrelid in ('base'::regclass, 'child'::regclass, 'below'::regclass) and attnum > 0 order by 1, 2";
+    if (major === 18) {
+      expect(warnings).toContainEqual(
+        expect.stringMatching(/^nullable public.child.a is not restored: cannot drop inherited constraint/),
+      );
+    } else {
+      expect(warnings).toEqual([]);
+      expect(await target.query(columns)).toEqual(await source.query(columns));
+      expect(await target.query("select * from base order by b")).toEqual(
+        await source.query("select * from base order by b"),
+      );
+    }
+  },
+);

@@ -6,6 +6,9 @@ import { reasonIn } from "./postgres-errors.ts";
 /** What the server makes for superusers only; an index that needs one says so itself when it is built. */
 const SUPERUSER_KINDS = new Set(["operator-family", "operator-class", "cast"]);
 
+/** Since PostgreSQL 18 a child cannot take null where its parent does not. */
+const INVALID_TABLE_DEFINITION = "42P16";
+
 /** Executes definitions in the open transaction. Gives a sentence for each that the role may not make. */
 export async function createDefinitions(
   client: PostgresClient,
@@ -14,7 +17,10 @@ export async function createDefinitions(
   const warnings: string[] = [];
   for (const definition of definitions) {
     // A comment may be for what was refused.
-    const isOptional = SUPERUSER_KINDS.has(definition.kind) || (warnings.length > 0 && definition.kind === "comment");
+    const isOptional =
+      SUPERUSER_KINDS.has(definition.kind) ||
+      definition.kind === "nullable" ||
+      (warnings.length > 0 && definition.kind === "comment");
     if (!isOptional) {
       await client.query(definition.sql);
       continue;
@@ -22,7 +28,8 @@ export async function createDefinitions(
     try {
       await client.query(`savepoint optional;\n${definition.sql}\n;release savepoint optional`);
     } catch (error) {
-      const isRefused = error instanceof OperationalError && error.code === "denied";
+      const isRefused =
+        error instanceof OperationalError && (error.code === "denied" || error.code === INVALID_TABLE_DEFINITION);
       // A class whose family was refused fails because the family is not there.
       if (!isRefused && warnings.length === 0) throw error;
       warnings.push(refusalOf(definition, error));

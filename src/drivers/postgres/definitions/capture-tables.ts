@@ -18,6 +18,8 @@ interface ColumnRow {
   /** The name of the catalogued NOT NULL (PostgreSQL 18), and what stands behind it. */
   readonly notNullName: string | null;
   readonly notNullNoInherit: boolean | null;
+  /** It takes null where its parents do not. */
+  readonly nullable?: boolean;
   readonly generated: string;
   readonly expression: string | null;
   readonly identity: string;
@@ -77,6 +79,13 @@ const BEFORE_NOT_VALID = `
       from below b join pg_catalog.pg_constraint v on v.conrelid = b.oid and v.contype = 'n' and not v.convalidated
      where not exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and k.conname = v.conname)) end`;
 
+/** Condition: the column `a` of the child `c` takes null, and one above it does not; a child gets NOT NULL when it is made. Not since PostgreSQL 18. */
+const IS_NULLABLE = `not a.attnotnull and not c.relispartition and exists (
+  with recursive above(oid) as (
+    select i.inhparent from pg_catalog.pg_inherits i where i.inhrelid = c.oid union
+    select i.inhparent from above b join pg_catalog.pg_inherits i on i.inhrelid = b.oid)
+  select from above b join pg_catalog.pg_attribute p on p.attrelid = b.oid and p.attname = a.attname and p.attnotnull and p.attnum > 0)`;
+
 function tablesQuery(serverVersion: number): string {
   const hasNotNullConstraints = serverVersion >= 180000;
   const notNull = hasNotNullConstraints
@@ -85,7 +94,7 @@ function tablesQuery(serverVersion: number): string {
   const notNullColumns = hasNotNullConstraints
     ? `'notNull', nn.oid is not null and (nn.conislocal or c.relispartition) and nn.convalidated,
        'notNullName', case when nn.conislocal or c.relispartition then nn.conname end, 'notNullNoInherit', nn.connoinherit`
-    : `'notNull', a.attnotnull, 'notNullName', null, 'notNullNoInherit', null`;
+    : `'notNull', a.attnotnull, 'notNullName', null, 'notNullNoInherit', null, 'nullable', ${IS_NULLABLE}`;
   return `
   select c.oid, n.nspname, c.relname, c.relkind,
          (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
@@ -176,6 +185,11 @@ function objectsOf(table: TableRow): readonly CapturedObject[] {
   }
   const alterations = columnAlterations(table, full);
   if (alterations.length > 0) objects.push(object("pre-data", "table", alterations.join("\n"), ":columns"));
+  for (const column of table.columns.filter(({ nullable }) => nullable)) {
+    const sql = `ALTER TABLE ONLY ${full} ALTER COLUMN ${quoteIdentifier(column.name)} DROP NOT NULL;`;
+    const { key, definition } = object("pre-data", "nullable", sql, ":nullable");
+    objects.push({ key, definition: { ...definition, name: `${name}.${column.name}` } });
+  }
   const later: string[] = table.notValid ? [table.notValid] : [];
   if (table.replicaIdentity === "f") later.push(`ALTER TABLE ONLY ${full} REPLICA IDENTITY FULL;`);
   if (table.replicaIdentity === "n") later.push(`ALTER TABLE ONLY ${full} REPLICA IDENTITY NOTHING;`);
