@@ -28,6 +28,22 @@ export async function hasMarker(client: PostgresClient): Promise<boolean> {
   return row?.[1] === "f" && comment.startsWith(COMMENT_START) && comment.endsWith(COMMENT_END);
 }
 
+/**
+ * Refuses a database in which a restore began and did not end: keys and indexes may be missing there, and the next one removes
+ * everything, also what was put in since. Fails with kind `refused`, `unfinished`.
+ */
+export async function refuseUnfinished(client: PostgresClient): Promise<void> {
+  if (!(await hasMarker(client))) return;
+  throw new OperationalError(
+    `cannot restore rows into ${client.connection.database}: a restore --create into it did not end`,
+    {
+      kind: "refused",
+      code: "unfinished",
+      hint: "Restore with --create again: it removes what is there and begins anew.",
+    },
+  );
+}
+
 /** Keeps every other restore out of this database until the session ends. Fails with kind `refused`, `busy`. */
 export async function lockDatabase(client: PostgresClient, waitMs: number): Promise<void> {
   // Behind a pooler a lock of the session would stay with a connection of others.

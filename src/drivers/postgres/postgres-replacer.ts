@@ -6,6 +6,7 @@ import type { RowMerge } from "../row-merge.ts";
 import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
+import { refuseUnfinished } from "./created-content.ts";
 import { findGenerated, findRecomputed, type GeneratedColumn } from "./postgres-generated.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
@@ -71,6 +72,7 @@ class PostgresReplacer implements Replacer {
   async inspect(names: readonly TableName[], { lock }: InspectOptions): Promise<readonly TargetTable[]> {
     const client = this.#client;
     await client.query("set local search_path = ''");
+    await refuseUnfinished(client);
     this.#tables = await findTables(client, names);
     refuseForeignPartitions(this.#tables);
     if (lock && this.#tables.length > 0) {
