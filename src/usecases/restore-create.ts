@@ -64,9 +64,11 @@ export async function restoreIntoEmpty(all: CreateOptions): Promise<RestoreResul
 async function lookAt(options: CreateOptions, leftOut: readonly string[]): Promise<RestorePlan> {
   await using creator = await openTarget(options);
   // What was interrupted is cleared only when the person has said yes.
-  if (!options.planOnly && !(await creator.isInterrupted())) await refuseContent(options, creator);
+  const isInterrupted = await creator.isInterrupted();
+  if (!isInterrupted) await refuseContent(options, creator);
+  const removed = isInterrupted ? await creator.findContent() : [];
   const owners = await readOwnerPlan(options, creator);
-  return makePlan(options, creator.identity, { owners, leftOut });
+  return makePlan(options, creator.identity, { owners, leftOut, removed });
 }
 
 async function openTarget(options: CreateOptions): Promise<Creator> {
@@ -111,9 +113,15 @@ async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator:
 interface PlanParts {
   readonly owners: OwnerPlan;
   readonly leftOut: readonly string[];
+  /** What an interrupted restore left, and whatever came after it. */
+  readonly removed: readonly string[];
 }
 
-function makePlan({ reader }: CreateOptions, target: ServerIdentity, { owners, leftOut }: PlanParts): RestorePlan {
+function makePlan(
+  { reader }: CreateOptions,
+  target: ServerIdentity,
+  { owners, leftOut, removed }: PlanParts,
+): RestorePlan {
   const { manifest } = reader;
   return {
     target,
@@ -124,16 +132,26 @@ function makePlan({ reader }: CreateOptions, target: ServerIdentity, { owners, l
     foreignKeys: [],
     triggers: [],
     warnings: [...manifest.notCaptured, ...leftOut, ...owners.warnings],
-    notes: owners.notes,
+    notes: [...(removed.length > 0 ? [removalNote(target.database, removed)] : []), ...owners.notes],
   };
 }
+
+function removalNote(database: string, content: readonly string[]): string {
+  return `a restore into ${database} did not end: everything there is removed first (${shownContent(content)})`;
+}
+
+function shownContent(content: readonly string[]): string {
+  const more = content.length - SHOWN_CONTENT;
+  return [...content.slice(0, SHOWN_CONTENT), ...(more > 0 ? [`${more} more`] : [])].join(", ");
+}
+
+const SHOWN_CONTENT = 5;
 
 async function refuseContent({ reader, target }: CreateOptions, creator: Creator): Promise<void> {
   const content = await creator.findContent();
   if (content.length === 0) return;
-  const shown = content.slice(0, 5).join(", ");
   throw new OperationalError(
-    `cannot restore ${reader.manifest.id} into ${target.database}: it is not empty (${shown})`,
+    `cannot restore ${reader.manifest.id} into ${target.database}: it is not empty (${shownContent(content)})`,
     {
       kind: "refused",
       code: "not-empty",

@@ -5,7 +5,7 @@ import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { pgTool } from "../support/pg-tools.ts";
 import { createDatabase, postgresMajors, type TestDatabase } from "../support/postgres.ts";
-import { dump, emptyDatabase, fixture, optionsFor, snapshotOf } from "../support/restoring.ts";
+import { dump, emptyDatabase, fixture, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const awkward = fixture("awkward");
 const everyType = fixture("every-type");
@@ -16,6 +16,9 @@ const rows = `
   insert into app.base values (1), (2); insert into app.derived values (3, 'x', 4); insert into app.empty default values; insert into app.scratch ("Quoted ""Column""") values (5);
   insert into app.left_side values (1, null); insert into app.right_side values (1, 1); update app.left_side set r = 1;
   select lo_from_bytea(991, decode(repeat('ef', 300000), 'hex')); select nextval('app.counter')`;
+
+const UNFINISHED =
+  "create schema rowkeep_restore; comment on schema rowkeep_restore is 'restore of 20240101T000000Z-full, not finished'; create table t (i int); insert into t values (7)";
 
 const contentOf = (database: TestDatabase) =>
   database.query(
@@ -203,6 +206,38 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(await contentOf(target)).toEqual([]);
     await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
     expect(await target.query("select count(*) from s.t")).toEqual([["100000"]]);
+  });
+
+  test("plans no restore into a database that is not empty", async () => {
+    await using source = await createDatabase(major, "create table t (i int primary key); insert into t values (1)");
+    await using snapshot = await snapshotOf(source.url);
+
+    const planned = restoreIntoEmpty(optionsFor(source.url, snapshot.reader, { planOnly: true }));
+
+    await expect(planned).rejects.toMatchObject({ kind: "refused", code: "not-empty" });
+  });
+
+  test("tells what a killed restore left before it is removed", async () => {
+    await using source = await createDatabase(major, "create table t (i int primary key); insert into t values (1)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    await target.query(UNFINISHED);
+
+    const planned = await restoreIntoEmpty(optionsFor(target.url, snapshot.reader, { planOnly: true }));
+
+    expect(planned.plan?.notes).toEqual([expect.stringMatching(/everything there is removed first \(.*table t/)]);
+  });
+
+  test("puts no rows into what a killed restore left", async () => {
+    await using source = await createDatabase(major, "create table t (i int primary key); insert into t values (1)");
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+    await target.query(UNFINISHED);
+
+    const inPlace = restoreSnapshot(inPlaceOptionsFor(target.url, snapshot.reader));
+
+    await expect(inPlace).rejects.toMatchObject({ kind: "refused", code: "unfinished" });
+    expect(await target.query("select i from t")).toEqual([["7"]]);
   });
 
   test("recognises what a killed restore left, removes it and starts again", async () => {
