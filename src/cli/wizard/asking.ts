@@ -14,10 +14,12 @@ export function askingOf(context: CliContext): Asking {
   } as Asking;
 }
 
-/** Tells an expected failure as a warning; throws any other error. */
+/** Tells an expected failure as a warning, the same one each time that it comes; throws any other error. */
 export function tellFailure(context: CliContext, error: unknown): void {
   if (!(error instanceof OperationalError)) throw error;
-  context.output.warn(error.hint ? `${error.message}. ${error.hint}` : error.message);
+  const { output } = context;
+  const words = error.hint ? `${error.message}. ${error.hint}` : error.message;
+  output.error(`${output.paintErr.yellow("warning:")} ${words}\n`);
 }
 
 /** Makes a check that refuses an empty answer. */
