@@ -83,7 +83,9 @@ test("keeps schedule and dr site of the flags, passwords apart, and deletes what
 
   expect([created.exitCode, run.exitCode, compared.exitCode], created.stdout).toEqual([0, 0, 0]);
   expect(text).toContain(`full: ${full}\n  incremental: ${incremental}`);
-  expect(created.last()["nextRuns"]).toHaveLength(3);
+  const next = (created.last()["nextRuns"] as string[]).map((at) => Date.parse(at));
+  expect(next).toHaveLength(3);
+  expect(Math.max(...next) - Date.now()).toBeLessThanOrEqual(3 * 3_600_000);
   expect(stored.sort()).toEqual(["shop.dr-url", "shop.password"]);
   expect(text).not.toContain(":postgres@");
   expect([deleted.exitCode, left, again.exitCode]).toEqual([0, [], 0]);

@@ -38,14 +38,17 @@ export const jobCreate: CommandAction = async (context, { args, options }) => {
     if (options.check !== false) await tryOut(context, wanted);
   }
   const { path, name } = await write(context, wanted, options.force === true);
-  const firings = wanted.full ? nextFirings({ full: wanted.full, timezone: wanted.timezone }, context.now(), 3) : [];
+  const { full, incremental, timezone } = wanted;
+  const firings = nextFirings({ full, incremental, timezone }, context.now(), 3);
   context.output.result({ job: name, file: path, nextRuns: firings.map(({ at }) => at.toISOString()) }, () => {
     const { output } = context;
     output.line(`${output.paint.green("created:")} ${name} in ${path}`);
     if (firings.length > 0) {
-      output.line(`next runs: ${firings.map(({ at }) => formatTime(at.toISOString())).join(", ")}`);
+      const times = firings.map(({ at, kind }) => `${formatTime(at.toISOString())}${incremental ? ` (${kind})` : ""}`);
+      output.line(`next runs: ${times.join(", ")}`);
+      const more = incremental ? `, for the incrementals rowkeep run ${name} --incremental` : "";
       output.line(
-        "The schedule is kept in the file; running by itself is not available yet: let cron call rowkeep run.",
+        `The schedule is kept in the file; running by itself is not available yet: let cron call rowkeep run ${name}${more}.`,
       );
     }
     output.line(`Try it: rowkeep run ${name}`);
