@@ -156,15 +156,16 @@ const tables = z
   })
   .describe("Which tables are kept; left out: all.");
 
+/** What the name of a job may be: it names files and folders. */
+export const JOB_NAME = /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/;
+export const JOB_NAME_WORDS = "must begin with a letter or digit and hold only letters, digits, . _ -";
+
 export const jobSchema = z
   .strictObject({
     version: z.literal(1).describe("Version of this format."),
     name: z
       .string()
-      .regex(
-        /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/,
-        "must begin with a letter or digit and hold only letters, digits, . _ -",
-      )
+      .regex(JOB_NAME, JOB_NAME_WORDS)
       .describe("Name of the job; left out: made from the database and the first destination.")
       .optional(),
     enabled: flag("false: the job is off.").optional(),

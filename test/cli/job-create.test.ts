@@ -150,3 +150,42 @@ test("writes nothing when a destination cannot be used, a secret is in clear, or
   expect(noKey.last()).toMatchObject({ type: "error", exitCode: 2, code: "bad-recipient" });
   expect(await readdir(folder)).toEqual([]);
 });
+
+test("tells the next runs and their commands of a job with incrementals only", async () => {
+  await using database = await createDatabase(18);
+
+  const created = await cli(
+    "job",
+    "create",
+    "shop",
+    "--url",
+    database.url,
+    "--to",
+    "./here",
+    "--incremental",
+    "0 * * * *",
+    "--yes",
+  );
+
+  expect(created.exitCode).toBe(0);
+  expect(created.stdout).toMatch(/^next runs: \S+ \S+ \(incremental\), /m);
+  expect(created.stdout).toContain("rowkeep run shop --incremental");
+});
+
+test("refuses a name that no job can have before it tries anything", async () => {
+  const refused = await cli(
+    "job",
+    "create",
+    "my shop",
+    "--url",
+    "postgres://me@127.0.0.1:1/shop",
+    "--to",
+    "./here",
+    "--yes",
+    "--json",
+  );
+
+  expect(refused.last()).toMatchObject({ code: "invalid-name", exitCode: 2 });
+  expect(refused.last()["message"]).toMatch(/^cannot create the job "my shop": its name must begin with/);
+  expect(await readdir(folder)).toEqual([]);
+});

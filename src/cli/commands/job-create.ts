@@ -12,6 +12,7 @@ import {
   type WrittenDestination,
 } from "../../job/destination-url.ts";
 import { lockOf } from "../../job/encryption.ts";
+import { JOB_NAME, JOB_NAME_WORDS } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron, problemOfTimezone } from "../../job/schedule.ts";
 import { writeAll } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -63,7 +64,7 @@ function wantedByFlags(
 ): Partial<WantedJob> {
   const to = options.to === undefined ? [] : [options.to].flat().map(String);
   return {
-    name: readText(args[0]),
+    name: readName(args[0]),
     url: readUrl(options.url, cwd),
     include: readList(options.tables, "--tables"),
     exclude: readList(options.exclude, "--exclude"),
@@ -78,6 +79,16 @@ function wantedByFlags(
     level: readCount(options.level, "--level"),
     parallel: readCount(options.parallel, "--parallel"),
   } as Partial<WantedJob>;
+}
+
+function readName(value: unknown): string | undefined {
+  const name = readText(value);
+  if (name === undefined || JOB_NAME.test(name)) return name;
+  throw new OperationalError(`cannot create the job ${JSON.stringify(name)}: its name ${JOB_NAME_WORDS}`, {
+    kind: "usage",
+    code: "invalid-name",
+    hint: "Choose a name like shop or shop-nightly.",
+  });
 }
 
 function readUrl(value: unknown, cwd: string): string | undefined {

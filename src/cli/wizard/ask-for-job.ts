@@ -3,7 +3,7 @@ import { OperationalError } from "../../base/errors.ts";
 import type { Connection, Probe } from "../../drivers/driver.ts";
 import { probeDatabase } from "../../drivers/open-driver.ts";
 import { hasReference } from "../../job/secret-files.ts";
-import type { JobDestination } from "../../job/job-schema.ts";
+import { JOB_NAME, JOB_NAME_WORDS, type JobDestination } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron } from "../../job/schedule.ts";
 import { keepSecret } from "../../job/secrets.ts";
 import { destinationNameOf } from "../../usecases/open-job.ts";
@@ -35,7 +35,7 @@ export async function askForJob(context: CliContext, given: Partial<WantedJob>):
 }
 
 function isJobName(text: string): true | string {
-  return /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/.test(text) || "Letters, digits, . _ and - only";
+  return JOB_NAME.test(text) || `It ${JOB_NAME_WORDS}`;
 }
 
 interface Reached {
