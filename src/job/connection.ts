@@ -11,11 +11,15 @@ const TLS_MODES: readonly TlsMode[] = ["verify-full", "ca", "insecure", "off"];
 /**
  * Resolves how to reach the source of a job. TLS is the job's own `tls`, never a meaning that a client gives to a URL:
  * by default `verify-full`, and `off` where the server is this machine.
- * Fails with kind `job`: `secret`, `invalid-url`, `not-available`.
+ * `place` is the field of the job file that a failure names. Fails with kind `job`: `secret`, `invalid-url`, `not-available`.
  */
-export async function connectionOf(source: JobFile["source"], surroundings: SecretSurroundings): Promise<Connection> {
+export async function connectionOf(
+  source: JobFile["source"],
+  surroundings: SecretSurroundings,
+  place: "source" | "dr" = "source",
+): Promise<Connection> {
   const resolved = async (text: string | undefined, field: string) =>
-    text === undefined ? undefined : resolveSecret(text, `source.${field}`, surroundings);
+    text === undefined ? undefined : resolveSecret(text, `${place}.${field}`, surroundings);
   const ca = source.ca === undefined ? undefined : await readCa(resolve(surroundings.folder, source.ca));
   const url = await resolved(source.url, "url");
   if (url !== undefined) {

@@ -126,7 +126,7 @@ async function openSites(sides: Sides): Promise<readonly [CompareSide, CompareSi
   const database = readText(options.database) ?? onlyName(job);
   const primary = await primaryOf(sides, database);
   const { url, tls } = job.dr;
-  const dr = await connectionOf({ url, tls }, surroundingsOf(context, job));
+  const dr = await connectionOf({ url, tls }, surroundingsOf(context, job), "dr");
   await using stack = new AsyncDisposableStack();
   const left = stack.use(await openLive(sides, primary));
   const right = await openLive(sides, database === undefined ? dr : { ...dr, database });

@@ -172,7 +172,7 @@ export async function targetOf(
     });
   }
   const source = { url: job.dr.url, tls: job.dr.tls };
-  return { connection: await connectionOf(source, surroundingsOf(context, job)), isNamed: true };
+  return { connection: await connectionOf(source, surroundingsOf(context, job), "dr"), isNamed: true };
 }
 
 /** Shows what will be done and asks. */
