@@ -3,6 +3,7 @@ import type { Destination } from "../destinations/destination.ts";
 import { openDestination } from "../destinations/open-destination.ts";
 import type { Connection } from "../drivers/driver.ts";
 import type { Inspection } from "../drivers/inspection.ts";
+import { probeDatabase } from "../drivers/open-driver.ts";
 import { unavailableIn } from "../job/availability.ts";
 import { connectionOf, isLocalHost } from "../job/connection.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
@@ -51,6 +52,7 @@ export async function examineJob(options: DoctorOptions): Promise<Examination> {
   await ofJob.try("encryption", () => encryptionFinding(job, surroundings));
   const databases = await examineDatabases(options, surroundings);
   const spool = new Checks(spoolFolderOf(job, options.home), signal);
+  const dr = await examineDr(options, surroundings);
   await spool.try("spool", () => spoolFinding(options));
   const places = await Promise.all(
     job.destinations.map((written, index) => {
@@ -70,7 +72,7 @@ export async function examineJob(options: DoctorOptions): Promise<Examination> {
   }));
   const ofPlaces = places.flatMap(({ checks }) => checks);
   return {
-    checks: [...ofJob.list, ...ofFiles, ...databases.checks, ...spool.list, ...ofPlaces, ...drives],
+    checks: [...ofJob.list, ...ofFiles, ...databases.checks, ...dr, ...spool.list, ...ofPlaces, ...drives],
     grants: databases.grants,
   };
 }
@@ -140,6 +142,23 @@ async function examineDatabases(
 }
 
 interface ExaminedPlace {
+/** The disaster-recovery site: only whether it can be reached, since a backup asks nothing of it. */
+async function examineDr(
+  { job, signal, report }: DoctorOptions,
+  surroundings: SecretSurroundings,
+): Promise<readonly Check[]> {
+  const { dr } = job;
+  if (!dr) return [];
+  const checks = new Checks("dr", signal);
+  await checks.try("connection", async () => {
+    report({ type: "phase", text: "trying the dr site" });
+    const connection = await connectionOf({ url: dr.url, tls: dr.tls }, surroundings, "dr");
+    const { identity } = await probeDatabase(connection, { signal });
+    return `PostgreSQL ${identity.version}, ${identity.database} at ${connection.host}:${connection.port} as ${identity.user}`;
+  });
+  return checks.list;
+}
+
   readonly checks: readonly Check[];
   /** Where it lies on this machine. */
   readonly folder?: { readonly name: string; readonly path: string };

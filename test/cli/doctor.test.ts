@@ -126,3 +126,28 @@ test("goes on after a failure and ends with the first one's exit code", async ()
   expect(people.stdout).toContain("nothing listens there");
   expect(people.stdout).not.toContain("canary-password");
 });
+
+test("tries the dr site, and names its field when a secret of it is missing", async () => {
+  await using database = await createDatabase(18, "create table t (i int)");
+  const destinations = "destinations: [{ type: local, path: ./backups }]";
+  const drOf = (checks: readonly Check[]) => checks.filter(({ subject }) => subject === "dr");
+
+  await writeJob(database.url, `${destinations}\ndr: { url: "${database.url}" }`);
+  const good = await doctor();
+  await writeJob(database.url, `${destinations}\ndr: { url: "postgres://me:pw@127.0.0.1:1/shop" }`);
+  const closed = await doctor();
+  await writeJob(database.url, `${destinations}\ndr: { url: "\${env:NO_SUCH_URL}" }`);
+  const unset = await doctor();
+  await cli("run", place.file);
+  const restore = await cli("restore", place.file, "--to", "dr", "--json");
+  const compare = await cli("compare", place.file, "--json");
+
+  expect(drOf(good.checks)).toMatchObject([{ name: "connection", status: "ok" }]);
+  expect(drOf(closed.checks)).toMatchObject([
+    { status: "failed", message: expect.stringContaining("nothing listens") },
+  ]);
+  expect(closed.exitCode).toBe(5);
+  const message = "cannot resolve dr.url: the environment has no NO_SUCH_URL";
+  expect(drOf(unset.checks)).toMatchObject([{ status: "failed", message }]);
+  expect([restore.last()["message"], compare.last()["message"]]).toEqual([message, message]);
+});
