@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { formatBytes } from "../base/byte-size.ts";
 import { codeOf } from "../base/errors.ts";
 import { type Destination, destinationError } from "../destinations/destination.ts";
 import { type Check, Checks, warningOf } from "./check.ts";
@@ -180,6 +181,6 @@ async function freeSpace(
 ): Promise<ReturnType<typeof warningOf> | string | undefined> {
   const free = await destination.freeBytes?.({ signal });
   if (free === undefined) return undefined;
-  const message = `${(free / 1e9).toFixed(1)} GB are free`;
+  const message = `${formatBytes(free)} are free`;
   return free < LITTLE_BYTES ? warningOf(`only ${message}`, "Make room, or choose another place.") : message;
 }

@@ -1,9 +1,10 @@
+import { formatBytes } from "../base/byte-size.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { openDestination } from "../destinations/open-destination.ts";
 import type { Connection } from "../drivers/driver.ts";
-import type { Inspection } from "../drivers/inspection.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
+import type { Inspection } from "../drivers/inspection.ts";
 import { unavailableIn } from "../job/availability.ts";
 import { connectionOf, isLocalHost } from "../job/connection.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
@@ -51,8 +52,8 @@ export async function examineJob(options: DoctorOptions): Promise<Examination> {
   await ofJob.try("job", async () => jobFinding(job));
   await ofJob.try("encryption", () => encryptionFinding(job, surroundings));
   const databases = await examineDatabases(options, surroundings);
-  const spool = new Checks(spoolFolderOf(job, options.home), signal);
   const dr = await examineDr(options, surroundings);
+  const spool = new Checks(spoolFolderOf(job, options.home), signal);
   await spool.try("spool", () => spoolFinding(options));
   const places = await Promise.all(
     job.destinations.map((written, index) => {
@@ -99,7 +100,7 @@ async function encryptionFinding(job: Job, surroundings: SecretSurroundings): Pr
 
 async function spoolFinding({ job, home }: DoctorOptions): Promise<Finding> {
   const free = await freeBytesAt(spoolFolderOf(job, home));
-  const message = `${(free / 1e9).toFixed(1)} GB are free for volumes that are being written`;
+  const message = `${formatBytes(free)} are free for volumes that are being written`;
   return free < SPOOL_BYTES
     ? warningOf(`only ${message}`, "Make room: a run needs up to four volumes of 128 MB.")
     : message;
@@ -141,7 +142,6 @@ async function examineDatabases(
   };
 }
 
-interface ExaminedPlace {
 /** The disaster-recovery site: only whether it can be reached, since a backup asks nothing of it. */
 async function examineDr(
   { job, signal, report }: DoctorOptions,
@@ -159,6 +159,7 @@ async function examineDr(
   return checks.list;
 }
 
+interface ExaminedPlace {
   readonly checks: readonly Check[];
   /** Where it lies on this machine. */
   readonly folder?: { readonly name: string; readonly path: string };

@@ -191,3 +191,14 @@ describe("object stores let one of ten win", () => {
     expect(await statuses(destination)).toEqual({ ...GOOD });
   });
 });
+
+test("tells how little is free", async () => {
+  const full = broken({ freeBytes: async () => 3_145_728 });
+
+  const checks = await checkDestination(full, { folder: "shop", now, signal });
+
+  expect(checks.find(({ name }) => name === "free space")).toMatchObject({
+    status: "warning",
+    message: "only 3.15 MB are free",
+  });
+});
