@@ -1,6 +1,9 @@
 import type { Job } from "../job/read-job.ts";
 import { hashJobFile, type StateStore } from "../job/state-store.ts";
 
+/** What the history says of a run that a person or the system stopped. */
+export const ABORTED = "aborted: stopped by a signal (Ctrl-C, SIGTERM or a hang-up)";
+
 /**
  * Records the runs of a job that died without a word as failures. `isLocked` tells whether a process holds the lock of the job
  * now, which a run does from before its beginning is remembered until behind the record of its end.

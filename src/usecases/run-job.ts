@@ -4,7 +4,7 @@ import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets } from "../job/secrets.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
-import { disableAfterTooMany, endDeadRuns } from "./dead-runs.ts";
+import { ABORTED, disableAfterTooMany, endDeadRuns } from "./dead-runs.ts";
 import type { MadeSnapshot } from "./made-snapshot.ts";
 import { backUpDatabases, type RunOptions, type RunResult } from "./run-databases.ts";
 
@@ -36,8 +36,10 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
     await record(options, state, { begun, startedAt, outcome, error, made: result.snapshots });
     return result;
   } catch (error) {
-    const outcome = isAbort(error) ? "skipped" : "failure";
-    await record(options, state, { begun, startedAt, outcome, error: wordsOf(error), made: [] });
+    const ended = isAbort(error)
+      ? { outcome: "skipped" as const, error: ABORTED }
+      : { outcome: "failure" as const, error: wordsOf(error) };
+    await record(options, state, { begun, startedAt, ...ended, made: [] });
     throw error;
   }
 }

@@ -11,6 +11,7 @@ import { openRepository } from "../../snapshot/repository.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type DrilledSnapshot, drillSnapshot } from "../../usecases/drill-snapshot.ts";
 import type { Report } from "../../usecases/progress.ts";
+import { ABORTED } from "../../usecases/dead-runs.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatDuration, formatPlural } from "../format.ts";
@@ -122,7 +123,8 @@ async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }
     const { drilledAt } = marked;
     return { ...result, destination: destination.name, ...(drilledAt ? { drilledAt } : {}), problems, warnings };
   } catch (error) {
-    await record(isAbort(error) ? "skipped" : "failure", messageOf(error));
+    if (isAbort(error)) await record("skipped", ABORTED);
+    else await record("failure", messageOf(error));
     throw error;
   }
 }
