@@ -49,10 +49,13 @@ async function refuseDisabled(job: Job, state: StateStore): Promise<void> {
   const { disabled, failuresInARow } = state.stateOf(job.name, await hashJobFile(job.path));
   if (job.enabled !== false && !disabled) return;
   const reason = disabled ? `it was switched off after ${failuresInARow} failures in a row` : "it is switched off";
+  const enable = `rowkeep job enable ${job.name}`;
   throw new OperationalError(`cannot run ${job.name}: ${reason}`, {
     kind: "refused",
     code: "disabled",
-    hint: `Mend what failed (rowkeep history ${job.name}), then rowkeep job enable ${job.name}.`,
+    hint: disabled
+      ? `Mend what failed (rowkeep history ${job.name}), then ${enable}.`
+      : `Switch it on again: ${enable}.`,
   });
 }
 

@@ -247,6 +247,31 @@ describe("rowkeep run", () => {
     expect(after.last()["runs"]).toMatchObject([{ outcome: "success", snapshot: id, storedBytes, rawBytes }, dead]);
   });
 
+  test("stands in the history as aborted when a signal stopped it", async () => {
+    await using database = await manyRows();
+    const file = await writeJob(database.url);
+
+    const stopped = await runCli(["run", file], {
+      home,
+      cwd: folder,
+      during: (child) => child.stderr?.once("data", () => child.kill("SIGINT")),
+    });
+    const history = await cli("history", file, "--json");
+
+    expect(stopped.exitCode).toBe(130);
+    expect(history.last()["runs"]).toMatchObject([
+      { outcome: "skipped", error: expect.stringMatching(/^aborted: stopped by a signal/) },
+    ]);
+  });
+
+  test("says of a job that a person switched off how to switch it on, not what to mend", async () => {
+    const file = await writeJob("postgres://me@127.0.0.1:1/shop", "enabled: false\n");
+
+    const refused = await cli("run", file, "--json");
+
+    expect(refused.last()).toMatchObject({ exitCode: 9, hint: "Switch it on again: rowkeep job enable shop." });
+  });
+
   test("keeps the server's own words of a failure in the history", async () => {
     await using database = await createDatabase(18);
     const file = await writeJob(database.urlFor("nobody_here", "wrong"));
