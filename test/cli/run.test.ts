@@ -350,9 +350,13 @@ test("rowkeep export makes up a name in a folder, and import takes the file", as
   const file = String(first.last()["file"]);
   const imported = await cli("import", `file://${file}`, empty.url, "--create", "--yes");
   const missing = await cli("export", database.url, "missing/", "--json");
+  const told = await cli("export", database.url, join("exports", "named.rowkeep"));
 
+  expect(missing.last()["message"]).toMatch(/the folder \S+missing does not exist$/);
+  expect(told.stdout).toContain(`at ${join(folder, "exports", "named.rowkeep")}\n`);
   expect([first.exitCode, imported.exitCode, missing.exitCode]).toEqual([0, 0, 6]);
-  expect(await readdir(join(folder, "exports"))).toEqual([
+  expect((await readdir(join(folder, "exports"))).sort()).toEqual([
+    "named.rowkeep",
     expect.stringMatching(/^t_[0-9a-f]+-\d{8}T\d{6}Z\.rowkeep$/),
   ]);
   expect(await empty.query("select i from t")).toEqual([["1"]]);

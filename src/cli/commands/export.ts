@@ -31,7 +31,7 @@ export const exportFile: CommandAction = async (context, { args, options }) => {
   for (const warning of warnings) context.output.warn(warning);
   const snapshot = madeSnapshotOf(result, result.destinations);
   context.output.result({ file: path, snapshots: [snapshot], warnings }, () =>
-    printMadeSnapshot(context.output, snapshot),
+    printMadeSnapshot(context.output, { ...snapshot, destinations: [{ name: path, status: "stored" }] }),
   );
   return warnings.length > 0 ? 3 : 0;
 };
