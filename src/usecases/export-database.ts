@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { openSingleFileDestination } from "../archive/single-file-destination.ts";
-import { messageOf, OperationalError } from "../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChosenTable, Connection } from "../drivers/driver.ts";
 import { chooseTable, matchTables } from "../plan/table-patterns.ts";
 import { renderRecoverText } from "../snapshot/recover-text.ts";
@@ -90,7 +90,8 @@ async function makeSpool(path: string): Promise<string> {
   try {
     return await mkdtemp(join(dirname(path), ".rowkeep-export-"));
   } catch (cause) {
-    throw new OperationalError(`cannot write ${path}: ${messageOf(cause)}`, {
+    const reason = codeOf(cause) === "ENOENT" ? `the folder ${dirname(path)} does not exist` : messageOf(cause);
+    throw new OperationalError(`cannot write ${path}: ${reason}`, {
       kind: "destination",
       code: "failed",
       hint: "Choose a folder that exists and can be written.",
