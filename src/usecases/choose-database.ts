@@ -39,6 +39,9 @@ export async function chooseDatabase(options: ChooseDatabaseOptions): Promise<Jo
   if (databases.length === 0) {
     throw noSnapshot(`cannot find a snapshot of ${job}: there is none yet`, `rowkeep run ${job} makes one.`);
   }
+  if (wanted !== undefined && database === undefined) {
+    throw severalDatabases(job, `no snapshot is of ${wanted}; it has the databases`, databases);
+  }
   const names = snapshots.filter((name) => name !== "latest" && parseTime(name) === undefined);
   if (wanted !== undefined || names.length === 0) throw severalDatabases(job, "it has the databases", databases);
   return chooseByIds(names, options);

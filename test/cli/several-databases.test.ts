@@ -79,6 +79,7 @@ test("what could be of several databases is refused with their names as written,
 
     const latest = await cli("show", place.file, "latest", "--json");
     const prefix = await cli("pin", place.file, year, "--json");
+    const unknown = await cli("show", place.file, "latest", "--database", "nope", "--json");
     const none = await cli("verify", place.file, "1999", "--json");
     const named = await cli("show", place.file, "latest", "--database", crm, "--json");
     const restore = await cli("restore", place.file, "latest", "--database", crm, "--yes");
@@ -88,6 +89,7 @@ test("what could be of several databases is refused with their names as written,
       expect(refused.last()).toMatchObject(several);
       expect(refused.last()["message"]).toMatch(/databases .*crm of t_/);
     }
+    expect(unknown.last()).toMatchObject({ ...several, message: expect.stringContaining("no snapshot is of nope") });
     expect(none.last()).toMatchObject({ code: "not-found", exitCode: 2 });
     expect(named.last()["snapshot"]).toMatchObject({ database: crm });
     expect(restore.stdout).toContain(`rowkeep undo ${place.file} --database '${crm}' puts it back`);
