@@ -23,16 +23,20 @@ export async function writeWhole(
     else await link(unfinished, path);
   } catch (cause) {
     if (codeOf(cause) === "EEXIST") {
-      throw new OperationalError(`cannot write ${path}: it exists already`, {
-        kind: "refused",
-        code: "exists",
-        hint: "Give --force to replace it.",
-      });
+      throw alreadyThere(path);
     }
     throw new OperationalError(`cannot write ${path}: ${messageOf(cause)}`, { kind: "job", code: "unwritable", cause });
   } finally {
     await rm(unfinished, { force: true });
   }
+}
+
+export function alreadyThere(path: string): OperationalError {
+  return new OperationalError(`cannot write ${path}: it exists already`, {
+    kind: "refused",
+    code: "exists",
+    hint: "Choose another name, or give --force to replace it.",
+  });
 }
 
 export interface NewFile {

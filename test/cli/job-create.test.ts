@@ -189,3 +189,14 @@ test("refuses a name that no job can have before it tries anything", async () =>
   expect(refused.last()["message"]).toMatch(/^cannot create the job "my shop": its name must begin with/);
   expect(await readdir(folder)).toEqual([]);
 });
+
+test("refuses the name of another job before it tries or asks anything", async () => {
+  await using database = await createDatabase(18);
+  await cli("job", "create", "shop", "--url", database.url, "--to", "./here", "--yes");
+
+  const nowhere = ["--url", "postgres://me@127.0.0.1:1/shop", "--to", "./there", "--yes", "--json"];
+  const again = await cli("job", "create", "shop", ...nowhere);
+
+  expect(again.last()).toMatchObject({ code: "exists", exitCode: 9, hint: expect.stringContaining("--force") });
+  expect(await readdir(folder)).not.toContain("there");
+});

@@ -14,7 +14,7 @@ import {
 import { lockOf } from "../../job/encryption.ts";
 import { JOB_NAME, JOB_NAME_WORDS } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron, problemOfTimezone } from "../../job/schedule.ts";
-import { writeAll } from "../../job/write-job.ts";
+import { alreadyThere, writeAll } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatTime } from "../format.ts";
@@ -29,11 +29,13 @@ export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefi
 export const jobCreate: CommandAction = async (context, { args, options }) => {
   const asks = context.isInteractive && options.yes !== true;
   const given = wantedByFlags(context, args, options);
+  const isTaken = (name: string) => options.force !== true && existsSync(fileOf(context, name));
+  if (given.name !== undefined && isTaken(given.name)) throw alreadyThere(fileOf(context, given.name));
   if (options.check !== false && given.drUrl) await tryDatabase(context, given.drUrl, "dr.url");
   let wanted: WantedJob;
   if (asks) {
     const { askForJob } = await import("../wizard/ask-for-job.ts");
-    wanted = await askForJob(context, given);
+    wanted = await askForJob(context, given, isTaken);
   } else {
     wanted = complete(given);
     if (options.check !== false) await tryOut(context, wanted);
@@ -153,7 +155,7 @@ function missingFolders(path: string): readonly string[] {
 async function write(context: CliContext, wanted: WantedJob, force: boolean): Promise<{ path: string; name: string }> {
   const home = homeOf(context);
   const name = wanted.name ?? nameOf(wanted);
-  const path = join(home.jobs, `${name}.yaml`);
+  const path = fileOf(context, name);
   const absolute = wanted.destinations.map((destination) => withAbsolutePaths(destination, context.cwd));
   const { destinations, files: secrets } = planSecretFiles(home, name, absolute);
   const source = planPasswordFile(home, name, wanted.url);
@@ -165,6 +167,10 @@ async function write(context: CliContext, wanted: WantedJob, force: boolean): Pr
   checkJob([{ path, text }]);
   await writeAll([...secrets, ...source.files, ...(dr?.files ?? []), { path, text }], { replace: force });
   return { path, name };
+}
+
+function fileOf(context: CliContext, name: string): string {
+  return join(homeOf(context).jobs, `${name}.yaml`);
 }
 
 function nameOf(wanted: WantedJob): string {

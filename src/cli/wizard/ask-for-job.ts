@@ -15,8 +15,12 @@ import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
 import { type Asking, askingOf, tellFailure } from "./asking.ts";
 
-/** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. */
-export async function askForJob(context: CliContext, given: Partial<WantedJob>): Promise<WantedJob> {
+/** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. `isTaken` tells of names of other jobs. */
+export async function askForJob(
+  context: CliContext,
+  given: Partial<WantedJob>,
+  isTaken: (name: string) => boolean,
+): Promise<WantedJob> {
   const asking = askingOf(context);
   const { url, probe } = await askForDatabase(context, given, asking);
   const tables = given.include || given.exclude ? given : await askForTables(context, probe, asking);
@@ -24,8 +28,8 @@ export async function askForJob(context: CliContext, given: Partial<WantedJob>):
   const encryption = given.recipients ? undefined : await askForEncryption(context);
   const full = given.full ?? (await askForSchedule(context, asking));
   const suggested = `${probe.identity.database}`.replace(/[^0-9A-Za-z._-]+/g, "-");
-  const name =
-    given.name ?? (await input({ message: "Name of the job", default: suggested, validate: isJobName }, asking));
+  const validate = (text: string) => (isTaken(text) ? "A job with this name exists already" : isJobName(text));
+  const name = given.name ?? (await input({ message: "Name of the job", default: suggested, validate }, asking));
   const wanted = { ...given, ...tables, url, destinations, full, name };
   summarise(context, wanted, { probe, encryption: encryption?.words ?? "to the given keys" });
   if (!(await confirm({ message: "Write this job?", default: true }, asking))) {
