@@ -1,9 +1,8 @@
 import { resolve } from "node:path";
-import type { OperationalError } from "../base/errors.ts";
 import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Lock } from "../archive/age-keys.ts";
-import type { PlacedList } from "../snapshot/locate-snapshot.ts";
+import type { LocatedSnapshot, PlacedList, UnopenedDestination } from "../snapshot/locate-snapshot.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { JobDatabase } from "../usecases/choose-database.ts";
 import type { CliContext } from "./context.ts";
@@ -19,7 +18,7 @@ export interface OpenedJob extends AsyncDisposable {
   /** The job names a key, and it is not at hand; people were warned why. */
   readonly isKeyMissing: boolean;
   /** Those that could not be opened; people were warned. */
-  readonly unopened: readonly { readonly name: string; readonly error: OperationalError }[];
+  readonly unopened: readonly UnopenedDestination[];
 }
 
 export interface OpenJobOptions {
@@ -81,8 +80,23 @@ export async function lockFor(context: CliContext, job: Job): Promise<Lock | und
   return lockOf(job, surroundingsOf(context, job));
 }
 
-/** Warns of the destinations that were not read; tells whether there are some: then a command that did its work ends with 3. */
-export function warnOfUnread(context: CliContext, { unopened }: OpenedJob, unread: PlacedList["unread"]): boolean {
+/**
+ * Finds the chosen snapshot, as `locateSnapshot` does, and warns of the destinations that were not read. Where there are some it
+ * `isPartial`: a command that did its work ends with 3 all the same.
+ */
+export async function locateIn(
+  context: CliContext,
+  opened: OpenedJob,
+  { prefix, name }: { readonly prefix: string; readonly name: string },
+): Promise<LocatedSnapshot & { readonly isPartial: boolean }> {
+  const { locateSnapshot } = await import("../snapshot/locate-snapshot.ts");
+  const { destinations, unopened, keys } = opened;
+  const where = { destinations, unopened, prefix, keys, signal: context.signal };
+  const located = await locateSnapshot({ ...where, choice: { name } });
+  return { ...located, isPartial: warnOfUnread(context, opened, located.unread) };
+}
+
+function warnOfUnread(context: CliContext, { unopened }: OpenedJob, unread: PlacedList["unread"]): boolean {
   for (const { destination, error } of unread)
     context.output.warn(`${destination.name} was not read: ${error.message}`);
   return unread.length > 0 || unopened.length > 0;
@@ -91,10 +105,10 @@ export function warnOfUnread(context: CliContext, { unopened }: OpenedJob, unrea
 /** Gives the database that a command works on: that of `--database`, the only one, or the only one that has these snapshots. */
 export async function chooseDatabase(
   context: CliContext,
-  { name: job, databases, destinations }: OpenedJob,
+  { name: job, databases, destinations, unopened }: OpenedJob,
   { database: wanted, snapshots }: { readonly database: string | undefined; readonly snapshots: readonly string[] },
 ): Promise<JobDatabase> {
   const choosing = await import("../usecases/choose-database.ts");
   const { signal } = context;
-  return choosing.chooseDatabase({ job, databases, destinations, wanted, snapshots, signal });
+  return choosing.chooseDatabase({ job, databases, destinations, unopened, wanted, snapshots, signal });
 }

@@ -1,6 +1,6 @@
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { type ChoosableSnapshots, findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
+import { findSnapshot, type SnapshotChoice } from "./find-snapshot.ts";
 import type { Manifest } from "./manifest.ts";
 import { openRepository, type RepositoryOptions } from "./repository.ts";
 import type { OpenFile } from "../archive/age-keys.ts";
@@ -10,7 +10,14 @@ export interface LocateOptions extends RepositoryOptions {
   /** The preferred one first. */
   readonly destinations: readonly Destination[];
   readonly prefix: string;
+  /** Further ones that could not even be opened: what nobody found may be there. */
+  readonly unopened?: readonly UnopenedDestination[] | undefined;
   readonly signal: AbortSignal;
+}
+
+export interface UnopenedDestination {
+  readonly name: string;
+  readonly error: OperationalError;
 }
 
 /** A snapshot and where it is. */
@@ -113,7 +120,7 @@ export async function locateSnapshot(
   const good = new Set(snapshots.map(({ id }) => id));
   const damaged = others.damaged.filter((one) => !good.has(one.id));
   const locked = others.locked.filter((one) => !good.has(one.id));
-  const id = findAmongRead({ snapshots, damaged, locked, unread }, options.choice);
+  const id = await orUnread({ ...options, unread }, () => findSnapshot({ snapshots, damaged, locked }, options.choice));
   const places = snapshots.find((snapshot) => snapshot.id === id)?.destinations ?? [];
   let failure: unknown = [...damaged, ...locked].find((one) => one.id === id)?.error;
   for (const [index, place] of places.entries()) {
@@ -129,24 +136,24 @@ export async function locateSnapshot(
   throw failure;
 }
 
-/** Finds the chosen one as `findSnapshot` does. What is not there may be where nobody answered: then that is the failure. */
-export function findAmongRead(
-  { unread, ...list }: ChoosableSnapshots & Pick<PlacedList, "unread">,
-  choice: SnapshotChoice,
-): string {
+/** Looks for something. What is not found may be where nobody answered: then that is the failure. */
+export async function orUnread<T>(
+  { unread, unopened = [] }: Pick<PlacedList, "unread"> & Pick<LocateOptions, "unopened">,
+  find: () => T | Promise<T>,
+): Promise<T> {
   try {
-    return findSnapshot(list, choice);
+    return await find();
   } catch (error) {
-    const [first] = unread;
-    if (!first || codeOf(error) !== "not-found") throw error;
-    throw new OperationalError(
-      `${messageOf(error)} where rowkeep could look; ${first.destination.name} was not read: ${first.error.message}`,
-      {
-        kind: first.error.kind,
-        code: first.error.code,
-        hint: first.error.hint,
-        cause: first.error,
-      },
-    );
+    const [first] = [...unread.map(({ destination: { name }, error: why }) => ({ name, error: why })), ...unopened];
+    if (!first || !NOT_FOUND.has(codeOf(error))) throw error;
+    const { kind, code, hint, message } = first.error;
+    throw new OperationalError(`${messageOf(error)} where rowkeep could look; ${first.name} was not read: ${message}`, {
+      kind,
+      code,
+      hint,
+      cause: first.error,
+    });
   }
 }
+
+const NOT_FOUND: ReadonlySet<string | undefined> = new Set(["not-found", "nothing-to-undo"]);

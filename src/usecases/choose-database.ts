@@ -1,6 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { noSnapshot, parseTime } from "../snapshot/find-snapshot.ts";
+import type { UnopenedDestination } from "../snapshot/locate-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import { atEach } from "./at-each.ts";
@@ -18,6 +19,8 @@ export interface ChooseDatabaseOptions {
   /** Those that have snapshots. */
   readonly databases: readonly JobDatabase[];
   readonly destinations: readonly Destination[];
+  /** Further ones that could not even be opened: what nobody found may be there. */
+  readonly unopened?: readonly UnopenedDestination[] | undefined;
   /** Name of the one that is wanted. */
   readonly wanted?: string | undefined;
   /** How the snapshots were named that it must have: ids, beginnings of ids; `latest` and times, which every one has. */
@@ -31,11 +34,12 @@ export interface ChooseDatabaseOptions {
  * `several-databases`), or with a destination's failure where that may have the snapshot.
  */
 export async function chooseDatabase(options: ChooseDatabaseOptions): Promise<JobDatabase> {
-  const { job, databases, wanted, snapshots } = options;
+  const { job, databases, wanted, snapshots, unopened: [hidden] = [] } = options;
   const isWanted = ({ name, prefix }: JobDatabase) =>
     wanted === undefined || name === wanted || prefix === snapshotPrefix(job, wanted);
   const [database, ...more] = databases.filter(isWanted);
   if (database && more.length === 0) return database;
+  if (!database && hidden) throw hidden.error;
   if (databases.length === 0) {
     throw noSnapshot(`cannot find a snapshot of ${job}: there is none yet`, `rowkeep run ${job} makes one.`);
   }
@@ -49,9 +53,9 @@ export async function chooseDatabase(options: ChooseDatabaseOptions): Promise<Jo
 
 async function chooseByIds(
   names: readonly string[],
-  { job, databases, destinations, signal }: ChooseDatabaseOptions,
+  { job, databases, destinations, unopened = [], signal }: ChooseDatabaseOptions,
 ): Promise<JobDatabase> {
-  const errors: OperationalError[] = [];
+  const errors = unopened.map(({ error }) => error);
   const idsOf = new Map(databases.map(({ prefix }) => [prefix, new Set<string>()]));
   const look = async (destination: Destination) => {
     for (const [prefix, ids] of idsOf) {

@@ -1,6 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import { findAmongRead, listEverywhere, type LocateOptions, type PlacedList } from "../snapshot/locate-snapshot.ts";
+import { findSnapshot } from "../snapshot/find-snapshot.ts";
+import { listEverywhere, type LocateOptions, orUnread, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import { openRepository } from "../snapshot/repository.ts";
 
 export interface PinSnapshotOptions extends LocateOptions {
@@ -60,7 +61,9 @@ async function findPlaces(
   ];
   const ids = new Set(good.map(({ id }) => id));
   const spoiled = damaged.filter((one) => !ids.has(one.id));
-  const id = findAmongRead({ snapshots: good, damaged: spoiled, locked: [], unread }, { name: options.name });
+  const id = await orUnread({ ...options, unread }, () =>
+    findSnapshot({ snapshots: good, damaged: spoiled, locked: [] }, { name: options.name }),
+  );
   const error = spoiled.find((one) => one.id === id)?.error;
   if (error) throw error;
   return { id, unread, destinations: good.filter((one) => one.id === id).flatMap(({ destinations }) => destinations) };

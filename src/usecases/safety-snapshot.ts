@@ -4,7 +4,13 @@ import type { Destination } from "../destinations/destination.ts";
 import type { ChosenTable, Connection, TableName } from "../drivers/driver.ts";
 import type { Outcome, PastReplacement } from "../drivers/replacer.ts";
 import { isSameDatabase } from "../drivers/same-database.ts";
-import { listEverywhere, type LocateOptions, type PlacedSnapshot } from "../snapshot/locate-snapshot.ts";
+import {
+  listEverywhere,
+  type LocateOptions,
+  orUnread,
+  type PlacedList,
+  type PlacedSnapshot,
+} from "../snapshot/locate-snapshot.ts";
 import type { SafetyOf } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
 import type { Marks } from "../snapshot/snapshot-summary.ts";
@@ -139,11 +145,18 @@ export interface FoundSafety {
 
 /**
  * Finds the safety snapshot of the last restore: one that was killed before its COMMIT changed nothing and does not count.
- * Fails with kind `usage` when there is none, it was put back already or a later restore took none, and `locked` when the restore
- * is still going on.
+ * Fails with kind `usage` when there is none, it was put back already or a later restore took none, `locked` when the restore
+ * is still going on, and with a destination's failure where it may be there.
  */
 export async function findSafetySnapshot(options: FindSafetyOptions): Promise<FoundSafety> {
-  const { snapshots, locked } = await listEverywhere(options);
+  const list = await listEverywhere(options);
+  return orUnread({ ...options, unread: list.unread }, () => findSafetyIn(list, options));
+}
+
+async function findSafetyIn(
+  { snapshots, locked }: Pick<PlacedList, "snapshots" | "locked">,
+  options: FindSafetyOptions,
+): Promise<FoundSafety> {
   const all = snapshots.filter(({ safetyOf }) => safetyOf !== undefined).reverse();
   // One that is closed and not older may be the one that is meant: nothing is put back in its place.
   const closed = locked.find(({ id }) => id >= (all[0]?.id ?? "") && !snapshots.some((one) => one.id === id));

@@ -1,13 +1,6 @@
-import type { SnapshotChoice } from "../snapshot/find-snapshot.ts";
-import { type LocateOptions, locateSnapshot } from "../snapshot/locate-snapshot.ts";
+import type { LocatedSnapshot } from "../snapshot/locate-snapshot.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import { type SnapshotSummary, summaryOf } from "../snapshot/snapshot-summary.ts";
-import type { Report } from "./progress.ts";
-
-export interface ShowSnapshotOptions extends LocateOptions {
-  readonly choice: SnapshotChoice;
-  readonly report: Report;
-}
 
 export interface ShownSnapshot {
   readonly snapshot: SnapshotSummary &
@@ -23,12 +16,8 @@ export interface ShownSnapshot {
   >[];
 }
 
-/** Shows one snapshot. Fails as `locateSnapshot` does. */
-export async function showSnapshot(options: ShowSnapshotOptions): Promise<ShownSnapshot> {
-  const { manifest, destinations, unread } = await locateSnapshot(options);
-  for (const { destination, error } of unread) {
-    options.report({ type: "warning", message: `${destination.name} was not read: ${error.message}` });
-  }
+/** Gives what there is to show of a snapshot. */
+export function showSnapshot({ manifest, destinations }: LocatedSnapshot): ShownSnapshot {
   const { finishedAt, rowkeepVersion, compression, carriedOver, notCaptured, warnings } = manifest;
   return {
     snapshot: {

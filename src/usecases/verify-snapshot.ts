@@ -8,6 +8,7 @@ import type { Manifest } from "../snapshot/manifest.ts";
 import { byVolume, type ChunkPlace, chunkPlacesOf } from "../snapshot/chunk-places.ts";
 import { findMissingReference } from "../snapshot/find-missing-reference.ts";
 import { findSnapshot, noSnapshot } from "../snapshot/find-snapshot.ts";
+import type { UnopenedDestination } from "../snapshot/locate-snapshot.ts";
 import { ENCRYPTED_MANIFEST_NAME, MANIFEST_NAME, MANIFEST_NAMES } from "../snapshot/manifest-text.ts";
 import { type OpenedManifest, readEnvelope } from "../snapshot/open-manifest.ts";
 import { codingOf } from "../snapshot/open-snapshot-reader.ts";
@@ -30,6 +31,8 @@ import type { Report } from "./progress.ts";
 export interface VerifySnapshotOptions {
   /** Each one is verified: a good copy at one says nothing about another. */
   readonly destinations: readonly Destination[];
+  /** Further ones that could not even be opened: what nobody found may be there. */
+  readonly unopened?: readonly UnopenedDestination[] | undefined;
   readonly prefix: string;
   /** Opens encrypted snapshots. */
   readonly keys?: KeyRing | undefined;
@@ -105,7 +108,7 @@ export async function verifySnapshot(options: VerifySnapshotOptions): Promise<Ve
   for (const { destination, error } of unread) {
     options.report({ type: "warning", message: `${destination} was not verified: ${error.message}` });
   }
-  if (snapshots.length === 0) throw unread[0]?.error ?? missing;
+  if (snapshots.length === 0) throw unread[0]?.error ?? options.unopened?.[0]?.error ?? missing;
   const isGood = snapshots.every(({ ok, archived, locked }) => ok && archived === undefined && !locked);
   return { ok: unread.length === 0 && isGood, snapshots, unread };
 }

@@ -83,8 +83,11 @@ test.each([
     const json = await cli("pin", place.file, "latest", "--json");
     const cat = await cli("cat", place.file, "latest", "orders");
     const acknowledge = await cli("acknowledge", place.file);
+    const show = await cli("show", place.file, "latest");
+    const diff = await cli("diff", place.file, "latest", "latest");
+    const compare = await cli("compare", place.file, "latest", "--with", "latest");
 
-    const all = { verify, pin, cat, acknowledge };
+    const all = { verify, pin, cat, acknowledge, show, diff, compare };
     for (const [name, { exitCode, stderr }] of Object.entries(all)) {
       expect(exitCode, name).toBe(3);
       expect(stderr, name).toMatch(/^warning: .*two/m);
@@ -160,16 +163,36 @@ describe("verify of an encrypted snapshot", () => {
   });
 });
 
-test("a snapshot that may be where nobody answered is not called unknown: 6", async () => {
-  await write(["one"]);
-  await closeFolder("two");
+describe.each([
+  ["listed", closeFolder],
+  ["opened", closePlace],
+] as const)("what may be at a destination that cannot be %s is not called unknown: 6", (_, close) => {
+  test("a snapshot", async () => {
+    await write(["one", "two"]);
+    await close("two");
 
-  const show = await cli("show", place.file, "20250101", "--json");
+    const show = await cli("show", place.file, "20250101", "--json");
+    const pin = await cli("pin", place.file, "20250101", "--json");
+    const verify = await cli("verify", place.file, "20250101", "--json");
 
-  expect(show.last()).toMatchObject({ type: "error", exitCode: 6 });
-  expect(show.last()["message"]).toMatch(
-    /"20250101": there is none with this id where rowkeep could look; two was not read: cannot /,
-  );
+    for (const { last } of [show, pin, verify]) expect(last()).toMatchObject({ type: "error", exitCode: 6 });
+    expect(show.last()["message"]).toMatch(
+      /"20250101": there is none with this id where rowkeep could look; two was not read: cannot /,
+    );
+  });
+
+  test("the first snapshot of a job, and what a restore replaced", async () => {
+    await write(["two"]);
+    await close("two");
+    const none = await cli("show", place.file, "latest", "--json");
+    await write(["one"]);
+
+    const undo = await cli("undo", place.file, "--json");
+
+    expect(none.last()).toMatchObject({ type: "error", exitCode: 6 });
+    expect(undo.last()).toMatchObject({ type: "error", exitCode: 6 });
+    expect(undo.last()["message"]).toMatch(/a safety snapshot where rowkeep could look; two was not read: cannot /);
+  });
 });
 
 test("list without the job's passphrase says why snapshots are locked and ends with 3", async () => {

@@ -61,6 +61,27 @@ test("a destination that cannot be opened is in the warnings of the result with 
   expect(restore.last()).toMatchObject({ type: "result", warnings: [warning] });
 });
 
+test("what writes to a database ends with 3, too, where a destination could not be opened", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  const text = (more: string) =>
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }${more}]\n`;
+  await writeFile(place.file, text(""));
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  await writeFile(join(place.folder, "not-a-folder"), "");
+  await writeFile(place.file, text(", { name: second, type: local, path: ./not-a-folder/backups }"));
+
+  const plan = await cli("restore", place.file, "--plan");
+  const restore = await cli("restore", place.file, "--yes");
+  const undo = await cli("undo", place.file, "--yes");
+  const compare = await cli("compare", place.file, "--with", "latest");
+  const drill = await cli("verify", place.file, "--drill");
+
+  for (const [name, { exitCode, stderr }] of Object.entries({ plan, restore, undo, compare, drill })) {
+    expect(exitCode, name).toBe(3);
+    expect(timesIn(stderr, "cannot open second"), name).toBe(1);
+  }
+});
+
 test("job show hides secrets that are written out, as text and with --json", async () => {
   await writeFile(
     place.file,

@@ -219,7 +219,7 @@ describe("list and show", () => {
 
     at.faults.schedule = scripted({ operation, fault });
     const options = { destinations: [at.there], prefix: PREFIX, signal, report: () => undefined };
-    const { snapshot } = await showSnapshot({ ...options, choice: { name: "latest" } });
+    const { snapshot } = showSnapshot(await locateSnapshot({ ...options, choice: { name: "latest" } }));
     expect(snapshot.id).toBe(manifest.id);
   });
 
@@ -424,7 +424,7 @@ test("whatever goes wrong wherever, every command ends well or with its error, a
       run: () => run(one, ...destinations),
       list: () => listSnapshots(where),
       verify: () => verifySnapshot(where),
-      show: () => showSnapshot({ ...where, choice: { name: "latest" } }),
+      show: async () => showSnapshot(await locateSnapshot({ ...where, choice: { name: "latest" } })),
       "run again": () => run(one, ...destinations),
       incremental: () => runIncremental(one, ...destinations),
       ...(seed % 4 === 1 ? { drill: () => drill(destinations) } : {}),

@@ -1,12 +1,11 @@
 import { OperationalError } from "../../base/errors.ts";
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { readRows } from "../../usecases/read-rows.ts";
 import type { RowTextFormat } from "../../usecases/row-text.ts";
 import type { SelectedRows } from "../../usecases/select-rows.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { chooseDatabase, openJob, warnOfUnread } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { writeData } from "../write-data.ts";
 
@@ -24,8 +23,8 @@ export const cat: CommandAction = async (context, { args, options }) => {
   });
   const name = String(args[1]);
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [name] });
-  const { destinations, keys } = opened;
-  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
+  const { keys } = opened;
+  const located = await locateIn(context, opened, { prefix, name });
   await using reader = await openLeasedReader({
     home: homeOf(context),
     purpose: "cat",
@@ -51,9 +50,8 @@ export const cat: CommandAction = async (context, { args, options }) => {
     }),
     { signal },
   );
-  const isPartial = warnOfUnread(context, opened, located.unread);
   context.output.result({ snapshot: located.manifest.id, ...table, rows }, () => undefined);
-  return isPartial ? 3 : 0;
+  return located.isPartial ? 3 : 0;
 };
 
 function readFormat(value: unknown, json: boolean): RowTextFormat {

@@ -3,7 +3,6 @@ import type { Connection } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
 import { type Job, jobNameOfPath, listJobFiles } from "../../job/read-job.ts";
 import { chooseTable } from "../../plan/table-patterns.ts";
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type CompareSide, openLiveSide, openSnapshotSide } from "../../usecases/compare-sides.ts";
 import { type CompareResult, compareSites } from "../../usecases/compare-sites.ts";
@@ -11,7 +10,7 @@ import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { chooseDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readCount, readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -31,9 +30,9 @@ export const compare: CommandAction = async (context, invocation) => {
   if (snapshot !== undefined && options.with === undefined) {
     throw usage("a snapshot is compared with something", "missing-with", "Name the other one by --with <snapshot>.");
   }
-  const result = await compareJob(context, invocation);
+  const { result, isPartial } = await compareJob(context, invocation);
   context.output.result({ ...result }, () => printComparison(context.output, result));
-  return exitCodeOf(result);
+  return exitCodeOf(result, isPartial);
 };
 
 /** Compares the sites of every job that has a second one; a job that fails does not keep the others from it. */
@@ -47,11 +46,11 @@ async function compareAll(context: CliContext, options: Invocation["options"]): 
         context.output.note(`${name} has no dr site: not compared`);
         continue;
       }
-      const result = await compareJob(context, { args: [path], options });
+      const { result, isPartial } = await compareJob(context, { args: [path], options });
       context.output.line(name);
       printComparison(context.output, result);
       jobs.push({ job: name, ...result });
-      codes.push(exitCodeOf(result));
+      codes.push(exitCodeOf(result, isPartial));
     } catch (error) {
       if (isAbort(error) || !(error instanceof OperationalError)) throw error;
       context.output.warn(`${name}: ${error.message}`);
@@ -66,15 +65,24 @@ async function compareAll(context: CliContext, options: Invocation["options"]): 
   return Math.max(0, ...codes);
 }
 
-/** 4: differences; 3: none were found, but some rows could not be compared. */
-export function exitCodeOf({ equal, tables, schemaDifferences, largeObjects }: CompareResult): number {
-  if (equal) return 0;
+/** 4: differences; 3: none were found, but some rows could not be compared, or a destination could not be read. */
+export function exitCodeOf(
+  { equal, tables, schemaDifferences, largeObjects }: CompareResult,
+  isPartial: boolean,
+): number {
+  if (equal) return isPartial ? 3 : 0;
   const differs = (table: CompareResult["tables"][number]) =>
     !table.equal && (table.problem === undefined || table.left.rows !== table.right.rows);
   return tables.some(differs) || schemaDifferences.length > 0 || largeObjects?.equal === false ? 4 : 3;
 }
 
-async function compareJob(context: CliContext, { args, options }: Invocation): Promise<CompareResult> {
+interface ComparedJob {
+  readonly result: CompareResult;
+  /** Not every destination could be read. */
+  readonly isPartial: boolean;
+}
+
+async function compareJob(context: CliContext, { args, options }: Invocation): Promise<ComparedJob> {
   const { signal } = context;
   const job = await readJobFor(context, String(args[0]));
   const parallel = readCount(options.parallel, "--parallel") ?? job.parallel ?? DEFAULT_PARALLEL;
@@ -96,14 +104,14 @@ async function compareJob(context: CliContext, { args, options }: Invocation): P
     const [primary, dr] = await open();
     stack.use(primary);
     stack.use(dr);
-    return await compareSites({ ...common, left: primary, right: dr, reopen: open });
+    return { result: await compareSites({ ...common, left: primary, right: dr, reopen: open }), isPartial: false };
   }
   const snapshots = stack.use(await openSnapshots(sides, left === undefined ? [other] : [left, other]));
-  const { side, database } = await snapshots.open(other);
+  const { side, database, isPartial } = await snapshots.open(other);
   const right = stack.use(side);
   const first =
     left === undefined ? await openLive(sides, await primaryOf(sides, database)) : (await snapshots.open(left)).side;
-  return await compareSites({ ...common, left: stack.use(first), right });
+  return { result: await compareSites({ ...common, left: stack.use(first), right }), isPartial };
 }
 
 interface Sides {
@@ -158,7 +166,7 @@ function openLive({ context, job, parallel, report }: Sides, connection: Connect
 }
 
 interface Snapshots extends AsyncDisposable {
-  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string }>;
+  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string; readonly isPartial: boolean }>;
 }
 
 /** `snapshots` are those that will be opened: their database is meant. */
@@ -178,8 +186,8 @@ async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promis
   const kept = stack.move();
   return {
     open: async (snapshot) => {
-      const { destinations, keys } = opened;
-      const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: snapshot } });
+      const { keys } = opened;
+      const located = await locateIn(context, opened, { prefix, name: snapshot });
       const reader = await openLeasedReader({
         home: homeOf(context),
         purpose: "compare",
@@ -188,7 +196,7 @@ async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promis
         keys,
         signal,
       });
-      return { side: openSnapshotSide(reader), database: located.manifest.database };
+      return { side: openSnapshotSide(reader), database: located.manifest.database, isPartial: located.isPartial };
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };

@@ -1,10 +1,8 @@
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
-import type { SnapshotReader } from "../../snapshot/snapshot-reader.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { diffSnapshots } from "../../usecases/diff-snapshots.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { chooseDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -23,9 +21,11 @@ export const diff: CommandAction = async (context, { args, options }) => {
   });
   const names = [String(args[1]), String(args[2])] as const;
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: names });
-  const { destinations, keys } = opened;
-  const open = async (name: string): Promise<SnapshotReader> => {
-    const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name } });
+  const { keys } = opened;
+  let isPartial = false;
+  const open = async (name: string) => {
+    const located = await locateIn(context, opened, { prefix, name });
+    isPartial ||= located.isPartial;
     return openLeasedReader({ home: homeOf(context), purpose: "diff", ...located, prefix, keys, signal });
   };
   await using left = await open(names[0]);
@@ -42,5 +42,5 @@ export const diff: CommandAction = async (context, { args, options }) => {
   });
   progress[Symbol.dispose]();
   context.output.result({ ...result }, () => printComparison(context.output, result));
-  return exitCodeOf(result);
+  return exitCodeOf(result, isPartial);
 };

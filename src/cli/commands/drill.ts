@@ -6,7 +6,6 @@ import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import { redactSecrets } from "../../job/secrets.ts";
 import { openStateStore, type Outcome, type RunRecord } from "../../job/state-store.ts";
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openRepository } from "../../snapshot/repository.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type DrilledSnapshot, drillSnapshot } from "../../usecases/drill-snapshot.ts";
@@ -16,7 +15,7 @@ import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatDuration, formatPlural } from "../format.ts";
 import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { chooseDatabase, openJob, type OpenedJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob, type OpenedJob } from "../open-job.ts";
 import { readCount, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { plain } from "../text-table.ts";
@@ -31,7 +30,7 @@ interface ShownDrill extends Omit<DrilledSnapshot, "problems"> {
 
 /**
  * Proves that a snapshot restores, in a scratch database. Exit code 7 when it came back otherwise, 5 when the drill could not be
- * done, 3 with warnings.
+ * done, 3 with warnings or where a destination could not be read.
  */
 export const drill: CommandAction = async (context, { args, options }) => {
   refuseOthers(options);
@@ -48,18 +47,21 @@ export const drill: CommandAction = async (context, { args, options }) => {
   const databases = isOne ? [await chooseDatabase(context, opened, chosen)] : opened.databases;
   const server = await serverOf(context, job, readText(options.drillUrl));
   const drills: ShownDrill[] = [];
+  let isPartial = false;
   {
     using progress = await openProgress(context);
     for (const { prefix } of databases) {
       const parallel = readCount(options.parallel, "--parallel") ?? job.parallel ?? 2;
       const one = { job, opened, prefix, id: id ?? "latest", server, parallel, report: progress.report };
-      drills.push(await drillOne(context, one));
+      const drilled = await drillOne(context, one);
+      drills.push(drilled.shown);
+      isPartial ||= drilled.isPartial;
     }
   }
   const ok = drills.every((one) => one.ok);
   const warnings = drills.flatMap((one) => one.warnings);
   context.output.result({ ok, snapshots: drills, warnings }, () => print(context, drills));
-  return ok ? (warnings.length > 0 ? 3 : 0) : 7;
+  return ok ? (warnings.length > 0 || isPartial ? 3 : 0) : 7;
 };
 
 function refuseOthers(options: Invocation["options"]): void {
@@ -89,15 +91,21 @@ interface DrillOne {
   readonly report: Report;
 }
 
-async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }: DrillOne): Promise<ShownDrill> {
+interface DoneDrill {
+  readonly shown: ShownDrill;
+  /** Not every destination could be read. */
+  readonly isPartial: boolean;
+}
+
+async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }: DrillOne): Promise<DoneDrill> {
   const { signal, now } = context;
-  const { destinations, keys } = opened;
+  const { keys } = opened;
   const startedAt = now();
   let snapshot: string | undefined;
   const record = (outcome: Outcome, error?: string) =>
     recordDrill(context, { job: job.name, startedAt, outcome, error: error && redactSecrets(error), snapshot });
   try {
-    const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: id } });
+    const located = await locateIn(context, opened, { prefix, name: id });
     snapshot = located.id;
     const [destination] = located.destinations;
     if (!destination) throw new RangeError("a located snapshot has a destination");
@@ -121,7 +129,9 @@ async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }
     );
     const problems = result.problems.map(({ object, problem: said }) => ({ volume: "", chunk: object, problem: said }));
     const { drilledAt } = marked;
-    return { ...result, destination: destination.name, ...(drilledAt ? { drilledAt } : {}), problems, warnings };
+    const proof = drilledAt ? { drilledAt } : {};
+    const shown = { ...result, destination: destination.name, ...proof, problems, warnings };
+    return { shown, isPartial: located.isPartial };
   } catch (error) {
     if (isAbort(error)) await record("skipped", ABORTED);
     else await record("failure", messageOf(error));

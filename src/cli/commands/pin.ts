@@ -14,13 +14,13 @@ async function setPinned(pinned: boolean, ...[context, { args, options }]: Param
   await using job = await openJob(context, { job: String(args[0]) });
   const name = String(args[1]);
   const { prefix } = await chooseDatabase(context, job, { database: readText(options.database), snapshots: [name] });
-  const { destinations, keys } = job;
+  const { destinations, unopened, keys } = job;
   const { signal } = context;
-  const result = await pinSnapshot({ destinations, prefix, keys, name, pinned, now: context.now(), signal });
+  const result = await pinSnapshot({ destinations, unopened, prefix, keys, name, pinned, now: context.now(), signal });
   for (const warning of result.warnings) context.output.warn(warning);
   context.output.result({ ...result, pinned }, () => {
     const where = result.destinations.map(plain).join(", ");
     context.output.line(`${pinned ? "pinned" : "no longer pinned"}: ${plain(result.id)} at ${where}`);
   });
-  return result.warnings.length > 0 || job.unopened.length > 0 ? 3 : 0;
+  return result.warnings.length > 0 || unopened.length > 0 ? 3 : 0;
 }

@@ -4,7 +4,6 @@ import type { Connection } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
 import type { Job } from "../../job/read-job.ts";
 import { openStateStore } from "../../job/state-store.ts";
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreRows } from "../../usecases/restore-rows.ts";
@@ -16,7 +15,7 @@ import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
-import { chooseDatabase, lockFor, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, lockFor, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -29,7 +28,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   refuseWithoutCreate(options, ["owners", "grants"]);
   const rows = readRowOptions(options);
   const thaw = readThaw(options);
-  const choice = { name: readText(args[1]) ?? "latest" };
+  const snapshot = readText(args[1]) ?? "latest";
   refuseUnattendedWait(context, options);
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
@@ -37,12 +36,12 @@ export const restore: CommandAction = async (context, { args, options }) => {
     from: readText(options.from),
     identity: readText(options.identity),
   });
-  const chosen = { database: readText(options.database), snapshots: "name" in choice ? [choice.name] : [] };
+  const chosen = { database: readText(options.database), snapshots: [snapshot] };
   const { name: database, prefix } = await chooseDatabase(context, opened, chosen);
   const { destinations, keys } = opened;
   const { signal } = context;
-  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice });
-  const { manifest } = located;
+  const located = await locateIn(context, opened, { prefix, name: snapshot });
+  const { manifest, isPartial } = located;
   await using reader = await openLeasedReader({
     home: homeOf(context),
     purpose: "restore",
@@ -123,7 +122,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
       printRestored(context.output, { ...result, undo });
     },
   );
-  return doubts.length + warnings.length > 0 && !plan ? 3 : 0;
+  return isPartial || (doubts.length + warnings.length > 0 && !plan) ? 3 : 0;
 };
 
 /** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */

@@ -2,9 +2,8 @@ import { describeAnomaly } from "../../usecases/anomaly-brake.ts";
 import { type ShownSnapshot, showSnapshot } from "../../usecases/show-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { formatBytes, formatCount, formatTime } from "../format.ts";
-import { chooseDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
-import { openProgress } from "../progress/progress-display.ts";
 import { formatCarriedOver, printSnapshot } from "../render/snapshots.ts";
 
 /** Shows one snapshot and its tables. */
@@ -17,17 +16,8 @@ export const show: CommandAction = async (context, { args, options }) => {
   const name = String(args[1]);
   const chosen = { database: readText(options.database), snapshots: [name] };
   const { prefix } = await chooseDatabase(context, job, chosen);
-  const shown = await (async () => {
-    using progress = await openProgress(context);
-    return showSnapshot({
-      destinations: job.destinations,
-      prefix,
-      keys: job.keys,
-      choice: { name },
-      signal: context.signal,
-      report: progress.report,
-    });
-  })();
+  const located = await locateIn(context, job, { prefix, name });
+  const shown = showSnapshot(located);
   context.output.result({ ...shown }, () => {
     printSnapshot(context.output, factsOf(shown), shown.tables);
     const { notCaptured, warnings, anomalies = [] } = shown.snapshot;
@@ -35,7 +25,7 @@ export const show: CommandAction = async (context, { args, options }) => {
       context.output.warn(message);
     }
   });
-  return undefined;
+  return located.isPartial ? 3 : 0;
 };
 
 function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [string, string])[] {

@@ -1,11 +1,10 @@
 import { findOutcome } from "../../drivers/open-driver.ts";
-import { locateSnapshot } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf, readJobFor } from "../job-context.ts";
-import { chooseDatabase, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRestored } from "../render/restore.ts";
@@ -21,12 +20,13 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
-  const { destinations, keys } = opened;
+  const { destinations, unopened, keys } = opened;
   const { signal } = context;
   const waiting = { stallTimeoutMs: STALL_TIMEOUT_MS, signal };
   const { snapshot: safety, warnings: doubts } = await findSafetySnapshot({
     job: job.name,
     destinations,
+    unopened,
     prefix,
     keys,
     signal,
@@ -37,7 +37,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
   });
   // Before the question, not only in the result.
   for (const doubt of doubts) context.output.warn(doubt);
-  const located = await locateSnapshot({ destinations, prefix, keys, signal, choice: { name: safety.id } });
+  const located = await locateIn(context, opened, { prefix, name: safety.id });
   const { manifest } = located;
   await using reader = await openLeasedReader({
     home: homeOf(context),
@@ -74,5 +74,5 @@ export const undo: CommandAction = async (context, { args, options }) => {
   context.output.result({ ...done, ...plan, warnings, snapshot: safety.id }, () =>
     printRestored(context.output, result),
   );
-  return warnings.length > 0 && !plan ? 3 : 0;
+  return located.isPartial || (warnings.length > 0 && !plan) ? 3 : 0;
 };

@@ -44,10 +44,11 @@ export const verify: CommandAction = async (context, { args, options }) => {
     const areAll = wanted === undefined && (id === undefined || id === "latest");
     const chosen = { database: wanted, snapshots: id === undefined ? [] : [id] };
     for (const { prefix } of areAll ? job.databases : [await chooseDatabase(context, job, chosen)]) {
-      const { destinations, keys } = job;
+      const { destinations, unopened, keys } = job;
       const { signal, now } = context;
       const result = await verifySnapshot({
         destinations,
+        unopened,
         prefix,
         keys,
         id,
