@@ -69,8 +69,8 @@ export interface Creator extends AsyncDisposable {
    * the server refuses it, and a foreign key or check that rows violate is NOT VALID: gives the sentence that says so.
    */
   create(definition: Definition, idle?: number): Promise<string | undefined>;
-  /** Takes the statistics of a table that is complete; may run concurrently. */
-  analyse(table: TableName): Promise<void>;
+  /** Takes the statistics of a table that is complete; may run concurrently. What the server refuses is no error: gives the sentence. */
+  analyse(table: TableName): Promise<string | undefined>;
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;

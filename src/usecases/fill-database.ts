@@ -37,11 +37,11 @@ export async function fillDatabase(
   for (const definition of manifest.definitions) {
     if (definition.section !== "post-data" || isOptional(definition) || built.has(definition)) continue;
     signal.throwIfAborted();
-    if (ON_ROWS.has(definition.kind)) await loaded.loadPostponed();
+    if (ON_ROWS.has(definition.kind)) unmade.push(...(await loaded.loadPostponed()));
     const warning = await creator.create(definition);
     if (warning) unmade.push(warning);
   }
-  await loaded.loadPostponed();
+  unmade.push(...(await loaded.loadPostponed()));
   const refused = [
     ...refusedBefore,
     ...unmade,
@@ -114,7 +114,10 @@ function stepsOf({ reader, signal }: FillOptions, creator: Creator, { tables, lo
       way -= work.index;
       return step;
     });
-    const run = async () => (loaded.isPostponed(name) ? undefined : creator.analyse(table));
+    const run = async () => {
+      const warning = loaded.isPostponed(name) ? undefined : await creator.analyse(table);
+      if (warning) warnings.push(warning);
+    };
     const analyse: Step = { after: [load, ...indexes], alone: [name], shared: [], way, run };
     // The statistics of a partition are made together with those of the whole, at the end.
     ofTables.set(name, table.partitionRoot ? [load, ...indexes] : [load, ...indexes, analyse]);

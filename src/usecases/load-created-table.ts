@@ -49,16 +49,19 @@ export class CreatedTables {
     return this.#postponed.has(label);
   }
 
-  /** Loads what the rows of other tables and their indexes had to come before. */
-  async loadPostponed(): Promise<void> {
+  /** Loads what the rows of other tables and their indexes had to come before; gives warnings. */
+  async loadPostponed(): Promise<readonly string[]> {
+    const warnings: string[] = [];
     for (const [label, table] of this.#postponed) {
       // Once all partitions were loaded and none will be emptied any more, the server finds the right one for each row.
       await this.#loadAll(table, table.partitionRoot).catch((error: unknown) => {
         throw asUnplaced(label, error);
       });
-      if (!table.partitionRoot) await this.#creator.analyse(table);
+      const warning = table.partitionRoot ? undefined : await this.#creator.analyse(table);
+      if (warning) warnings.push(warning);
       this.#postponed.delete(label);
     }
+    return warnings;
   }
 
   /** Puts checks on again that rows violated, or could not be asked while other tables had none; gives a sentence for each that is NOT VALID. */

@@ -16,6 +16,29 @@ const lookingAround = (more: string) => `
   create index whole on parted (f(a)); comment on index plain is 'plain'; alter function f(int) reset all`;
 
 describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would not take today", (major) => {
+  test("names what it cannot analyse, and analyses the rest", async () => {
+    await using source = await createDatabase(
+      major,
+      `create schema app; create table app.t (a int, b int);
+       create table parted (a int, b int) partition by list (a); create table part partition of parted default;
+       insert into app.t values (0, 1); insert into parted values (0, 1);
+       create materialized view bad as select * from app.t; create materialized view good as select * from app.t;
+       create function app.one_by(int) returns int language sql immutable as 'select 1 / $1';
+       create statistics of_bad on (app.one_by(a)), b from bad; create statistics of_parted on (app.one_by(a)), b from parted`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    expect(warnings).toContain("public.bad could not be analysed: division by zero");
+    expect(await target.query("select count(*) from parted union all select count(*) from bad")).toEqual([
+      ["1"],
+      ["1"],
+    ]);
+    expect(await target.query("select reltuples from pg_class where relname in ('t', 'good')")).toEqual([["1"], ["1"]]);
+  });
+
   test("keeps them, and makes checks NOT VALID that got stricter since, with their comments", async () => {
     await using source = await createDatabase(
       major,

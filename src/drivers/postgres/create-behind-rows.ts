@@ -1,7 +1,7 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
 import { refusalOf } from "./create-definitions.ts";
-import { reasonIn } from "./postgres-errors.ts";
+import { isOfStatement, reasonIn } from "./postgres-errors.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 
 /** Nothing in the database needs them. */
@@ -11,12 +11,6 @@ const FOREIGN_KEY_VIOLATION = "23503";
 /** A relation, function, type or column that is not found. */
 const UNKNOWN_NAME = new Set(["not-found", "42883", "42704", "42703"]);
 const DUPLICATES = new Set(["23505", "23P01"]);
-
-/**
- * Errors that lie in the statement or the rows: functions and relations that are not found, values, violations, what a function raises;
- * not the line, the disk or the server. https://www.postgresql.org/docs/current/errcodes-appendix.html
- */
-const OF_STATEMENT = /^(not-found|denied|(0A|2[0-3]|2F|3[89]|3F|42|44|54|P0)\w{3})$/;
 
 /** Executes statements in one transaction, with an empty search_path or that of the role. */
 export type Execute = (sql: string, path?: "own") => Promise<void>;
@@ -38,10 +32,6 @@ export async function createBehindRows(definition: Definition, execute: Execute)
     if (canBeMissing(definition, error)) return refusalOf(definition, error);
     throw asNamed(definition, error);
   }
-}
-
-function isOfStatement(error: unknown): error is OperationalError {
-  return error instanceof OperationalError && OF_STATEMENT.test(error.code);
 }
 
 function canBeNotValid({ kind }: Definition, { code }: OperationalError): boolean {

@@ -13,7 +13,7 @@ import {
 } from "./created-content.ts";
 import { createBehindRows } from "./create-behind-rows.ts";
 import { createDefinitions } from "./create-definitions.ts";
-import { isRaised, violatedOf } from "./postgres-errors.ts";
+import { isOfStatement, isRaised, reasonIn, violatedOf } from "./postgres-errors.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
@@ -121,9 +121,9 @@ class PostgresCreator implements Creator {
     });
   }
 
-  async analyse({ schema, name }: TableName): Promise<void> {
-    await this.#onWorker((client) => client.query(`analyze ${quoteName(schema, name)}`));
-    this.#analysed.add(quoteName(schema, name));
+  async analyse(table: TableName): Promise<string | undefined> {
+    this.#analysed.add(quoteName(table.schema, table.name));
+    return this.#onWorker((client) => analyse(client, table));
   }
 
   async loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void> {
@@ -144,7 +144,7 @@ class PostgresCreator implements Creator {
       const warning = await resetSequence(this.#leader, sequence);
       if (warning) warnings.push(warning);
     }
-    await this.#analyseRest();
+    warnings.push(...(await this.#analyseRest()));
     // The sessions that loaded did not wait for the disk: this commit does, and theirs lie before it.
     await this.#leader.begin("isolation level read committed", { search_path: "" });
     await this.#leader.query("set local synchronous_commit = on");
@@ -155,13 +155,14 @@ class PostgresCreator implements Creator {
   }
 
   /** A partitioned table has statistics of its own, and so has a table with children; materialized views were filled late. */
-  async #analyseRest(): Promise<void> {
-    const rows = await this.#leader.query(NEEDING_STATISTICS);
-    const names = rows.flatMap(([schema, name, isParent]) => {
-      const full = quoteName(schema ?? "", name ?? "");
-      return isParent === "t" || !this.#analysed.has(full) ? [full] : [];
-    });
-    if (names.length > 0) await this.#leader.query(`analyze ${names.join(", ")}`);
+  async #analyseRest(): Promise<readonly string[]> {
+    const warnings: string[] = [];
+    for (const [schema = "", name = "", isParent] of await this.#leader.query(NEEDING_STATISTICS)) {
+      if (isParent !== "t" && this.#analysed.has(quoteName(schema ?? "", name ?? ""))) continue;
+      const warning = await analyse(this.#leader, { schema: schema ?? "", name: name ?? "" });
+      if (warning) warnings.push(warning);
+    }
+    return warnings;
   }
 
   async abandon(): Promise<void> {
@@ -211,6 +212,17 @@ class PostgresCreator implements Creator {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#all, this.#leader].map((client) => client[Symbol.asyncDispose]()));
+  }
+}
+
+/** Statistics call functions of the user, by indexes and extended statistics: what these refuse is no reason to lose rows. */
+async function analyse(client: PostgresClient, { schema, name }: TableName): Promise<string | undefined> {
+  try {
+    await client.query(`analyze ${quoteName(schema, name)}`);
+    return undefined;
+  } catch (error) {
+    if (!isOfStatement(error)) throw error;
+    return `${schema}.${name} could not be analysed: ${reasonIn(error)}`;
   }
 }
 

@@ -187,3 +187,13 @@ function violatedBy(error: unknown): Violated | undefined {
 export function reasonIn(error: Error): string {
   return error.message.slice(error.message.indexOf(": ") + 2);
 }
+
+/**
+ * Errors that lie in the statement or the rows: functions and relations that are not found, values, violations, what a function raises;
+ * not the line, the disk or the server. https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+const OF_STATEMENT = /^(not-found|denied|(0A|2[0-3]|2F|3[89]|3F|42|44|54|P0)\w{3})$/;
+
+export function isOfStatement(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && OF_STATEMENT.test(error.code);
+}
