@@ -15,6 +15,20 @@ export function readJobFor(context: CliContext, nameOrPath: string): Promise<Job
   return readJob(nameOrPath, homeOf(context), context);
 }
 
+/** Reads a job for a command that needs no schedule, so that nobody who must restore is stopped by one: a wrong one is a warning. */
+export async function readJobWithoutSchedule(
+  context: CliContext,
+  nameOrPath: string,
+): Promise<{ readonly job: Job; readonly hasWarnings: boolean }> {
+  let hasWarnings = false;
+  const passOverSchedule = (reason: Error) => {
+    hasWarnings = true;
+    context.output.warn(reason.message);
+  };
+  const job = await readJob(nameOrPath, homeOf(context), { cwd: context.cwd, passOverSchedule });
+  return { job, hasWarnings };
+}
+
 /** What the secrets of a job are resolved with. */
 export function surroundingsOf(context: CliContext, job: { readonly folder: string }): SecretSurroundings {
   const warn = (message: string) => context.output.warn(message);

@@ -10,6 +10,8 @@ import type { CliContext } from "./context.ts";
 /** A job as the commands that read snapshots need it. Disposal closes the destinations. */
 export interface OpenedJob extends AsyncDisposable {
   readonly name: string;
+  /** What its file says; without a schedule where that cannot be used. */
+  readonly job: Job;
   readonly databases: readonly JobDatabase[];
   /** In the order of the job file; only the one of `--from` when that was given. */
   readonly destinations: readonly Destination[];
@@ -19,6 +21,8 @@ export interface OpenedJob extends AsyncDisposable {
   readonly isKeyMissing: boolean;
   /** Those that could not be opened; people were warned. */
   readonly unopened: readonly UnopenedDestination[];
+  /** People were warned of something: a command that did its work ends with 3. */
+  readonly hasWarnings: boolean;
 }
 
 export interface OpenJobOptions {
@@ -32,10 +36,10 @@ export interface OpenJobOptions {
 
 /** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
 export async function openJob(context: CliContext, options: OpenJobOptions): Promise<OpenedJob> {
-  const { readJobFor, surroundingsOf } = await import("./job-context.ts");
+  const { readJobWithoutSchedule, surroundingsOf } = await import("./job-context.ts");
   const { openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
   const { databaseOf } = await import("../usecases/database-of.ts");
-  const job = await readJobFor(context, options.job);
+  const { job, hasWarnings } = await readJobWithoutSchedule(context, options.job);
   const { keys, isMissing } = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
   for (const { error } of opened.failed) context.output.warn(error.message);
@@ -44,11 +48,13 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const prefixes = await findPrefixes(job.name, opened.destinations, context);
   return {
     name: job.name,
+    job,
     databases: prefixes.map((prefix) => ({ name: databaseOf(job, prefix), prefix })),
     destinations: opened.destinations,
     keys,
     isKeyMissing: isMissing,
     unopened: opened.failed,
+    hasWarnings: hasWarnings || opened.failed.length > 0,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }
@@ -81,25 +87,25 @@ export async function lockFor(context: CliContext, job: Job): Promise<Lock | und
 }
 
 /**
- * Finds the chosen snapshot, as `locateSnapshot` does, and warns of the destinations that were not read. Where there are some it
- * `isPartial`: a command that did its work ends with 3 all the same.
+ * Finds the chosen snapshot, as `locateSnapshot` does, and warns of the destinations that were not read. Where people were warned of
+ * these, or when the job was opened, it `hasWarnings`: a command that did its work ends with 3 all the same.
  */
 export async function locateIn(
   context: CliContext,
   opened: OpenedJob,
   { prefix, name }: { readonly prefix: string; readonly name: string },
-): Promise<LocatedSnapshot & { readonly isPartial: boolean }> {
+): Promise<LocatedSnapshot & { readonly hasWarnings: boolean }> {
   const { locateSnapshot } = await import("../snapshot/locate-snapshot.ts");
   const { destinations, unopened, keys } = opened;
   const where = { destinations, unopened, prefix, keys, signal: context.signal };
   const located = await locateSnapshot({ ...where, choice: { name } });
-  return { ...located, isPartial: warnOfUnread(context, opened, located.unread) };
+  return { ...located, hasWarnings: warnOfUnread(context, opened, located.unread) };
 }
 
-function warnOfUnread(context: CliContext, { unopened }: OpenedJob, unread: PlacedList["unread"]): boolean {
+function warnOfUnread(context: CliContext, { hasWarnings }: OpenedJob, unread: PlacedList["unread"]): boolean {
   for (const { destination, error } of unread)
     context.output.warn(`${destination.name} was not read: ${error.message}`);
-  return unread.length > 0 || unopened.length > 0;
+  return unread.length > 0 || hasWarnings;
 }
 
 /** Gives the database that a command works on: that of `--database`, the only one, or the only one that has these snapshots. */

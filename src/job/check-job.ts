@@ -18,23 +18,33 @@ interface Parsed {
   readonly value: Readonly<Record<string, unknown>>;
 }
 
+/** Takes why a schedule cannot be used, for those who need none. */
+export type PassOverSchedule = (reason: OperationalError) => void;
+
 /**
- * Checks a job's text, with defaults merged under it, and gives what it says.
+ * Checks a job's text, with defaults merged under it, and gives what it says. With `passOverSchedule` a job that is good but for its
+ * schedule is one without a schedule.
  * Fails with kind `job`, `invalid-job`; the message lists every problem as `file:line:column: field: what is wrong`.
  */
-export function checkJob(texts: readonly JobText[]): JobFile {
+export function checkJob(texts: readonly JobText[], passOverSchedule?: PassOverSchedule): JobFile {
   const parsed = texts.map(parse);
   const merged = parsed.map(({ value }) => value).reduce(merge, {});
+  const checked = check(merged, parsed);
+  if (!Array.isArray(checked)) return checked;
+  const failure = invalid(checked, texts);
+  const { schedule: _schedule, ...others } = merged;
+  const rest = passOverSchedule ? check(others, parsed) : [];
+  if (Array.isArray(rest)) throw failure;
+  passOverSchedule?.(failure);
+  return rest;
+}
+
+/** Gives the problems, or the job where there are none. */
+function check(merged: Readonly<Record<string, unknown>>, parsed: readonly Parsed[]): JobFile | string[] {
   const result = jobSchema.safeParse(merged, { reportInput: true });
-  if (result.success) {
-    const problems = crossProblems(result.data, parsed);
-    if (problems.length > 0) throw invalid(problems, texts);
-    return result.data;
-  }
-  throw invalid(
-    result.error.issues.flatMap((issue) => problemsOf(issue, parsed)),
-    texts,
-  );
+  if (!result.success) return result.error.issues.flatMap((issue) => problemsOf(issue, parsed));
+  const problems = crossProblems(result.data, parsed);
+  return problems.length > 0 ? problems : result.data;
 }
 
 function parse({ path, text }: JobText): Parsed {
@@ -173,7 +183,7 @@ function childrenOf(schema: SchemaNode, key: PropertyKey): SchemaNode[] {
 }
 
 /** What no single field can tell. */
-function crossProblems(job: JobFile, parsed: readonly Parsed[]): readonly string[] {
+function crossProblems(job: JobFile, parsed: readonly Parsed[]): string[] {
   const problems: string[] = [];
   const add = (path: readonly PropertyKey[], words: string) =>
     problems.push(`${placeOf(path, parsed, false)}: ${fieldOf(path)}: ${words}`);

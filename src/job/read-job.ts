@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
-import { checkJob, type JobText } from "./check-job.ts";
+import { checkJob, type JobText, type PassOverSchedule } from "./check-job.ts";
 import type { Home } from "./home.ts";
 import type { JobFile } from "./job-schema.ts";
 import { nearestName } from "../base/nearest-name.ts";
@@ -18,13 +18,15 @@ export interface Job extends JobFile {
 export interface ReadJobOptions {
   /** Folder that a relative path of a job file is relative to. */
   readonly cwd: string;
+  /** Left out: a schedule that cannot be used is a failure. */
+  readonly passOverSchedule?: PassOverSchedule | undefined;
 }
 
 /**
  * Reads a job by its name in the jobs folder, or by the path of its file (contains a slash or ends in .yaml/.yml).
  * Fails with kind `job`: `not-found`, `invalid-job` (all problems at once, each with file, line and column).
  */
-export async function readJob(nameOrPath: string, home: Home, { cwd }: ReadJobOptions): Promise<Job> {
+export async function readJob(nameOrPath: string, home: Home, { cwd, passOverSchedule }: ReadJobOptions): Promise<Job> {
   const path = await findJobFile(nameOrPath, home, cwd);
   const texts: JobText[] = [];
   const defaults = await readIfThere(home.defaultsFile);
@@ -32,7 +34,7 @@ export async function readJob(nameOrPath: string, home: Home, { cwd }: ReadJobOp
   const own = await readIfThere(path);
   if (own === undefined) throw await noSuchJob(nameOrPath, path, home);
   texts.push({ path, text: own });
-  const file = checkJob(texts);
+  const file = checkJob(texts, passOverSchedule);
   return { ...file, name: file.name ?? madeName(file), path, folder: dirname(path) };
 }
 

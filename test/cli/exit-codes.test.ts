@@ -213,6 +213,45 @@ test("list without the job's passphrase says why snapshots are locked and ends w
   });
 });
 
+test("a wrong schedule stops what backs up and prunes, but nothing that only reads snapshots", async () => {
+  await write(["one", "two"]);
+  const job = JSON.parse(await readFile(place.file, "utf8")) as object;
+  await writeFile(place.file, JSON.stringify({ ...job, schedule: { full: "61 * * * *" } }));
+
+  const reading = {
+    list: await cli("list", place.file),
+    show: await cli("show", place.file, "latest"),
+    cat: await cli("cat", place.file, "latest", "orders"),
+    diff: await cli("diff", place.file, "latest", "latest"),
+    compare: await cli("compare", place.file, "latest", "--with", "latest"),
+    verify: await cli("verify", place.file),
+  };
+  const database = {
+    restore: await cli("restore", place.file, "--plan"),
+    drill: await cli("verify", place.file, "--drill"),
+  };
+  const refused = [
+    await cli("run", place.file),
+    await cli("prune", place.file),
+    await cli("job", "validate", place.file),
+  ];
+  await writeFile(place.file, JSON.stringify({ ...job, schedule: { full: "61 * * * *" }, naming: "odd" }));
+  const worse = await cli("list", place.file, "--json");
+
+  for (const [name, { exitCode, stderr }] of Object.entries(reading)) {
+    expect(exitCode, name).toBe(3);
+    expect(stderr, name).toMatch(/^warning: cannot use the job file .*schedule\.full/m);
+  }
+  // They come as far as the database, where nobody listens.
+  expect([database.restore.exitCode, database.drill.exitCode]).toEqual([5, 5]);
+  expect(refused.map(({ exitCode }) => exitCode)).toEqual([2, 2, 2]);
+  expect(worse.last()).toMatchObject({
+    type: "error",
+    exitCode: 2,
+    message: expect.stringContaining("naming"),
+  });
+});
+
 test("job list and status show all jobs, name an unusable one and end with 2", async () => {
   await mkdir(join(place.home, "jobs"), { recursive: true });
   await writeFile(join(place.home, "jobs", "good.yaml"), await readFile(place.file, "utf8"));

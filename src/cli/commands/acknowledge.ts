@@ -1,18 +1,16 @@
 import { type AcknowledgedSnapshot, acknowledgeAnomalies, describeAnomaly } from "../../usecases/anomaly-brake.ts";
 import type { CommandAction } from "../command.ts";
-import { readJobFor } from "../job-context.ts";
 import { openJob } from "../open-job.ts";
 import { readText } from "../option-values.ts";
 import { plain } from "../text-table.ts";
 
 /** Says that what shrank or vanished is as it should be: prune goes on. */
 export const acknowledge: CommandAction = async (context, { args, options }) => {
-  const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
     job: String(args[0]),
     identity: readText(options.identity),
   });
-  const { destinations, keys } = opened;
+  const { job, destinations, keys } = opened;
   const { signal } = context;
   const warnings: string[] = [];
   const acknowledged: AcknowledgedSnapshot[] = [];
@@ -29,5 +27,5 @@ export const acknowledge: CommandAction = async (context, { args, options }) => 
       for (const anomaly of anomalies) context.output.line(`      ${plain(describeAnomaly(anomaly))}`);
     }
   });
-  return warnings.length > 0 || opened.unopened.length > 0 ? 3 : 0;
+  return warnings.length > 0 || opened.hasWarnings ? 3 : 0;
 };

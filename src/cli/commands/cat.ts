@@ -51,7 +51,7 @@ export const cat: CommandAction = async (context, { args, options }) => {
     { signal },
   );
   context.output.result({ snapshot: located.manifest.id, ...table, rows }, () => undefined);
-  return located.isPartial ? 3 : 0;
+  return located.hasWarnings ? 3 : 0;
 };
 
 function readFormat(value: unknown, json: boolean): RowTextFormat {

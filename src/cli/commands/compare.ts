@@ -9,7 +9,7 @@ import { type CompareResult, compareSites } from "../../usecases/compare-sites.t
 import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
-import { homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { homeOf, readJobWithoutSchedule, surroundingsOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readCount, readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -30,9 +30,9 @@ export const compare: CommandAction = async (context, invocation) => {
   if (snapshot !== undefined && options.with === undefined) {
     throw usage("a snapshot is compared with something", "missing-with", "Name the other one by --with <snapshot>.");
   }
-  const { result, isPartial } = await compareJob(context, invocation);
+  const { result, hasWarnings } = await compareJob(context, invocation);
   context.output.result({ ...result }, () => printComparison(context.output, result));
-  return exitCodeOf(result, isPartial);
+  return exitCodeOf(result, hasWarnings);
 };
 
 /** Compares the sites of every job that has a second one; a job that fails does not keep the others from it. */
@@ -42,15 +42,15 @@ async function compareAll(context: CliContext, options: Invocation["options"]): 
   for (const path of await listJobFiles(homeOf(context))) {
     const name = jobNameOfPath(path);
     try {
-      if (options.with === undefined && (await readJobFor(context, path)).dr === undefined) {
+      if (options.with === undefined && (await readJobWithoutSchedule(context, path)).job.dr === undefined) {
         context.output.note(`${name} has no dr site: not compared`);
         continue;
       }
-      const { result, isPartial } = await compareJob(context, { args: [path], options });
+      const { result, hasWarnings } = await compareJob(context, { args: [path], options });
       context.output.line(name);
       printComparison(context.output, result);
       jobs.push({ job: name, ...result });
-      codes.push(exitCodeOf(result, isPartial));
+      codes.push(exitCodeOf(result, hasWarnings));
     } catch (error) {
       if (isAbort(error) || !(error instanceof OperationalError)) throw error;
       context.output.warn(`${name}: ${error.message}`);
@@ -68,9 +68,9 @@ async function compareAll(context: CliContext, options: Invocation["options"]): 
 /** 4: differences; 3: none were found, but some rows could not be compared, or a destination could not be read. */
 export function exitCodeOf(
   { equal, tables, schemaDifferences, largeObjects }: CompareResult,
-  isPartial: boolean,
+  hasWarnings: boolean,
 ): number {
-  if (equal) return isPartial ? 3 : 0;
+  if (equal) return hasWarnings ? 3 : 0;
   const differs = (table: CompareResult["tables"][number]) =>
     !table.equal && (table.problem === undefined || table.left.rows !== table.right.rows);
   return tables.some(differs) || schemaDifferences.length > 0 || largeObjects?.equal === false ? 4 : 3;
@@ -78,13 +78,13 @@ export function exitCodeOf(
 
 interface ComparedJob {
   readonly result: CompareResult;
-  /** Not every destination could be read. */
-  readonly isPartial: boolean;
+  /** People were warned of a destination, or of the job. */
+  readonly hasWarnings: boolean;
 }
 
 async function compareJob(context: CliContext, { args, options }: Invocation): Promise<ComparedJob> {
   const { signal } = context;
-  const job = await readJobFor(context, String(args[0]));
+  const { job, hasWarnings: isWarned } = await readJobWithoutSchedule(context, String(args[0]));
   const parallel = readCount(options.parallel, "--parallel") ?? job.parallel ?? DEFAULT_PARALLEL;
   const [left, other] = [readText(args[1]), readText(options.with)];
   using progress = await openProgress(context);
@@ -104,14 +104,14 @@ async function compareJob(context: CliContext, { args, options }: Invocation): P
     const [primary, dr] = await open();
     stack.use(primary);
     stack.use(dr);
-    return { result: await compareSites({ ...common, left: primary, right: dr, reopen: open }), isPartial: false };
+    return { result: await compareSites({ ...common, left: primary, right: dr, reopen: open }), hasWarnings: isWarned };
   }
   const snapshots = stack.use(await openSnapshots(sides, left === undefined ? [other] : [left, other]));
-  const { side, database, isPartial } = await snapshots.open(other);
+  const { side, database, hasWarnings } = await snapshots.open(other);
   const right = stack.use(side);
   const first =
     left === undefined ? await openLive(sides, await primaryOf(sides, database)) : (await snapshots.open(left)).side;
-  return { result: await compareSites({ ...common, left: stack.use(first), right }), isPartial };
+  return { result: await compareSites({ ...common, left: stack.use(first), right }), hasWarnings };
 }
 
 interface Sides {
@@ -166,7 +166,7 @@ function openLive({ context, job, parallel, report }: Sides, connection: Connect
 }
 
 interface Snapshots extends AsyncDisposable {
-  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string; readonly isPartial: boolean }>;
+  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string; readonly hasWarnings: boolean }>;
 }
 
 /** `snapshots` are those that will be opened: their database is meant. */
@@ -196,7 +196,7 @@ async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promis
         keys,
         signal,
       });
-      return { side: openSnapshotSide(reader), database: located.manifest.database, isPartial: located.isPartial };
+      return { side: openSnapshotSide(reader), database: located.manifest.database, hasWarnings: located.hasWarnings };
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };

@@ -22,10 +22,10 @@ export const diff: CommandAction = async (context, { args, options }) => {
   const names = [String(args[1]), String(args[2])] as const;
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: names });
   const { keys } = opened;
-  let isPartial = false;
+  let hasWarnings = false;
   const open = async (name: string) => {
     const located = await locateIn(context, opened, { prefix, name });
-    isPartial ||= located.isPartial;
+    hasWarnings ||= located.hasWarnings;
     return openLeasedReader({ home: homeOf(context), purpose: "diff", ...located, prefix, keys, signal });
   };
   await using left = await open(names[0]);
@@ -42,5 +42,5 @@ export const diff: CommandAction = async (context, { args, options }) => {
   });
   progress[Symbol.dispose]();
   context.output.result({ ...result }, () => printComparison(context.output, result));
-  return exitCodeOf(result, isPartial);
+  return exitCodeOf(result, hasWarnings);
 };

@@ -14,7 +14,7 @@ import { ABORTED } from "../../usecases/dead-runs.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { formatBytes, formatDuration, formatPlural } from "../format.ts";
-import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf, surroundingsOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, openJob, type OpenedJob } from "../open-job.ts";
 import { readCount, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -34,12 +34,12 @@ interface ShownDrill extends Omit<DrilledSnapshot, "problems"> {
  */
 export const drill: CommandAction = async (context, { args, options }) => {
   refuseOthers(options);
-  const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
     job: String(args[0]),
     from: readText(options.from),
     identity: readText(options.identity),
   });
+  const { job } = opened;
   const id = readText(args[1]);
   const database = readText(options.database);
   const isOne = (id ?? "latest") !== "latest" || database !== undefined || opened.databases.length === 0;
@@ -47,7 +47,7 @@ export const drill: CommandAction = async (context, { args, options }) => {
   const databases = isOne ? [await chooseDatabase(context, opened, chosen)] : opened.databases;
   const server = await serverOf(context, job, readText(options.drillUrl));
   const drills: ShownDrill[] = [];
-  let isPartial = false;
+  let hasWarnings = false;
   {
     using progress = await openProgress(context);
     for (const { prefix } of databases) {
@@ -55,13 +55,13 @@ export const drill: CommandAction = async (context, { args, options }) => {
       const one = { job, opened, prefix, id: id ?? "latest", server, parallel, report: progress.report };
       const drilled = await drillOne(context, one);
       drills.push(drilled.shown);
-      isPartial ||= drilled.isPartial;
+      hasWarnings ||= drilled.hasWarnings;
     }
   }
   const ok = drills.every((one) => one.ok);
   const warnings = drills.flatMap((one) => one.warnings);
   context.output.result({ ok, snapshots: drills, warnings }, () => print(context, drills));
-  return ok ? (warnings.length > 0 || isPartial ? 3 : 0) : 7;
+  return ok ? (warnings.length > 0 || hasWarnings ? 3 : 0) : 7;
 };
 
 function refuseOthers(options: Invocation["options"]): void {
@@ -93,8 +93,8 @@ interface DrillOne {
 
 interface DoneDrill {
   readonly shown: ShownDrill;
-  /** Not every destination could be read. */
-  readonly isPartial: boolean;
+  /** People were warned of a destination, or of the job. */
+  readonly hasWarnings: boolean;
 }
 
 async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }: DrillOne): Promise<DoneDrill> {
@@ -131,7 +131,7 @@ async function drillOne(context: CliContext, { job, opened, prefix, id, ...how }
     const { drilledAt } = marked;
     const proof = drilledAt ? { drilledAt } : {};
     const shown = { ...result, destination: destination.name, ...proof, problems, warnings };
-    return { shown, isPartial: located.isPartial };
+    return { shown, hasWarnings: located.hasWarnings };
   } catch (error) {
     if (isAbort(error)) await record("skipped", ABORTED);
     else await record("failure", messageOf(error));

@@ -30,5 +30,5 @@ export const list: CommandAction = async (context, { args, options }) => {
   }
   context.output.result({ snapshots, warnings }, () => printSnapshots(context.output, snapshots));
   const isLocked = job.isKeyMissing && snapshots.some(({ locked }) => locked !== undefined);
-  return warnings.length > 0 || job.unopened.length > 0 || isLocked ? 3 : 0;
+  return warnings.length > 0 || job.hasWarnings || isLocked ? 3 : 0;
 };

@@ -22,5 +22,5 @@ async function setPinned(pinned: boolean, ...[context, { args, options }]: Param
     const where = result.destinations.map(plain).join(", ");
     context.output.line(`${pinned ? "pinned" : "no longer pinned"}: ${plain(result.id)} at ${where}`);
   });
-  return result.warnings.length > 0 || unopened.length > 0 ? 3 : 0;
+  return result.warnings.length > 0 || job.hasWarnings ? 3 : 0;
 }

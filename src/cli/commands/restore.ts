@@ -14,7 +14,7 @@ import { passSafetySnapshot, type SafetyRequest, takeSafetySnapshot } from "../.
 import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
-import { connectionOfArgument, homeOf, readJobFor, surroundingsOf } from "../job-context.ts";
+import { connectionOfArgument, homeOf, surroundingsOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, lockFor, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
 import { readRowOptions } from "../row-options.ts";
@@ -30,7 +30,6 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const thaw = readThaw(options);
   const snapshot = readText(args[1]) ?? "latest";
   refuseUnattendedWait(context, options);
-  const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, {
     job: String(args[0]),
     from: readText(options.from),
@@ -38,10 +37,10 @@ export const restore: CommandAction = async (context, { args, options }) => {
   });
   const chosen = { database: readText(options.database), snapshots: [snapshot] };
   const { name: database, prefix } = await chooseDatabase(context, opened, chosen);
-  const { destinations, keys } = opened;
+  const { job, destinations, keys } = opened;
   const { signal } = context;
   const located = await locateIn(context, opened, { prefix, name: snapshot });
-  const { manifest, isPartial } = located;
+  const { manifest, hasWarnings } = located;
   await using reader = await openLeasedReader({
     home: homeOf(context),
     purpose: "restore",
@@ -122,7 +121,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
       printRestored(context.output, { ...result, undo });
     },
   );
-  return isPartial || (doubts.length + warnings.length > 0 && !plan) ? 3 : 0;
+  return hasWarnings || (doubts.length + warnings.length > 0 && !plan) ? 3 : 0;
 };
 
 /** Anybody who may write to a destination can put a plain snapshot there, but no encrypted one without a key of the job. */

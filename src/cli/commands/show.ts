@@ -25,7 +25,7 @@ export const show: CommandAction = async (context, { args, options }) => {
       context.output.warn(message);
     }
   });
-  return located.isPartial ? 3 : 0;
+  return located.hasWarnings ? 3 : 0;
 };
 
 function factsOf({ snapshot, tables }: ShownSnapshot): readonly (readonly [string, string])[] {

@@ -3,7 +3,7 @@ import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
-import { homeOf, readJobFor } from "../job-context.ts";
+import { homeOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
 import { readText, readThaw } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -17,10 +17,9 @@ const MARK_TIMEOUT_MS = 30_000;
 export const undo: CommandAction = async (context, { args, options }) => {
   const thaw = readThaw(options);
   refuseUnattendedWait(context, options);
-  const job = await readJobFor(context, String(args[0]));
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
   const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
-  const { destinations, unopened, keys } = opened;
+  const { job, destinations, unopened, keys } = opened;
   const { signal } = context;
   const waiting = { stallTimeoutMs: STALL_TIMEOUT_MS, signal };
   const { snapshot: safety, warnings: doubts } = await findSafetySnapshot({
@@ -74,5 +73,5 @@ export const undo: CommandAction = async (context, { args, options }) => {
   context.output.result({ ...done, ...plan, warnings, snapshot: safety.id }, () =>
     printRestored(context.output, result),
   );
-  return located.isPartial || (warnings.length > 0 && !plan) ? 3 : 0;
+  return located.hasWarnings || (warnings.length > 0 && !plan) ? 3 : 0;
 };

@@ -69,7 +69,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
     print(context.output, snapshots),
   );
   // Where nothing could be read, verifySnapshot fails.
-  return isGood ? (unread.length > 0 || isPartial ? 3 : 0) : 7;
+  return isGood ? (unread.length > 0 || isPartial || job.hasWarnings ? 3 : 0) : 7;
 };
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
