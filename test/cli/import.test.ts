@@ -30,6 +30,28 @@ describe("rowkeep import", () => {
     expect(back.last()).toMatchObject({ safetyFile: expect.stringContaining(join(place.home)) });
   });
 
+  test("removes what imports before the last five replaced, a week later", async () => {
+    await using database = await openDatabase();
+    await cli("export", database.url, "shop.rowkeep");
+    const folder = join(place.home, "state", "safety");
+    await mkdir(folder, { recursive: true });
+    const days = ["01", "02", "03", "04", "05", "06"].map((day) => `202001${day}T000000000Z.rowkeep`);
+    const unfinished = "20200107T000000000Z.rowkeep.0a1b2c3d4e5f.in-progress";
+    for (const name of [...days, unfinished, "theirs.rowkeep"]) await writeFile(join(folder, name), "");
+
+    const failed = await cli("import", "missing", database.url, "--yes");
+    const plan = await cli("import", "shop.rowkeep", database.url, "--plan");
+    const before = await readdir(folder);
+    const first = await cli("import", "shop.rowkeep", database.url, "--yes");
+    const after = await readdir(folder);
+
+    expect([failed.exitCode, plan.exitCode, first.exitCode]).toEqual([6, 0, 0]);
+    expect(before).toHaveLength(8);
+    const mine = after.filter((name) => !name.startsWith("2020") && name !== "theirs.rowkeep");
+    expect(mine).toHaveLength(1);
+    expect(after.toSorted()).toEqual([...days.slice(2), ...mine, "theirs.rowkeep"]);
+  });
+
   test("that was rolled back leaves no file of what it would have replaced", async () => {
     await using database = await openDatabase();
     await cli("export", database.url, "shop.rowkeep");

@@ -9,6 +9,7 @@ import { MANIFEST_NAME } from "../../snapshot/manifest-text.ts";
 import { openSnapshotReader } from "../../snapshot/open-snapshot-reader.ts";
 import { EXPORT_PREFIX } from "../../usecases/export-database.ts";
 import { chooseExported, namedInFile } from "../../usecases/exported-file.ts";
+import { removeSafetyFiles, safetyFileName } from "../../usecases/remove-safety-files.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
 import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { type SafetyRequest, takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
@@ -29,7 +30,7 @@ export const importFile: CommandAction = async (context, invocation) => {
   const target = await connectionOfArgument(context, String(invocation.args[1]), "the url");
   await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal: context.signal });
   try {
-    return await restoreFrom(file, target, { context, options: invocation.options });
+    return await restoreFrom(file, target, { context, options: invocation.options, path });
   } catch (error) {
     throw namedInFile(error, file, path);
   }
@@ -38,7 +39,7 @@ export const importFile: CommandAction = async (context, invocation) => {
 async function restoreFrom(
   file: Destination,
   target: Connection,
-  { context, options }: { readonly context: CliContext; readonly options: Invocation["options"] },
+  { context, options, path }: Pick<Invocation, "options"> & { readonly context: CliContext; readonly path: string },
 ): Promise<number> {
   const { signal } = context;
   const where = { destinations: [file], prefix: EXPORT_PREFIX, signal };
@@ -88,22 +89,23 @@ async function restoreFrom(
           ignoreMissing: false,
         });
   progress[Symbol.dispose]();
-  for (const warning of result.warnings) context.output.warn(warning);
   const { plan, ...done } = result;
+  const old = { folder: dirname(safetyFile), spared: path, now: context.now() };
+  const warnings = [...result.warnings, ...(result.safetySnapshot ? await removeSafetyFiles(old) : [])];
+  for (const warning of warnings) context.output.warn(warning);
   const kept = result.safetySnapshot ? { safetyFile } : {};
-  context.output.result({ ...done, ...plan, ...kept, snapshot: manifest.id }, () => {
+  context.output.result({ ...done, ...plan, ...kept, warnings, snapshot: manifest.id }, () => {
     printRestored(context.output, result);
     if (!kept.safetyFile) return;
     // Not the URL itself: it may hold a password.
     context.output.line(`What was replaced is kept in a file; rowkeep import ${kept.safetyFile} <url> puts it back.`);
   });
-  return result.warnings.length > 0 && !plan ? 3 : 0;
+  return warnings.length > 0 && !plan ? 3 : 0;
 }
 
 /** What is replaced is kept in the home: a file has no destinations of its own. */
 function safetyFileOf(context: CliContext): string {
-  const name = context.now().toISOString().replaceAll(/[-:.]/g, "");
-  return join(homeOf(context).state, "safety", `${name}.rowkeep`);
+  return join(homeOf(context).state, "safety", safetyFileName(context.now()));
 }
 
 async function openSafetyFile({ now, signal }: CliContext, path: string): Promise<Destination> {
