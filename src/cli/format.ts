@@ -41,6 +41,11 @@ export function formatTime(at: Date | string): string {
   return `${date.toISOString().slice(0, 19).replace("T", " ")}Z`;
 }
 
+/** Renders the day of a time in UTC, `2026-11-21`. */
+export function formatDay(at: string): string {
+  return formatTime(at).slice(0, 10);
+}
+
 /** Renders `1 table`, `2 tables`. */
 export function formatPlural(count: number, noun: string, plural = `${noun}s`): string {
   return `${formatCount(count)} ${count === 1 ? noun : plural}`;

@@ -37,7 +37,10 @@ const [first, second] = ["20261101T020000Z-full", "20261102T020000Z-full"] as co
 
 test("list tells safety snapshots from fulls, and one consistency of all in a line of its own", async () => {
   const lines = await shownBy((output) => {
-    printSnapshots(output, [snapshot(first), snapshot(second, { safetyOf: first })]);
+    printSnapshots(output, [
+      snapshot(first),
+      snapshot(second, { createdAt: "2026-11-02T02:00:00.000Z", safetyOf: first }),
+    ]);
   });
 
   expect(lines.map((line) => line.split(/ {2,}/)[1])).toEqual(["kind", "full", "safety", undefined]);
@@ -49,7 +52,22 @@ test("list has a column of consistencies where they differ", async () => {
     printSnapshots(output, [snapshot(first), snapshot(second, { consistency: "per-table" })]);
   });
 
-  expect(lines.map((line) => line.split(/ {2,}/)[2])).toEqual(["consistency", "snapshot", "per-table"]);
+  expect(lines.map((line) => line.split(/ {2,}/)[1])).toEqual(["consistency", "snapshot", "per-table"]);
+});
+
+test("list fits 80 columns for ids that tell kind and time, and tells both where an id does not", async () => {
+  const incremental = { kind: "incremental", createdAt: "2026-11-02T02:00:00.700Z" };
+  const usual = [
+    snapshot(first, { verifiedAt: "2026-11-05T02:00:00.000Z" }),
+    snapshot("20261102T020000Z-incremental", incremental),
+  ];
+  const narrow = await shownBy((output) => printSnapshots(output, usual));
+  const wide = await shownBy((output) => printSnapshots(output, [snapshot(second), snapshot("20261102T020000Z-x")]));
+
+  expect(narrow[0]?.split(/ {2,}/)).toEqual(["snapshot", "tables", "rows", "size", "verified", "where"]);
+  expect(narrow[1]?.split(/ {2,}/).at(-2)).toBe("2026-11-05");
+  expect(Math.max(...narrow.map((line) => line.length))).toBeLessThanOrEqual(80);
+  expect(wide[0]?.split(/ {2,}/).slice(0, 3)).toEqual(["snapshot", "kind", "time"]);
 });
 
 const place = (id: string, destination: string) => ({ id, database: "shop", destination });

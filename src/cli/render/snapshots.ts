@@ -1,4 +1,13 @@
-import { formatBytes, formatCount, formatDuration, formatPlural, formatRate, formatTime } from "../format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDay,
+  formatDuration,
+  formatPlural,
+  formatRate,
+  formatTime,
+} from "../format.ts";
+import { parseSnapshotId } from "../../snapshot/snapshot-id.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -73,14 +82,17 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
   // Nearly always the same for all: then one line tells it, and the table stays narrow.
   const consistencies = new Set(snapshots.flatMap(({ consistency }) => consistency ?? []));
   const mixed = consistencies.size > 1;
+  // An id tells both, and two columns less let most tables fit 80 columns.
+  const hasOtherKinds = snapshots.some((snapshot) => kindOf(snapshot) !== parseSnapshotId(snapshot.id)?.kind);
+  const hasOtherTimes = snapshots.some(({ id, createdAt }) => !isTakenAt(id, createdAt));
   const severalDatabases = new Set(snapshots.map(({ database }) => database)).size > 1;
   output.table(
     [
       { title: "snapshot" },
       ...(severalDatabases ? [{ title: "database" }] : []),
-      { title: "kind" },
+      ...(hasOtherKinds ? [{ title: "kind" }] : []),
       ...(mixed ? [{ title: "consistency" }] : []),
-      { title: "time" },
+      ...(hasOtherTimes ? [{ title: "time" }] : []),
       right("tables"),
       right("rows"),
       right("size"),
@@ -90,9 +102,9 @@ export function printSnapshots(output: Output, snapshots: readonly ListedSnapsho
     snapshots.map((snapshot) => [
       plain(snapshot.id),
       ...(severalDatabases ? [plain(snapshot.database)] : []),
-      snapshot.safetyOf === undefined ? plain(snapshot.kind) : "safety",
+      ...(hasOtherKinds ? [plain(kindOf(snapshot))] : []),
       ...(mixed ? [plain(snapshot.consistency ?? "locked")] : []),
-      formatTime(snapshot.createdAt),
+      ...(hasOtherTimes ? [formatTime(snapshot.createdAt)] : []),
       snapshot.tables === undefined ? "locked" : formatCount(snapshot.tables),
       snapshot.rows === undefined ? "locked" : formatCount(snapshot.rows),
       formatBytes(snapshot.storedBytes),
@@ -149,10 +161,20 @@ export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void 
   for (const { name } of stored) output.line(`      at ${plain(name)}`);
 }
 
+function kindOf({ kind, safetyOf }: ListedSnapshot): string {
+  return safetyOf === undefined ? kind : "safety";
+}
+
+/** Ids tell whole seconds. */
+function isTakenAt(id: string, createdAt: string): boolean {
+  const takenAt = parseSnapshotId(id)?.takenAt;
+  return takenAt !== undefined && formatTime(takenAt) === formatTime(createdAt);
+}
+
 function proofOf(snapshot: ListedSnapshot): string {
   const proofs = [
-    snapshot.drilledAt ? `drilled ${formatTime(snapshot.drilledAt)}` : undefined,
-    snapshot.verifiedAt ? formatTime(snapshot.verifiedAt) : undefined,
+    snapshot.drilledAt ? `drilled ${formatDay(snapshot.drilledAt)}` : undefined,
+    snapshot.verifiedAt ? formatDay(snapshot.verifiedAt) : undefined,
     snapshot.pinned ? "pinned" : undefined,
     (snapshot.anomalies?.length || snapshot.hasAnomalies) && !snapshot.acknowledgedAt ? "tables lost rows" : undefined,
   ];
