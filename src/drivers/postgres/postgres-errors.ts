@@ -46,6 +46,10 @@ const BY_STATE: Readonly<Record<string, Known>> = {
   },
   "22P05": UNCONVERTIBLE,
   "22021": UNCONVERTIBLE,
+  "23514": {
+    code: "23514",
+    hint: "The rows violate a check of today: make it NOT VALID where they are restored, as it cannot be proven for them.",
+  },
   "25P03": { code: "idle-timeout", hint: "Raise idle_in_transaction_session_timeout for this login." },
   "57014": { code: "canceled" },
   "57P01": { code: "server-stopped", reason: "the server ended the connection" },

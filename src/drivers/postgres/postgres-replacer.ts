@@ -13,6 +13,7 @@ import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { findForeignKeys, type ForeignKey, putForeignKeyBack } from "./postgres-foreign-keys.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
+import { findUnproven, putUnprovenBack, takeUnprovenOff, type UnprovenConstraint } from "./postgres-unproven.ts";
 import {
   type FoundTable,
   findDeleteRules,
@@ -61,6 +62,7 @@ class PostgresReplacer implements Replacer {
   #foreignKeys: readonly ForeignKey[] = [];
   #triggers: readonly TriggerState[] = [];
   #rules: readonly RuleState[] = [];
+  #unproven: readonly UnprovenConstraint[] = [];
   #committed = false;
 
   constructor(client: PostgresClient, identity: ServerIdentity, options: OpenReplacerOptions) {
@@ -87,6 +89,7 @@ class PostgresReplacer implements Replacer {
     this.#foreignKeys = await findForeignKeys(client, oids);
     this.#triggers = await findTriggers(client, oids);
     this.#rules = await findDeleteRules(client, oids);
+    this.#unproven = await findUnproven(client, oids);
     const sequences = await findUsedSequences(client, oids);
     const generated = await findGenerated(client, oids);
     await client.query("set local search_path to default");
@@ -142,6 +145,7 @@ class PostgresReplacer implements Replacer {
       if (trigger.enabled !== "D") await this.#client.query(renderTriggerState({ ...trigger, enabled: "D" }));
     }
     for (const rule of this.#rules) await this.#client.query(renderRuleState(rule, "D"));
+    for (const constraint of this.#unproven) await takeUnprovenOff(this.#client, constraint);
   }
 
   async openMerge({ schema, name }: TableName, columns: readonly string[]): Promise<RowMerge> {
@@ -215,6 +219,11 @@ class PostgresReplacer implements Replacer {
     for (const key of this.#foreignKeys) await putForeignKeyBack(client, key);
     for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
     for (const rule of this.#rules) await client.query(renderRuleState(rule, rule.enabled));
+    if (this.#unproven.length > 0) {
+      await client.query("set local search_path = ''");
+      for (const constraint of this.#unproven) await putUnprovenBack(client, constraint);
+      await client.query("set local search_path to default");
+    }
     const warnings: string[] = [];
     for (const sequence of sequences) {
       const warning = await resetSequence(client, sequence);
