@@ -240,6 +240,17 @@ describe.each(postgresMajors)("restoring into an empty PostgreSQL %i database", 
     expect(await target.query("select i from t")).toEqual([["7"]]);
   });
 
+  test("makes no snapshot of what a killed restore left", async () => {
+    await using target = await emptyDatabase(major);
+    await target.query(UNFINISHED);
+
+    await expect(snapshotOf(target.url)).rejects.toMatchObject({
+      kind: "refused",
+      code: "unfinished",
+      message: expect.stringContaining("cannot read"),
+    });
+  });
+
   test("recognises what a killed restore left, removes it and starts again", async () => {
     await using source = await createDatabase(major, "create table t (i int primary key); insert into t values (1)");
     await using snapshot = await snapshotOf(source.url);

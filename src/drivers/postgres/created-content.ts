@@ -30,18 +30,15 @@ export async function hasMarker(client: PostgresClient): Promise<boolean> {
 
 /**
  * Refuses a database in which a restore began and did not end: keys and indexes may be missing there, and the next one removes
- * everything, also what was put in since. Fails with kind `refused`, `unfinished`.
+ * everything, also what was put in since. `action` is what cannot be done with it. Fails with kind `refused`, `unfinished`.
  */
-export async function refuseUnfinished(client: PostgresClient): Promise<void> {
+export async function refuseUnfinished(client: PostgresClient, action: string): Promise<void> {
   if (!(await hasMarker(client))) return;
-  throw new OperationalError(
-    `cannot restore rows into ${client.connection.database}: a restore --create into it did not end`,
-    {
-      kind: "refused",
-      code: "unfinished",
-      hint: "Restore with --create again: it removes what is there and begins anew.",
-    },
-  );
+  throw new OperationalError(`cannot ${action} ${client.connection.database}: a restore --create into it did not end`, {
+    kind: "refused",
+    code: "unfinished",
+    hint: "Restore with --create again: it removes what is there and begins anew.",
+  });
 }
 
 /** Keeps every other restore out of this database until the session ends. Fails with kind `refused`, `busy`. */

@@ -74,7 +74,7 @@ class PostgresReplacer implements Replacer {
   async inspect(names: readonly TableName[], { lock }: InspectOptions): Promise<readonly TargetTable[]> {
     const client = this.#client;
     await client.query("set local search_path = ''");
-    await refuseUnfinished(client);
+    await refuseUnfinished(client, "restore rows into");
     this.#tables = await findTables(client, names);
     refuseForeignPartitions(this.#tables);
     if (lock && this.#tables.length > 0) {

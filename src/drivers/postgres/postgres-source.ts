@@ -15,6 +15,7 @@ import type {
 } from "../driver.ts";
 import type { Fingerprints } from "../fingerprints.ts";
 import { PostgresTracker, readTrustToken, SCAN_SETTINGS } from "./postgres-changes.ts";
+import { refuseUnfinished } from "./created-content.ts";
 import { PINNED_SETTINGS, type PostgresClient } from "./postgres-client.ts";
 import { readDescription } from "./postgres-description.ts";
 import { asUnconvertible, databaseError } from "./postgres-errors.ts";
@@ -48,6 +49,8 @@ export async function openPostgresSource(connection: Connection, options: OpenSo
     options.early instanceof PostgresEarly ? options.early : new PostgresEarly(connection, options),
   );
   const leader = stack.use(await early.lead());
+  // A snapshot of it would look as good as any.
+  await refuseUnfinished(leader, "read");
   // Before the snapshot: what is left behind must be part of it.
   const { witness, isSetBack } = options.track ? await renewWitness(leader, options.since) : NO_WITNESS;
   const locked = await lockTables(leader, options);
