@@ -126,7 +126,7 @@ describe("rowkeep undo", () => {
     await using database = await shop();
     await database.query("update people set v = 'first'");
     await cli("restore", place.file, "latest", "--tables", "people", "--yes");
-    await database.query("alter table orders add constraint c check (id > 1) not valid");
+    await database.query("update orders set id = 2; alter table orders add constraint c check (id > 1)");
     const failed = await cli("restore", place.file, "latest", "--tables", "orders", "--yes", "--no-safety");
 
     const undo = await cli("undo", place.file, "--yes");
