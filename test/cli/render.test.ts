@@ -1,21 +1,13 @@
 import { expect, test } from "vitest";
-import { loadChalk } from "../../src/cli/colors.ts";
-import { Output } from "../../src/cli/output.ts";
+import type { Output } from "../../src/cli/output.ts";
 import { printRemoved, printRetention } from "../../src/cli/render/retention.ts";
 import { type ListedSnapshot, printSnapshots } from "../../src/cli/render/snapshots.ts";
+import { openShownOutput } from "../support/shown-output.ts";
 
 async function shownBy(print: (output: Output) => void): Promise<readonly string[]> {
-  let text = "";
-  const stream = {
-    write(piece: string | Uint8Array) {
-      text += String(piece);
-      return true;
-    },
-  };
-  const paint = (await loadChalk())(false);
-  const flags = { json: false, quiet: false, verbose: false, redact: (one: string) => one };
-  print(new Output({ stdout: stream, stderr: stream, paint, paintErr: paint, ...flags }));
-  return text.trimEnd().split("\n");
+  const { output, shown } = await openShownOutput();
+  print(output);
+  return shown().trimEnd().split("\n");
 }
 
 const snapshot = (id: string, more: Partial<ListedSnapshot> = {}): ListedSnapshot => ({

@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { useCliPlace } from "../support/cli-place.ts";
-import { createDatabase } from "../support/postgres.ts";
+import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
 const place = useCliPlace();
 const { cli } = place;
@@ -41,14 +41,20 @@ test("a destination that failed is named once by run, with the reason", async ()
   expect(timesIn(run.stdout + run.stderr, "second does not have")).toBe(1);
 });
 
-test("a destination that cannot be opened is in the warnings of the result with --json", async () => {
-  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+/** A job with one snapshot, which gets a second destination that cannot be opened. */
+async function shopWithSecondThatCannotBeOpened(): Promise<TestDatabase> {
+  const database = await createDatabase(18, "create table t (i int); insert into t values (1)");
   const text = (more: string) =>
     `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }${more}]\n`;
   await writeFile(place.file, text(""));
   expect((await cli("run", place.file)).exitCode).toBe(0);
   await writeFile(join(place.folder, "not-a-folder"), "");
   await writeFile(place.file, text(", { name: second, type: local, path: ./not-a-folder/backups }"));
+  return database;
+}
+
+test("a destination that cannot be opened is in the warnings of the result with --json", async () => {
+  await using _database = await shopWithSecondThatCannotBeOpened();
 
   const list = await cli("list", place.file, "--json");
   const shown = await cli("list", place.file);
@@ -62,13 +68,7 @@ test("a destination that cannot be opened is in the warnings of the result with 
 });
 
 test("what writes to a database ends with 3, too, where a destination could not be opened", async () => {
-  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
-  const text = (more: string) =>
-    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }${more}]\n`;
-  await writeFile(place.file, text(""));
-  expect((await cli("run", place.file)).exitCode).toBe(0);
-  await writeFile(join(place.folder, "not-a-folder"), "");
-  await writeFile(place.file, text(", { name: second, type: local, path: ./not-a-folder/backups }"));
+  await using _database = await shopWithSecondThatCannotBeOpened();
 
   const plan = await cli("restore", place.file, "--plan");
   const restore = await cli("restore", place.file, "--yes");
