@@ -222,7 +222,7 @@ export type EarlyConnections = AsyncDisposable;
 
 export interface OpenSourceOptions extends ConnectOptions {
   readonly choose: (table: ChosenTable) => TableChoice;
-  /** Made for this connection; left out: the source opens its own. */
+  /** Made for this connection; left out, or where an earlier source took them: the source opens its own. */
   readonly early?: EarlyConnections | undefined;
   /** Open a tracker too. */
   readonly track?: boolean | undefined;

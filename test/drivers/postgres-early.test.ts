@@ -26,6 +26,20 @@ test("a source takes the connections that are open, and no more are opened", asy
   expect(await database.query(OURS)).toEqual(open);
 });
 
+test("a second source opens its own, as many at once", async () => {
+  await using database = await createDatabase(18, "create table t (id int)");
+  const connection = connectionOfUrl(database.url);
+  await using early = await openEarlyConnections(connection, options());
+  {
+    await using _first = await openSource(connection, { ...options(), choose: () => "rows", early });
+  }
+
+  await using source = await openSource(connection, { ...options(), choose: () => "rows", early });
+
+  await vi.waitFor(async () => expect(await database.query(OURS)).toHaveLength(3), 5000);
+  expect(source.tables).toHaveLength(1);
+});
+
 test("those that the server ended meanwhile are opened again", async () => {
   await using database = await createDatabase(18, "create table t (id int)");
   const connection = connectionOfUrl(database.url);

@@ -27,10 +27,16 @@ export class PostgresEarly implements EarlyConnections {
     );
   }
 
-  /** Gives the first one, as it could be opened; asked again, a new one. */
+  /** A source has them, or had: the next one opens its own. */
+  get isTaken(): boolean {
+    return this.#leader === undefined;
+  }
+
+  /** Gives the first one, as it could be opened. */
   async lead(): Promise<PostgresClient> {
-    const leader = await this.#leader;
+    const opening = this.#leader;
     this.#leader = undefined;
+    const leader = await opening;
     return leader?.isOpen ? leader : await this.#open();
   }
 

@@ -45,9 +45,8 @@ const INDEX_TIMEOUT = "10s";
  */
 export async function openPostgresSource(connection: Connection, options: OpenSourceOptions): Promise<Source> {
   await using stack = new AsyncDisposableStack();
-  const early = stack.use(
-    options.early instanceof PostgresEarly ? options.early : new PostgresEarly(connection, options),
-  );
+  const given = options.early instanceof PostgresEarly && !options.early.isTaken ? options.early : undefined;
+  const early = stack.use(given ?? new PostgresEarly(connection, options));
   const leader = stack.use(await early.lead());
   // A snapshot of it would look as good as any.
   await refuseUnfinished(leader, "read");
