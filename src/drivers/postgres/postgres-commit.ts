@@ -37,7 +37,7 @@ async function outcomeOf(client: PostgresClient, transaction: string): Promise<O
     const [row] = await client.query("select pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [transaction]);
     return (row?.[0] as Outcome | null | undefined) ?? "unknown";
   } catch (error) {
-    if (codeOf(error) === IN_THE_FUTURE || codeOf((error as Error).cause) === IN_THE_FUTURE) return "unknown";
+    if (codeOf(error) === IN_THE_FUTURE) return "unknown";
     throw error;
   }
 }

@@ -1,7 +1,9 @@
 import { codeOf, OperationalError } from "../../base/errors.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
-import { renderTriggerState } from "./postgres-replace-catalog.ts";
+import { renderTriggerState, WITH_ALL_LEVELS } from "./postgres-replace-catalog.ts";
+
+const FOREIGN_KEY_VIOLATION = "23503";
 
 /** A foreign key, with what puts it on again exactly as it was. */
 export interface ForeignKey {
@@ -47,9 +49,7 @@ interface KeyTrigger {
 export async function findForeignKeys(client: PostgresClient, oids: readonly string[]): Promise<readonly ForeignKey[]> {
   const rows = await client.query(
     `with wanted as (
-       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
-       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
-       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid))
+       ${WITH_ALL_LEVELS})
      select n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid), k.oid,
             (select pg_catalog.jsonb_agg(distinct w.root::text) from wanted w where w.oid in (k.conrelid, k.confrelid)),
             pg_catalog.current_setting('is_superuser')
@@ -143,8 +143,7 @@ export async function putForeignKeyBack(client: PostgresClient, key: ForeignKey)
   try {
     await client.query(`alter table ${child} add constraint ${quoteIdentifier(name)} ${definition}`);
   } catch (cause) {
-    const violated = codeOf((cause as Error).cause) === "23503" || codeOf(cause) === "23503";
-    if (!violated) throw cause;
+    if (codeOf(cause) !== FOREIGN_KEY_VIOLATION) throw cause;
     throw new OperationalError(
       `cannot restore: rows of ${child} refer to rows that are not in the snapshot (${name})`,
       {

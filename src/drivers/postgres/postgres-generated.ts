@@ -1,6 +1,7 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
+import { WITH_PARTITIONS } from "./postgres-replace-catalog.ts";
 
 /** A stored generated column of a table that holds rows itself. */
 export interface GeneratedColumn {
@@ -21,8 +22,7 @@ export async function findGenerated(
 ): Promise<readonly GeneratedColumn[]> {
   const rows = await client.query(
     `with wanted as (
-       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
-       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t)
+       ${WITH_PARTITIONS})
      select w.root, n.nspname, c.relname, a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
             pg_catalog.format_type(a.atttypid, a.atttypmod)
        from wanted w join pg_catalog.pg_class c on c.oid = w.oid and c.relkind = 'r'

@@ -98,6 +98,14 @@ export async function findTriggers(client: PostgresClient, oids: readonly string
   }));
 }
 
+/** Selects `oid, root`: each of the asked tables, the oids in $1, and what it consists of. */
+export const WITH_PARTITIONS = `
+  select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
+  union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t`;
+/** The same with the partitioned tables above it. */
+export const WITH_ALL_LEVELS = `${WITH_PARTITIONS}
+  union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid)`;
+
 /** A sequence that gives defaults to the rows of one of the asked tables. */
 export interface UsedSequence extends TableName {
   readonly tableOid: string;
@@ -113,9 +121,7 @@ export async function findUsedSequences(
 ): Promise<readonly UsedSequence[]> {
   const rows = await client.query(
     `with wanted as (
-       select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid
-       union select t.relid, root from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
-       union select a.relid, leaf from pg_catalog.unnest($1::pg_catalog.oid[]) leaf, pg_catalog.pg_partition_ancestors(leaf) a(relid)),
+       ${WITH_ALL_LEVELS}),
      used as (
        select f.adrelid as relid, d.refobjid as sequence
          from pg_catalog.pg_attrdef f

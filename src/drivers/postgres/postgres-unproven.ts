@@ -1,5 +1,6 @@
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { WITH_PARTITIONS } from "./postgres-replace-catalog.ts";
 
 /** A check or NOT NULL that is NOT VALID: rows that violate it may stay, but none can come. With what puts it on again exactly as it was. */
 export interface UnprovenConstraint {
@@ -25,8 +26,7 @@ export async function findUnproven(
 ): Promise<readonly UnprovenConstraint[]> {
   const rows = await client.query(
     `with recursive above(oid) as (
-       select t.relid::pg_catalog.oid from pg_catalog.unnest($1::pg_catalog.oid[]) root, pg_catalog.pg_partition_tree(root) t
-       union select oid from pg_catalog.unnest($1::pg_catalog.oid[]) oid
+       select oid from (${WITH_PARTITIONS}) asked
        union select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid),
      part(root, oid, depth) as (
        select k.oid, k.oid, 0 from above a join pg_catalog.pg_constraint k on k.conrelid = a.oid

@@ -6,6 +6,7 @@ import {
   keyOf,
   parseJson,
   USER_SCHEMAS,
+  WITH_ABOVE,
 } from "./captured-object.ts";
 import { IS_LOST_CHECK } from "./lost-checks.ts";
 
@@ -28,9 +29,7 @@ export async function captureInherited(query: CatalogQuery): Promise<readonly Ca
 async function captureProven(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
     `select c.oid, k.oid, n.nspname, c.relname, k.conname,
-            (with recursive above(oid) as (
-               select i.inhparent from pg_catalog.pg_inherits i where i.inhrelid = c.oid union
-               select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid)
+            (${WITH_ABOVE}
              select pg_catalog.jsonb_agg('pg_class:' || oid || ':late') from above)
        from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where k.contype in ('c', 'n') and k.convalidated and not k.conislocal and not c.relispartition and not ${IS_LOST_CHECK}

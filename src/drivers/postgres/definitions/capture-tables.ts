@@ -7,6 +7,7 @@ import {
   type ObjectPart,
   parseJson,
   USER_SCHEMAS,
+  WITH_ABOVE,
 } from "./captured-object.ts";
 import { IS_LOST_CHECK } from "./lost-checks.ts";
 
@@ -81,9 +82,7 @@ const BEFORE_NOT_VALID = `
 
 /** Condition: the column `a` of the child `c` takes null, and one above it does not; a child gets NOT NULL when it is made. Not since PostgreSQL 18. */
 const IS_NULLABLE = `not a.attnotnull and not c.relispartition and exists (
-  with recursive above(oid) as (
-    select i.inhparent from pg_catalog.pg_inherits i where i.inhrelid = c.oid union
-    select i.inhparent from above b join pg_catalog.pg_inherits i on i.inhrelid = b.oid)
+  ${WITH_ABOVE}
   select from above b join pg_catalog.pg_attribute p on p.attrelid = b.oid and p.attname = a.attname and p.attnotnull and p.attnum > 0)`;
 
 function tablesQuery(serverVersion: number): string {

@@ -27,6 +27,11 @@ export interface ObjectPart {
   readonly sql: string;
 }
 
+/** WITH clause of `above`: the oids of the tables that the relation `c` inherits from, over all levels. */
+export const WITH_ABOVE = `with recursive above(oid) as (
+  select i.inhparent from pg_catalog.pg_inherits i where i.inhrelid = c.oid union
+  select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid)`;
+
 export function keyOf(catalog: string, oid: string | null | undefined, part = ""): string {
   return `${catalog}:${oid ?? ""}${part}`;
 }

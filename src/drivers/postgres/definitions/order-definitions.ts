@@ -57,7 +57,7 @@ export async function orderDefinitions(
 ): Promise<readonly OrderedObject[]> {
   const catalogs = { aliases: await readAliases(query), dependencies: await query(DEPENDENCIES), missing };
   let linked = link(objects, catalogs);
-  for (let apart = chooseParts(objects, linked); apart.size > 0; apart = chooseParts(linked.objects, linked)) {
+  for (let apart = chooseParts(linked); apart.size > 0; apart = chooseParts(linked)) {
     linked = link(takeApart(linked.objects, apart), catalogs);
   }
   const { needs, lacking } = linked;
@@ -79,7 +79,6 @@ interface Catalogs {
 }
 
 interface Linked extends DependencyGraph {
-  readonly objects: readonly CapturedObject[];
   readonly needs: ReadonlyMap<string, Set<string>>;
   readonly lacking: ReadonlySet<string>;
 }

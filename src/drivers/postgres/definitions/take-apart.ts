@@ -1,6 +1,7 @@
 import type { CapturedObject, ObjectPart } from "./captured-object.ts";
 
 export interface DependencyGraph {
+  readonly objects: readonly CapturedObject[];
   /** What each object needs, with what its parts need. */
   readonly needs: ReadonlyMap<string, ReadonlySet<string>>;
   /** What each part of an object needs by itself. */
@@ -14,8 +15,9 @@ const PART_KINDS = ["check", "view"] as const;
  * Chooses the parts that must be made on their own, like pg_dump: those by which an object needs itself (a check over the row of its own table), and
  * those by which a table needs what comes behind the rows (a view that groups by a primary key). Gives the parts of one kind at a time.
  */
-export function chooseParts(objects: readonly CapturedObject[], graph: DependencyGraph): ReadonlySet<string> {
-  const late = findLate(objects, graph);
+export function chooseParts(graph: DependencyGraph): ReadonlySet<string> {
+  const { objects } = graph;
+  const late = findLate(graph);
   const stuck = findStuck(graph);
   // A table that comes late itself, and all that makes it late.
   const before = new Set<string>();
@@ -58,7 +60,7 @@ function objectOf(
 }
 
 /** What comes after the rows, or needs something that does. */
-function findLate(objects: readonly CapturedObject[], { needs }: DependencyGraph): ReadonlySet<string> {
+function findLate({ objects, needs }: DependencyGraph): ReadonlySet<string> {
   const needing = neededBy(needs);
   const late = new Set<string>();
   for (const { key, definition } of objects) if (definition.section === "post-data") late.add(key);
