@@ -67,6 +67,11 @@ export function codeOf(error: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
+/** The reason alone of an expected failure, `cannot <verb> <object>: <reason>`. */
+export function reasonIn(error: OperationalError): string {
+  return error.message.slice(error.message.indexOf(": ") + 2);
+}
+
 /** Gives the messages of an error's causes, each on one line, the outermost first. */
 export function causesOf(error: unknown): readonly string[] {
   const causes: string[] = [];

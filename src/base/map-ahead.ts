@@ -1,6 +1,6 @@
 /** Maps items in their order, with up to `width` of them under way at once; what needs no waiting is given at once. The first failure ends it. */
 export async function* mapAhead<T, R>(
-  items: AsyncIterable<T>,
+  items: AsyncIterable<T> | Iterable<T>,
   width: number,
   map: (item: T) => R | Promise<R>,
 ): AsyncIterable<R> {

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { OperationalError } from "../base/errors.ts";
 import { parseDestinationUrl } from "../job/destination-url.ts";
+import { stampOf } from "../snapshot/snapshot-id.ts";
 
 export interface ExportPlace {
   readonly cwd: string;
@@ -16,8 +17,7 @@ export async function exportFileOf(written: string, { cwd, database, now }: Expo
   if (!(/[/\\]$/.test(written) || (await isFolder(path)))) return path;
   // Only what every file system and shell takes.
   const name = database.replaceAll(/[^\w.-]/g, "_").replace(/^\.+/, "_");
-  const time = now.toISOString().replace(/\.\d+/, "").replaceAll(/[-:]/g, "");
-  return join(path, `${name}-${time}.rowkeep`);
+  return join(path, `${name}-${stampOf(now)}.rowkeep`);
 }
 
 /** The path of a file of this machine. Fails with `not-available` for what lies elsewhere. */

@@ -64,6 +64,11 @@ export interface Creator extends AsyncDisposable {
    */
   takeOffCheck(error: unknown, table: TableName): Promise<readonly Definition[] | undefined>;
   /**
+   * Tells why rows that `load` refused may be taken later: they name what nothing has yet (regclass, regprocedure …), or belong to another
+   * partition today. Undefined: they may not.
+   */
+  whyLater(error: unknown): "unknown-name" | "other-partition" | undefined;
+  /**
    * Executes a definition behind the rows, on a connection of its own; may run concurrently. `idle` further connections have nothing
    * to do meanwhile: the server may use as many more processes for an index. What a restore can do without is left out where
    * the server refuses it, and a foreign key or check that rows violate is NOT VALID: gives the sentence that says so.

@@ -1,4 +1,4 @@
-import { hash } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 
 /**
  * How one row becomes 128 bits. `lookup3` is what PostgreSQL's `hashtextextended` computes: fast, but an implementation
@@ -12,6 +12,17 @@ export interface RowHash {
   readonly salt: string;
   /** Of the text that is hashed, where that is not UTF-8: the own one of both sides. */
   readonly encoding?: string | undefined;
+}
+
+/** Makes a hash of its own for one comparison, so that nobody can prepare rows whose hashes are equal. `encoding`: see `RowHash`. */
+export function makeRowHash(encoding: string | undefined): RowHash {
+  const random = randomBytes(32);
+  return {
+    ...(encoding === undefined ? {} : { encoding }),
+    method: "lookup3",
+    seeds: [random.readBigInt64LE(0) | 1n, random.readBigInt64LE(8) | 1n],
+    salt: random.subarray(16).toString("hex").slice(0, 24),
+  };
 }
 
 /** Texts whose hashes tell whether a server computes `lookup3` as it is computed here: every length of a last block. */

@@ -19,7 +19,8 @@ export function renderSnapshotId(takenAt: Date, kind: SnapshotKind, ordinal = 1)
   return `${stampOf(takenAt)}-${kind}${ordinal > 1 ? `-${ordinal}` : ""}`;
 }
 
-function stampOf(takenAt: Date): string {
+/** Renders a time as an id begins, `20261121T020000Z`. */
+export function stampOf(takenAt: Date): string {
   return takenAt
     .toISOString()
     .replace(/\.\d+Z$/, "Z")

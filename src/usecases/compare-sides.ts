@@ -1,11 +1,10 @@
-import { randomBytes } from "node:crypto";
 import { OperationalError } from "../base/errors.ts";
 import { makeLimit } from "../base/limit.ts";
 import type { Connection, Definition, OpenSourceOptions, Source, SourceTable } from "../drivers/driver.ts";
 import { addSums, type Fingerprints, type BucketSums, type Waiting } from "../drivers/fingerprints.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import type { RowForm } from "../drivers/row-form.ts";
-import { type RowHash, RowHasher } from "../drivers/row-hash.ts";
+import { makeRowHash, type RowHash, RowHasher } from "../drivers/row-hash.ts";
 import type { ComparedTable } from "../plan/plan-compare.ts";
 import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
 import type { ChunkRef, StoredTable } from "../snapshot/manifest.ts";
@@ -166,14 +165,8 @@ async function hashRows(hash: RowHash, chunks: AsyncIterable<Uint8Array>): Promi
 
 /** A hash of its own for one comparison: the servers' own function where all of them compute the same, else SHA-256. */
 export async function chooseHash(sides: readonly CompareSide[], options: Waiting): Promise<RowHash> {
-  const random = randomBytes(32);
   const encoding = commonEncoding(sides);
-  const hash: RowHash = {
-    ...(encoding === "UTF8" ? {} : { encoding }),
-    method: "lookup3",
-    seeds: [random.readBigInt64LE(0) | 1n, random.readBigInt64LE(8) | 1n],
-    salt: random.subarray(16).toString("hex").slice(0, 24),
-  };
+  const hash = makeRowHash(encoding === "UTF8" ? undefined : encoding);
   const answers = await Promise.all(sides.map((side) => side.agreesOn(hash, options)));
   return answers.every(Boolean) ? hash : { ...hash, method: "sha256" };
 }

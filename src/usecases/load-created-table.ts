@@ -1,4 +1,4 @@
-import { codeOf, OperationalError } from "../base/errors.ts";
+import { OperationalError, reasonIn } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
 import type { Definition, TableName } from "../drivers/driver.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
@@ -13,11 +13,6 @@ export interface LoadOptions {
   readonly signal: AbortSignal;
   readonly report: Report;
 }
-
-/** What the server says of a name in a row (regclass, regprocedure …) that nothing has yet. */
-const UNKNOWN_NAME = new Set(["not-found", "42883", "42704"]);
-/** What it says of a row that is not for this partition, or for none: the hash of an enum is another one in each database. */
-const CHECK_VIOLATION = "23514";
 
 /**
  * Loads rows into tables that were made for them, whatever today's checks say, and those last that name what comes behind the rows, or belong
@@ -39,8 +34,8 @@ export class CreatedTables {
     try {
       await this.#loadAll(table);
     } catch (error) {
-      const isElsewhere = table.partitionRoot !== undefined && codeOf(error) === CHECK_VIOLATION;
-      if (!isElsewhere && !isUnknownName(error)) throw error;
+      const why = this.#creator.whyLater(error);
+      if (!why || (why === "other-partition" && !table.partitionRoot)) throw error;
       this.#postponed.set(labelOf(table), table);
     }
   }
@@ -55,7 +50,7 @@ export class CreatedTables {
     for (const [label, table] of this.#postponed) {
       // Once all partitions were loaded and none will be emptied any more, the server finds the right one for each row.
       await this.#loadAll(table, table.partitionRoot).catch((error: unknown) => {
-        throw asUnplaced(label, error);
+        throw asUnplaced(label, error, this.#creator.whyLater(error));
       });
       const warning = table.partitionRoot ? undefined : await this.#creator.analyse(table);
       if (warning) warnings.push(warning);
@@ -115,16 +110,10 @@ export class CreatedTables {
   }
 }
 
-function isUnknownName(error: unknown): error is OperationalError {
-  return error instanceof OperationalError && UNKNOWN_NAME.has(error.code);
-}
-
-function asUnplaced(label: string, error: unknown): unknown {
-  const isUnplaced = isUnknownName(error) || codeOf(error) === CHECK_VIOLATION;
-  if (!isUnplaced || !(error instanceof OperationalError)) return error;
-  const reason = error.message.slice(error.message.indexOf(": ") + 2);
-  const needed = isUnknownName(error) ? "what its rows name too" : "all partitions of its table";
-  return new OperationalError(`cannot restore the rows of ${label}: ${reason}`, {
+function asUnplaced(label: string, error: unknown, why: ReturnType<Creator["whyLater"]>): unknown {
+  if (!why || !(error instanceof OperationalError)) return error;
+  const needed = why === "unknown-name" ? "what its rows name too" : "all partitions of its table";
+  return new OperationalError(`cannot restore the rows of ${label}: ${reasonIn(error)}`, {
     kind: error.kind,
     code: error.code,
     hint: `Restore ${needed}, or choose other tables with --tables.`,

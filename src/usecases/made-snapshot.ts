@@ -1,24 +1,17 @@
 import type { Manifest } from "../snapshot/manifest.ts";
-import { summaryOf } from "../snapshot/snapshot-summary.ts";
+import { type SnapshotSummary, summaryOf } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
 import { describeAnomaly } from "./anomaly-brake.ts";
 import type { BackUpResult } from "./back-up.ts";
 
 /** One snapshot that a run made. */
-export interface MadeSnapshot {
-  readonly id: string;
-  readonly job: string;
-  readonly database: string;
-  readonly kind: "full" | "incremental";
+export interface MadeSnapshot
+  extends Pick<
+    SnapshotSummary,
+    "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "tables" | "rows" | "rawBytes" | "storedBytes"
+  > {
   /** Why a full was made although an incremental was wanted. */
   readonly reason?: string | undefined;
-  readonly createdAt: string;
-  readonly consistency: Manifest["consistency"];
-  readonly tables: number;
-  readonly rows: number;
-  readonly rawBytes: number;
-  /** Bytes of all its own volumes, as in a list. */
-  readonly storedBytes: number;
   /** What was stored again, so that earlier snapshots which are mostly dead can go; its bytes are among `storedBytes`. */
   readonly carriedOver?: Manifest["carriedOver"];
   readonly durationMs: number;

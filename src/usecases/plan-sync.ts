@@ -56,17 +56,15 @@ export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
     const copies = usable.map(([destination, byId]) => ({ destination, folder: byId.get(id) ?? NOTHING }));
     return { id, copies, known: await readCopies(id, copies, { ...options, dead }) };
   };
-  for await (const { id, copies, known } of mapAhead(each(idsOf(folders.values())), SNAPSHOTS_AT_ONCE, read)) {
+  for await (const { id, copies, known } of mapAhead(idsOf(folders.values()), SNAPSHOTS_AT_ONCE, read)) {
     const alive = copies.filter(({ destination }) => !dead.has(destination));
     const sources = alive.filter(({ destination }) => options.isSource(destination));
     const listed = sources.filter(({ folder }) => hasManifest(folder));
     if (listed.length === 0 || areSame(alive, known)) continue;
-    const parts = listed.map(({ destination }) => known.get(destination)).find(isParts);
+    const found = listed.map(({ destination }) => known.get(destination));
+    const parts = found.find(isParts);
     if (!parts) {
-      unknown.push({
-        id,
-        error: noGoodSource(id, listed.map(({ destination }) => known.get(destination)).find(isError)),
-      });
+      unknown.push({ id, error: noGoodSource(id, found.find(isError)) });
       continue;
     }
     for (const target of alive) {
@@ -84,10 +82,6 @@ export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
   return { missed, unknown };
 }
 
-async function* each(ids: readonly string[]): AsyncIterable<string> {
-  yield* ids;
-}
-
 /** What the small objects of a copy say, or what is wrong with them; of a destination that does not answer nothing is known. */
 type KnownCopies = ReadonlyMap<Destination, SnapshotParts | OperationalError>;
 
@@ -97,25 +91,22 @@ async function readCopies(
   { dead, ...options }: PlanSyncOptions & { readonly dead: Set<Destination> },
 ): Promise<KnownCopies> {
   const known = new Map<Destination, SnapshotParts | OperationalError>();
-  const read = async ({ destination, folder }: SnapshotCopy) => {
-    const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
-    known.set(destination, await readTwice({ ...options, destination, id, isEncrypted }));
-  };
   await Promise.all(
     copies
       .filter(({ folder }) => hasManifest(folder))
-      .map(async (copy) => {
+      .map(async ({ destination, folder }) => {
+        const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
         try {
-          await read(copy);
+          known.set(destination, await readTwice({ ...options, destination, id, isEncrypted }));
         } catch (error) {
           options.signal.throwIfAborted();
           if (!(error instanceof OperationalError)) throw error;
           if (!isOfArchive(error)) {
-            dead.add(copy.destination);
-            options.onUnread(copy.destination, error);
+            dead.add(destination);
+            options.onUnread(destination, error);
             return;
           }
-          known.set(copy.destination, error);
+          known.set(destination, error);
           if (isDamage(error)) options.onDamaged(error);
         }
       }),

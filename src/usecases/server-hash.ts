@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
 import { OperationalError } from "../base/errors.ts";
 import type { ChangeTracker, TableMark } from "../drivers/change-tracker.ts";
 import type { Source, SourceTable } from "../drivers/driver.ts";
 import type { RowForm } from "../drivers/row-form.ts";
-import type { RowHash } from "../drivers/row-hash.ts";
+import { makeRowHash, type RowHash } from "../drivers/row-hash.ts";
 import { canBeHashed, hashFormOf, isSameDatabase } from "../plan/check-hashable.ts";
 import { CELL_PAGES } from "../plan/plan-delta.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
@@ -87,13 +86,7 @@ export async function openServerHash(
 
 /** A hash of its own for each snapshot, so that nobody can prepare rows whose sums are equal. */
 async function chooseHash(tracker: ChangeTracker, encoding: string | undefined): Promise<RowHash> {
-  const random = randomBytes(32);
-  const hash: RowHash = {
-    ...(encoding === undefined ? {} : { encoding }),
-    method: "lookup3",
-    seeds: [random.readBigInt64LE(0) | 1n, random.readBigInt64LE(8) | 1n],
-    salt: random.subarray(16).toString("hex").slice(0, 24),
-  };
+  const hash = makeRowHash(encoding);
   return (await tracker.hashes.agreesOn(hash)) ? hash : { ...hash, method: "sha256" };
 }
 

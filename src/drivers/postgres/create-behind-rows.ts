@@ -1,7 +1,7 @@
-import { OperationalError } from "../../base/errors.ts";
+import { OperationalError, reasonIn } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
 import { refusalOf } from "./create-definitions.ts";
-import { isOfStatement, reasonIn } from "./postgres-errors.ts";
+import { isOfStatement } from "./postgres-errors.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 
 /** Nothing in the database needs them. */

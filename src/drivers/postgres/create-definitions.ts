@@ -1,7 +1,6 @@
-import { OperationalError } from "../../base/errors.ts";
+import { OperationalError, reasonIn } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
 import type { PostgresClient } from "./postgres-client.ts";
-import { reasonIn } from "./postgres-errors.ts";
 
 /** What the server makes for superusers only; an index that needs one says so itself when it is built. */
 const SUPERUSER_KINDS = new Set(["operator-family", "operator-class", "cast"]);

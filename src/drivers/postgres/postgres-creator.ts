@@ -1,3 +1,4 @@
+import { codeOf, reasonIn } from "../../base/errors.ts";
 import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { Creator, CreateRows, Finished, OpenCreatorOptions, OwnerRole, Ownership } from "../creator.ts";
@@ -13,13 +14,17 @@ import {
 } from "./created-content.ts";
 import { createBehindRows } from "./create-behind-rows.ts";
 import { createDefinitions } from "./create-definitions.ts";
-import { isOfStatement, isRaised, reasonIn, violatedOf } from "./postgres-errors.ts";
+import { isOfStatement, isRaised, violatedOf } from "./postgres-errors.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 import { takeOffCheck, takeOffChecks } from "./take-off-check.ts";
+
+const UNKNOWN_NAME = new Set(["not-found", "42883", "42704"]);
+/** What a row gets that is not for this partition, or for none: the hash of an enum is another one in each database. */
+const CHECK_VIOLATION = "23514";
 
 /** An index is sorted in memory of this size where the server's own setting is smaller. */
 const MAINTENANCE_MEMORY_KB = 256 * 1024;
@@ -101,6 +106,12 @@ class PostgresCreator implements Creator {
     if (!isRaised(error)) return undefined;
     const taken = await this.#onWorker((client) => takeOffChecks(client, table));
     return taken.length > 0 ? taken : undefined;
+  }
+
+  whyLater(error: unknown): ReturnType<Creator["whyLater"]> {
+    const code = codeOf(error) ?? "";
+    if (UNKNOWN_NAME.has(code)) return "unknown-name";
+    return code === CHECK_VIOLATION ? "other-partition" : undefined;
   }
 
   async create(definition: Definition, idle = 0): Promise<string | undefined> {

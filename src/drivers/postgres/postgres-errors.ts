@@ -187,11 +187,6 @@ function violatedBy(error: unknown): Violated | undefined {
   return schema && constraint ? { schema, table, domain, constraint } : undefined;
 }
 
-/** The server's words alone. */
-export function reasonIn(error: Error): string {
-  return error.message.slice(error.message.indexOf(": ") + 2);
-}
-
 /**
  * Errors that lie in the statement or the rows: functions and relations that are not found, values, violations, what a function raises;
  * not the line, the disk or the server. https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -1,9 +1,8 @@
-import { OperationalError } from "../../base/errors.ts";
+import { OperationalError, reasonIn } from "../../base/errors.ts";
 import type { OwnerFailure, OwnerRole } from "../creator.ts";
 import type { Definition, ObjectOwner } from "../driver.ts";
 import { refusalOf } from "./create-definitions.ts";
 import type { PostgresClient } from "./postgres-client.ts";
-import { reasonIn } from "./postgres-errors.ts";
 import { quoteIdentifier } from "./postgres-quote.ts";
 
 /** Looks roles up, and whether the connected role may give objects to them. */
