@@ -137,14 +137,11 @@ export async function locateSnapshot(
 }
 
 /** Looks for something. What is not found may be where nobody answered: then that is the failure. */
-export async function orUnread<T>(
-  { unread, unopened = [] }: Pick<PlacedList, "unread"> & Pick<LocateOptions, "unopened">,
-  find: () => T | Promise<T>,
-): Promise<T> {
+export async function orUnread<T>(where: NotLookedAt, find: () => T | Promise<T>): Promise<T> {
   try {
     return await find();
   } catch (error) {
-    const [first] = [...unread.map(({ destination: { name }, error: why }) => ({ name, error: why })), ...unopened];
+    const [first] = allUnread(where);
     if (!first || !NOT_FOUND.has(codeOf(error))) throw error;
     const { kind, code, hint, message } = first.error;
     throw new OperationalError(`${messageOf(error)} where rowkeep could look; ${first.name} was not read: ${message}`, {
@@ -154,6 +151,13 @@ export async function orUnread<T>(
       cause: first.error,
     });
   }
+}
+
+type NotLookedAt = Pick<PlacedList, "unread"> & Pick<LocateOptions, "unopened">;
+
+/** Gives the destinations of which nobody knows what they have. */
+export function allUnread({ unread, unopened = [] }: NotLookedAt): readonly UnopenedDestination[] {
+  return [...unread.map(({ destination: { name }, error }) => ({ name, error })), ...unopened];
 }
 
 const NOT_FOUND: ReadonlySet<string | undefined> = new Set(["not-found", "nothing-to-undo"]);

@@ -5,11 +5,13 @@ import type { ChosenTable, Connection, TableName } from "../drivers/driver.ts";
 import type { Outcome, PastReplacement } from "../drivers/replacer.ts";
 import { isSameDatabase } from "../drivers/same-database.ts";
 import {
+  allUnread,
   listEverywhere,
   type LocateOptions,
   orUnread,
   type PlacedList,
   type PlacedSnapshot,
+  type UnopenedDestination,
 } from "../snapshot/locate-snapshot.ts";
 import type { SafetyOf } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
@@ -141,6 +143,8 @@ export interface FindSafetyOptions extends LocateOptions {
 export interface FoundSafety {
   readonly snapshot: PlacedSnapshot;
   readonly warnings: readonly string[];
+  /** Where the safety snapshot of a later restore may be: these did not answer. */
+  readonly unread: readonly UnopenedDestination[];
 }
 
 /**
@@ -150,13 +154,14 @@ export interface FoundSafety {
  */
 export async function findSafetySnapshot(options: FindSafetyOptions): Promise<FoundSafety> {
   const list = await listEverywhere(options);
-  return orUnread({ ...options, unread: list.unread }, () => findSafetyIn(list, options));
+  const found = await orUnread({ ...options, unread: list.unread }, () => findSafetyIn(list, options));
+  return { ...found, unread: allUnread({ ...options, unread: list.unread }) };
 }
 
 async function findSafetyIn(
   { snapshots, locked }: Pick<PlacedList, "snapshots" | "locked">,
   options: FindSafetyOptions,
-): Promise<FoundSafety> {
+): Promise<Omit<FoundSafety, "unread">> {
   const all = snapshots.filter(({ safetyOf }) => safetyOf !== undefined).reverse();
   // One that is closed and not older may be the one that is meant: nothing is put back in its place.
   const closed = locked.find(({ id }) => id >= (all[0]?.id ?? "") && !snapshots.some((one) => one.id === id));

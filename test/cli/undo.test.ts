@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
@@ -120,6 +121,37 @@ describe("rowkeep undo", () => {
     });
     expect([restored.exitCode, undone.exitCode]).toEqual([0, 0]);
     expect(await database.query("select v from people")).toEqual([["snapshot"]]);
+  });
+
+  test("is refused where nobody is asked and a destination did not answer: the last one may be there", async () => {
+    await using database = await shop();
+    const job = (await readFile(place.file, "utf8")).replace(
+      "./backups }",
+      "./backups }, { type: local, path: ./far }",
+    );
+    await writeFile(place.file, job);
+    await database.query("update people set v = 'first'");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await rm(join(place.folder, "far"), { recursive: true });
+    await writeFile(join(place.folder, "far"), "a drive that is away");
+
+    const unasked = await cli("undo", place.file, "--json");
+    const undo = await cli("undo", place.file, "--yes", "--json");
+    const plan = await cli("undo", place.file, "--plan", "--json");
+    const before = await database.query("select v from people");
+    const restored = await cli("restore", place.file, String(plan.last()["snapshot"]), "--yes");
+
+    for (const { exitCode, last } of [unasked, undo]) {
+      expect(exitCode).toBe(9);
+      expect(last()).toMatchObject({
+        code: "needs-confirmation",
+        message: expect.stringMatching(/the newest safety snapshot may be at \S+far, which was not read: /),
+        hint: expect.stringContaining(`rowkeep restore shop ${String(plan.last()["snapshot"])}`),
+      });
+    }
+    expect([plan.exitCode, restored.exitCode]).toEqual([3, 3]);
+    expect(before).toEqual([["snapshot"]]);
+    expect(await database.query("select v from people")).toEqual([["first"]]);
   });
 
   test("is not refused after a restore without a safety snapshot that failed", async () => {

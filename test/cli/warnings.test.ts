@@ -72,7 +72,7 @@ test("what writes to a database ends with 3, too, where a destination could not 
 
   const plan = await cli("restore", place.file, "--plan");
   const restore = await cli("restore", place.file, "--yes");
-  const undo = await cli("undo", place.file, "--yes");
+  const undo = await cli("undo", place.file, "--plan");
   const compare = await cli("compare", place.file, "--with", "latest");
   const drill = await cli("verify", place.file, "--drill");
 

@@ -1,4 +1,6 @@
+import { OperationalError } from "../../base/errors.ts";
 import { findOutcome } from "../../drivers/open-driver.ts";
+import type { UnopenedDestination } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
@@ -22,7 +24,11 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const { job, destinations, unopened, keys } = opened;
   const { signal } = context;
   const waiting = { stallTimeoutMs: STALL_TIMEOUT_MS, signal };
-  const { snapshot: safety, warnings: doubts } = await findSafetySnapshot({
+  const {
+    snapshot: safety,
+    warnings: doubts,
+    unread,
+  } = await findSafetySnapshot({
     job: job.name,
     destinations,
     unopened,
@@ -34,6 +40,8 @@ export const undo: CommandAction = async (context, { args, options }) => {
       return findOutcome(connection, past, waiting);
     },
   });
+  const isAsked = options.plan === true || (context.isInteractive && options.yes !== true);
+  if (unread[0] && !isAsked) throw perhapsNotLast(job.name, safety.id, unread[0]);
   // Before the question, not only in the result.
   for (const doubt of doubts) context.output.warn(doubt);
   const located = await locateIn(context, opened, { prefix, name: safety.id });
@@ -75,3 +83,16 @@ export const undo: CommandAction = async (context, { args, options }) => {
   );
   return located.hasWarnings || (warnings.length > 0 && !plan) ? 3 : 0;
 };
+
+/** A script reads no warning: it would put back what an older restore had replaced. */
+function perhapsNotLast(job: string, id: string, { name, error }: UnopenedDestination): OperationalError {
+  return new OperationalError(
+    `cannot undo the last restore of ${job}: the newest safety snapshot may be at ${name}, which was not read: ${error.message}`,
+    {
+      kind: "refused",
+      code: "needs-confirmation",
+      hint: `Undo it when ${name} answers, or put back the newest one that was found: rowkeep restore ${job} ${id}`,
+      cause: error,
+    },
+  );
+}
