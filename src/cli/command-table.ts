@@ -264,6 +264,7 @@ export const commandTable: readonly CommandSpec[] = [
     options: [
       { flags: "--from <destination>", description: "copy from this destination only" },
       { flags: "--dry-run", description: "show what is missing where, copy nothing" },
+      { flags: "--all", description: "read every manifest, also those that look as they did when they were last read" },
     ],
     examples: ["rowkeep sync shop --dry-run", "rowkeep sync shop --from s3"],
     load: async () => (await import("./commands/sync.ts")).sync,

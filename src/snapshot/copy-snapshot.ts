@@ -102,7 +102,7 @@ async function isSameSnapshot(options: CopySnapshotOptions): Promise<boolean> {
  */
 async function isThere(options: CopySnapshotOptions, volume: Volume, isListed: boolean): Promise<boolean> {
   const { target, prefix, id, signal } = options;
-  if (target.folder.get(volume.name) !== volume.size) return false;
+  if (target.folder.get(volume.name)?.size !== volume.size) return false;
   if (isListed) return true;
   const whole = createHash("sha256");
   try {
@@ -119,7 +119,7 @@ async function copyVolume(options: CopySnapshotOptions, volume: Volume): Promise
   const { target, prefix, id, spool, signal } = options;
   const key = `${prefix}/${id}/${volume.name}`;
   const sources = options.sources
-    .filter(({ folder }) => folder.get(volume.name) === volume.size)
+    .filter(({ folder }) => folder.get(volume.name)?.size === volume.size)
     .map(({ destination }) => destination);
   await spool.acquire({ signal });
   const path = join(spool.folder, `${spoolNumber++}-${volume.name}`);
@@ -145,7 +145,7 @@ async function storeSmall({ target, prefix, id, signal }: CopySnapshotOptions, p
   const { destination } = target;
   const size = part.bytes.length;
   const read = () => collectBytes(destination.get(key, { signal }), size, `${destination.name}/${key}`);
-  const existing = target.folder.get(part.name) === size ? await read() : undefined;
+  const existing = target.folder.get(part.name)?.size === size ? await read() : undefined;
   if (existing?.equals(part.bytes)) return;
   await destination.put(key, () => bytesOf(part.bytes), {
     size,
@@ -184,7 +184,7 @@ async function assertComplete({ target, prefix, id, parts, signal }: CopySnapsho
   const { destination } = target;
   const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
   for (const { name, size } of parts.volumes) {
-    if (folder?.get(name) === size) continue;
+    if (folder?.get(name)?.size === size) continue;
     // A listing may be older than the truth; an object asked for by name is not.
     const stored = await destination.stat(`${prefix}/${id}/${name}`, { signal });
     if (stored?.size === size) continue;

@@ -39,7 +39,7 @@ async function findProblem(
     if (volumes && !areSameVolumes(volumes, parts.volumes)) {
       return `and ${destination.name} has another snapshot with this id`;
     }
-    const lacking = parts.volumes.find(({ name, size }) => folder.get(name) !== size);
+    const lacking = parts.volumes.find(({ name, size }) => folder.get(name)?.size !== size);
     return lacking && `which is not complete at ${destination.name}: ${lacking.name} is missing or cut off`;
   } catch (error) {
     if (!(error instanceof OperationalError) || error.kind !== "archive") throw error;
@@ -70,7 +70,7 @@ async function findLoss(
   const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
   if (!folder || !hasManifest(folder)) return `${destination.name} does not have ${id}`;
   if (isRemoving(folder)) return `${id} is being removed from ${destination.name}`;
-  const lacking = volumes.find(({ name, size }) => folder.get(name) !== size);
+  const lacking = volumes.find(({ name, size }) => folder.get(name)?.size !== size);
   return lacking && `${lacking.name} of ${id} is not whole at ${destination.name}`;
 }
 

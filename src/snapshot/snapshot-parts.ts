@@ -1,4 +1,4 @@
-import { hash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
 import { codeOf } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -24,6 +24,13 @@ export interface SnapshotParts {
   readonly references: readonly NeededSnapshot[] | undefined;
   /** In the order in which they are stored; the last one is the manifest. */
   readonly small: readonly SmallPart[];
+}
+
+/** Gives one SHA-256 of all small objects: of copies that have it in common they are the same. */
+export function hashOfSmall({ small }: SnapshotParts): string {
+  const whole = createHash("sha256");
+  for (const { name, bytes } of small) whole.update(`${name} ${bytes.length}\n`).update(bytes);
+  return whole.digest("hex");
 }
 
 /** An earlier snapshot that a snapshot needs. */

@@ -1,13 +1,26 @@
 import { OperationalError } from "../base/errors.ts";
 import { mapAhead } from "../base/map-ahead.ts";
 import type { Destination } from "../destinations/destination.ts";
+import type { ReadCopiesStore } from "../job/read-copies-store.ts";
 import type { SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import { noGoodSource } from "../snapshot/fetch-volume.ts";
 import type { Volume } from "../snapshot/manifest.ts";
 import { ENCRYPTED_MANIFEST_NAME } from "../snapshot/manifest-text.ts";
-import { hasManifest, isSameFolder, listSnapshotFolders, type SnapshotFolder } from "../snapshot/snapshot-folders.ts";
+import {
+  hasManifest,
+  isSameFolder,
+  listSnapshotFolders,
+  type SnapshotFolder,
+  stampOfSmall,
+} from "../snapshot/snapshot-folders.ts";
 import { compareIdTexts } from "../snapshot/snapshot-id.ts";
-import { type PartsPlace, readParts, type SmallPart, type SnapshotParts } from "../snapshot/snapshot-parts.ts";
+import {
+  hashOfSmall,
+  type PartsPlace,
+  readParts,
+  type SmallPart,
+  type SnapshotParts,
+} from "../snapshot/snapshot-parts.ts";
 
 export interface PlanSyncOptions {
   readonly destinations: readonly Destination[];
@@ -15,6 +28,10 @@ export interface PlanSyncOptions {
   readonly isSource: (destination: Destination) => boolean;
   readonly onUnread: (destination: Destination, error: OperationalError) => void;
   readonly onDamaged: (error: OperationalError) => void;
+  /** What was read before. */
+  readonly memory?: ReadCopiesStore | undefined;
+  /** Read it all the same. */
+  readonly readsAll?: boolean | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -44,7 +61,8 @@ const SNAPSHOTS_AT_ONCE = 4;
 
 /**
  * Compares what destinations have of one database: by their listings, and by the manifests, of which no listing tells that
- * one is damaged. Whether the bytes of volumes are right is what verify tells.
+ * one is damaged. Those are not read again that are listed as they were when they were last read and were the same everywhere.
+ * Whether the bytes of volumes are right is what verify tells.
  */
 export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
   const folders = await listAll(options);
@@ -54,17 +72,20 @@ export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
   const read = async (id: string) => {
     const usable = [...folders].filter(([destination]) => !dead.has(destination));
     const copies = usable.map(([destination, byId]) => ({ destination, folder: byId.get(id) ?? NOTHING }));
+    if (!options.readsAll && wereSame(id, copies, options)) return undefined;
     return { id, copies, known: await readCopies(id, copies, { ...options, dead }) };
   };
-  for await (const { id, copies, known } of mapAhead(idsOf(folders.values()), SNAPSHOTS_AT_ONCE, read)) {
+  for await (const found of mapAhead(idsOf(folders.values()), SNAPSHOTS_AT_ONCE, read)) {
+    if (found === undefined) continue;
+    const { id, copies, known } = found;
     const alive = copies.filter(({ destination }) => !dead.has(destination));
     const sources = alive.filter(({ destination }) => options.isSource(destination));
     const listed = sources.filter(({ folder }) => hasManifest(folder));
     if (listed.length === 0 || areSame(alive, known)) continue;
-    const found = listed.map(({ destination }) => known.get(destination));
-    const parts = found.find(isParts);
+    const told = listed.map(({ destination }) => known.get(destination));
+    const parts = told.find(isParts);
     if (!parts) {
-      unknown.push({ id, error: noGoodSource(id, found.find(isError)) });
+      unknown.push({ id, error: noGoodSource(id, told.find(isError)) });
       continue;
     }
     for (const target of alive) {
@@ -75,11 +96,24 @@ export async function planSync(options: PlanSyncOptions): Promise<SyncPlan> {
         listed,
         sources: others.toSorted((left, right) => Number(hasManifest(right.folder)) - Number(hasManifest(left.folder))),
         target,
-        lacking: parts.volumes.filter(({ name, size }) => target.folder.get(name) !== size),
+        lacking: parts.volumes.filter(({ name, size }) => target.folder.get(name)?.size !== size),
       });
     }
   }
   return { missed, unknown };
+}
+
+/** Tells copies that were read once and had nothing to give each other, and are listed as they were then. */
+function wereSame(id: string, copies: readonly SnapshotCopy[], { prefix, memory }: PlanSyncOptions): boolean {
+  const [first] = copies;
+  if (!memory || !first) return false;
+  const contentOf = ({ destination, folder }: SnapshotCopy) =>
+    memory.get({ destination: destination.name, prefix, id }, stampOfSmall(folder));
+  const content = contentOf(first);
+  return (
+    content !== undefined &&
+    copies.every((copy) => isSameFolder(copy.folder, first.folder) && contentOf(copy) === content)
+  );
 }
 
 /** What the small objects of a copy say, or what is wrong with them; of a destination that does not answer nothing is known. */
@@ -97,7 +131,11 @@ async function readCopies(
       .map(async ({ destination, folder }) => {
         const isEncrypted = folder.has(ENCRYPTED_MANIFEST_NAME);
         try {
-          known.set(destination, await readTwice({ ...options, destination, id, isEncrypted }));
+          const parts = await readTwice({ ...options, destination, id, isEncrypted });
+          known.set(destination, parts);
+          const { prefix, memory } = options;
+          const read = { stamp: stampOfSmall(folder), content: hashOfSmall(parts) };
+          memory?.put({ destination: destination.name, prefix, id }, read);
         } catch (error) {
           options.signal.throwIfAborted();
           if (!(error instanceof OperationalError)) throw error;
@@ -187,8 +225,8 @@ function isComplete(
   const isRight = ({ name, bytes }: SmallPart) =>
     isParts(known)
       ? known.small.some((part) => part.name === name && part.bytes.equals(bytes))
-      : folder.get(name) === bytes.length && !(known && isDamage(known));
-  return volumes.every(({ name, size }) => folder.get(name) === size) && small.every(isRight);
+      : folder.get(name)?.size === bytes.length && !(known && isDamage(known));
+  return volumes.every(({ name, size }) => folder.get(name)?.size === size) && small.every(isRight);
 }
 
 /** Ids of what is a snapshot somewhere, the oldest first. */

@@ -42,6 +42,6 @@ async function removeAt(
   const folder = (await listSnapshotFolders(destination, prefix, { id, signal })).get(id);
   if (folder === undefined || hasManifest(folder)) return;
   const keys = [...folder.keys()].map((name) => `${prefix}/${id}/${name}`);
-  const bytes = [...folder.values()].reduce((sum, size) => sum + size, 0);
+  const bytes = [...folder.values()].reduce((sum, { size }) => sum + size, 0);
   await openRepository(destination, prefix).removeGarbage([{ id, keys, bytes }], { signal });
 }

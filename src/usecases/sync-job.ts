@@ -3,6 +3,7 @@ import { isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
+import { openReadCopiesStore, type ReadCopiesStore } from "../job/read-copies-store.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
@@ -29,6 +30,8 @@ export interface SyncJobOptions {
   readonly from?: string | undefined;
   /** Tell what is missing where, copy nothing. */
   readonly dryRun: boolean;
+  /** Read every manifest, also those that were read before and are listed as they were then. */
+  readonly readsAll?: boolean | undefined;
   readonly patience?: Patience | undefined;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -76,9 +79,10 @@ export async function syncJob(options: SyncJobOptions): Promise<SyncResult> {
   const none = noneOpened(places.failed);
   if (places.destinations.length === 0 && none) throw none;
   options.report({ type: "phase", text: "comparing destinations" });
+  using memory = await openReadCopiesStore(home, options.now());
   await using spool = options.dryRun ? undefined : await openSpool(await makeSpoolFolder(job, home));
   for (const prefix of await findPrefixes(job.name, places.destinations, { signal })) {
-    await sync.syncDatabase(prefix, places.destinations, spool);
+    await sync.syncDatabase(prefix, places.destinations, { spool, memory });
   }
   return sync.result();
 }
@@ -113,8 +117,12 @@ class Sync {
     if (error) throw error;
   }
 
-  async syncDatabase(prefix: string, destinations: readonly Destination[], spool: Spool | undefined): Promise<void> {
-    const { signal } = this.#options;
+  async syncDatabase(
+    prefix: string,
+    destinations: readonly Destination[],
+    { spool, memory }: { readonly spool: Spool | undefined; readonly memory: ReadCopiesStore | undefined },
+  ): Promise<void> {
+    const { readsAll, signal } = this.#options;
     const usable = destinations.filter(({ name }) => !this.#failed.has(name));
     const plan = await planSync({
       destinations: usable,
@@ -122,6 +130,8 @@ class Sync {
       isSource: ({ name }) => this.#source === undefined || name === this.#source,
       onUnread: (destination, error) => this.fail(destination.name, error),
       onDamaged: (error) => this.warn(error.message),
+      memory,
+      readsAll,
       signal,
     });
     this.#assertSource();

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -81,4 +81,25 @@ test("rowkeep sync repairs a damaged manifest, names it by a warning, and finds 
   expect(again.stdout).toBe("nothing is missing at 2 destinations\n");
   expect(lost.stdout).toBe("");
   expect(lost.stderr).toContain(`${ID} cannot be copied`);
+});
+
+test("rowkeep sync --all reads what it has read before, and verify makes sync read what it found damaged", async () => {
+  await cli("sync", file);
+  expect((await cli("sync", file)).exitCode).toBe(0);
+  const path = join(folder, "two", PREFIX, ID, "manifest.json");
+  const { size, atime, mtime } = await stat(path);
+  const rot = async () => {
+    await writeFile(path, Buffer.alloc(size));
+    await utimes(path, atime, mtime);
+  };
+  await rot();
+
+  const unseen = await cli("sync", file);
+  const all = await cli("sync", file, "--all", "--dry-run");
+  const verified = await cli("verify", file, ID);
+  const repaired = await cli("sync", file);
+
+  expect([unseen.exitCode, all.exitCode, verified.exitCode, repaired.exitCode]).toEqual([0, 3, 7, 3]);
+  expect(all.stdout).toContain(`missing: ${ID} at two`);
+  expect(repaired.stdout).toContain(`copied: ${ID} at two`);
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -372,6 +372,45 @@ test.each([
     for (const name of ["one", "two", "three"]) expect(await places.goodAt(name, keys)).toEqual([ID]);
   },
 );
+
+/** Rot: neither size nor time tells of it. */
+async function rot(places: Places, name: string): Promise<void> {
+  const path = join(places.objects(name), "manifest.json");
+  const { atime, mtime } = await stat(path);
+  await spoil(places, name, "manifest.json");
+  await utimes(path, atime, mtime);
+}
+
+test("reads no manifest again that is listed as it was when it was found good", async () => {
+  await using places = await createPlaces("one", "two");
+  await places.write(["one", "two"]);
+  await places.sync();
+  await rot(places, "one");
+
+  const again = await places.sync();
+  const planned = await places.sync({ dryRun: true, readsAll: true });
+  const later = await places.sync({ now: () => new Date(Date.now() + 31 * 24 * 3_600_000) });
+
+  expect(again).toMatchObject({ snapshots: [], warnings: [] });
+  expect(planned.snapshots).toMatchObject([{ id: ID, destination: "one", status: "planned" }]);
+  expect(later.snapshots).toMatchObject([{ id: ID, destination: "one", status: "copied" }]);
+  expect(await places.goodAt("one")).toEqual([ID]);
+});
+
+test("reads the manifests that were read before where one of them was changed, or is at one more destination", async () => {
+  await using places = await createPlaces("one", "two");
+  await places.write(["one", "two"]);
+  await places.sync();
+  await spoil(places, "one", "manifest.json");
+  const changed = await places.sync();
+  const { job } = places;
+  const three = { type: "local", name: "three", path: "three" } as const;
+
+  const added = await places.sync({ job: { ...job, destinations: [...job.destinations, three] } });
+
+  expect(fatesOf(changed)).toEqual([`${ID} copied`]);
+  expect(added.snapshots).toMatchObject([{ id: ID, destination: "three", status: "copied" }]);
+});
 
 test("names a snapshot whose manifest is damaged everywhere, though the listings are the same", async () => {
   await using places = await createPlaces("one", "two");

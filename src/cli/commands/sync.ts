@@ -20,7 +20,8 @@ export const sync: CommandAction = async (context, { args, options }) => {
     const { env, now, signal } = context;
     const home = homeOf(context);
     const from = readText(options.from);
-    result = await syncJob({ job, home, env, now, from, dryRun, signal, report: progress.report });
+    const readsAll = options.all === true;
+    result = await syncJob({ job, home, env, now, from, dryRun, readsAll, signal, report: progress.report });
   }
   const { snapshots, destinations, unknown, warnings } = result;
   context.output.result(

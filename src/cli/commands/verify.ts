@@ -1,7 +1,9 @@
 import { OperationalError } from "../../base/errors.ts";
+import { openReadCopiesStore } from "../../job/read-copies-store.ts";
 import { takeReadLease } from "../../job/read-lease.ts";
 import { type VerifiedSnapshot, type VerifyResult, verifySnapshot } from "../../usecases/verify-snapshot.ts";
 import type { CommandAction } from "../command.ts";
+import type { CliContext } from "../context.ts";
 import { formatBytes, formatPlural } from "../format.ts";
 import { homeOf } from "../job-context.ts";
 import { chooseDatabase, openJob } from "../open-job.ts";
@@ -59,6 +61,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
         report: progress.report,
       });
       snapshots.push(...result.snapshots);
+      await forgetDamaged(context, prefix, result.snapshots);
       unread.push(...result.unread);
     }
   }
@@ -71,6 +74,18 @@ export const verify: CommandAction = async (context, { args, options }) => {
   // Where nothing could be read, verifySnapshot fails.
   return isGood ? (unread.length > 0 || isPartial || job.hasWarnings ? 3 : 0) : 7;
 };
+
+/** What sync read once may be what is damaged now. */
+async function forgetDamaged(
+  context: CliContext,
+  prefix: string,
+  snapshots: readonly VerifiedSnapshot[],
+): Promise<void> {
+  const damaged = snapshots.filter(({ ok }) => !ok);
+  if (damaged.length === 0) return;
+  using memory = await openReadCopiesStore(homeOf(context), context.now());
+  for (const { id, destination } of damaged) memory?.forget({ destination, prefix, id });
+}
 
 function print(output: Output, snapshots: readonly VerifiedSnapshot[]): void {
   if (snapshots.length === 0) output.line("no snapshots yet");
