@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, lstat, open, rm } from "node:fs/promises";
 import { basename } from "node:path";
+import { OperationalError } from "../base/errors.ts";
 import { exactBytes } from "../destinations/checked-bytes.ts";
 import {
   assertKey,
@@ -30,7 +31,7 @@ export interface SingleFileOptions {
 /**
  * Opens a destination that makes one tar file of the objects that are put into it, in their order and uncompressed.
  * It is written as `<path>.<random>.in-progress`; storing `<anything>/<lastName>` completes it. Before that nothing can
- * be read back, and disposal deletes what there is. Fails with `exists` when the file is there already.
+ * be read back, and disposal deletes what there is. Fails with kind `refused`, `exists`, when the file is there already.
  */
 export async function openSingleFileDestination(options: SingleFileOptions): Promise<Destination> {
   options.signal.throwIfAborted();
@@ -144,7 +145,9 @@ class SingleFileDestination implements Destination {
 async function assertMissing(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return;
-  throw destinationError(`cannot write ${path}: it exists already`, "exists", {
+  throw new OperationalError(`cannot write ${path}: it exists already`, {
+    kind: "refused",
+    code: "exists",
     hint: "Choose another name, or remove that file.",
   });
 }

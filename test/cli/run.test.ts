@@ -334,7 +334,8 @@ test("rowkeep export writes one file that appears when it is complete", async ()
   const first = await cli("export", database.url, file, "--json");
   const second = await cli("export", database.url, file, "--json");
 
-  expect([first.exitCode, second.exitCode]).toEqual([0, 6]);
+  expect([first.exitCode, second.exitCode]).toEqual([0, 9]);
+  expect(second.last()).toMatchObject({ code: "exists", hint: "Choose another name, or remove that file." });
   const names = execFileSync("tar", ["-tf", file], { encoding: "utf8" }).trim().split("\n");
   expect(names[0]).toBe("RECOVER.md");
   expect(names.at(-1)).toMatch(/-full\/manifest\.json$/);
