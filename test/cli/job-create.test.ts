@@ -2,10 +2,13 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { CliContext } from "../../src/cli/context.ts";
+import { DestinationTrial } from "../../src/cli/try-destination.ts";
 import { readHostKey } from "../../src/destinations/sftp-host-key.ts";
 import { runCliHere } from "../support/cli.ts";
 import { createDatabase } from "../support/postgres.ts";
 import { startSshServer, withPrograms } from "../support/services.ts";
+import { openShownOutput } from "../support/shown-output.ts";
 
 let folder: string;
 
@@ -134,6 +137,26 @@ test("leaves nothing behind when a later destination, the dr site or the job's f
   expect([destination.exitCode, dr.exitCode, file.exitCode]).toEqual([6, 5, 2]);
   expect(early).toEqual(["taken"]);
   expect(await readdir(join(folder, "home", "secrets"))).toEqual([]);
+  expect((await readdir(folder)).sort()).toEqual(["home", "taken"]);
+});
+
+test("removes the folders that trying destinations made, unless the job keeps them or something lies there", async () => {
+  const { output } = await openShownOutput();
+  const context = { cwd: folder, env: {}, signal: AbortSignal.timeout(30_000), output } as unknown as CliContext;
+  await mkdir(join(folder, "mine"));
+  const to = (path: string) => ({ type: "local", path }) as const;
+  {
+    await using trial = new DestinationTrial(context);
+    for (const [index, path] of ["mine", "deep/first", "deep/second", "kept/here", "used/too"].entries()) {
+      await trial.try(to(path), index);
+    }
+    await writeFile(join(folder, "used", "too", "file"), "");
+    await trial.keep([to("kept/here")]);
+  }
+
+  const left = await readdir(folder, { recursive: true });
+
+  expect(left.sort()).toEqual(["kept", "kept/here", "mine", "used", "used/too", "used/too/file"].sort());
 });
 
 test("writes nothing when a destination cannot be used, a secret is in clear, or a key is none", async () => {

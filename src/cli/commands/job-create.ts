@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
-import { rmdir } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import { checkJob } from "../../job/check-job.ts";
 import { type NewJob, renderJobText } from "../../job/job-text.ts";
@@ -20,7 +19,7 @@ import type { CliContext } from "../context.ts";
 import { formatTime } from "../format.ts";
 import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, readText } from "../option-values.ts";
-import { newJobSurroundings, tryDestination } from "../try-destination.ts";
+import { DestinationTrial, newJobSurroundings } from "../try-destination.ts";
 
 /** What a person wants the new job to be, from flags or from the wizard. The URL may still hold a password. */
 export type WantedJob = Omit<NewJob, "name"> & { readonly name?: string | undefined };
@@ -32,15 +31,17 @@ export const jobCreate: CommandAction = async (context, { args, options }) => {
   const isTaken = (name: string) => options.force !== true && existsSync(fileOf(context, name));
   if (given.name !== undefined && isTaken(given.name)) throw alreadyThere(fileOf(context, given.name));
   if (options.check !== false && given.drUrl) await tryDatabase(context, given.drUrl, "dr.url");
+  await using trial = new DestinationTrial(context);
   let wanted: WantedJob;
   if (asks) {
     const { askForJob } = await import("../wizard/ask-for-job.ts");
-    wanted = await askForJob(context, given, isTaken);
+    wanted = await askForJob(context, given, { isTaken, trial });
   } else {
     wanted = complete(given);
-    if (options.check !== false) await tryOut(context, wanted);
+    if (options.check !== false) await tryOut(context, wanted, trial);
   }
   const { path, name } = await write(context, wanted, options.force === true);
+  await trial.keep(wanted.destinations);
   const { full, incremental, timezone } = wanted;
   const firings = nextFirings({ full, incremental, timezone }, context.now(), 3);
   context.output.result({ job: name, file: path, nextRuns: firings.map(({ at }) => at.toISOString()) }, () => {
@@ -123,33 +124,21 @@ function complete(given: Partial<WantedJob>): WantedJob {
 }
 
 /** Tries the connection, the keys and every destination. */
-async function tryOut(context: CliContext, wanted: WantedJob): Promise<void> {
+async function tryOut(context: CliContext, wanted: WantedJob, trial: DestinationTrial): Promise<void> {
   await tryDatabase(context, wanted.url, "source.url");
   const { recipients, destinations } = wanted;
   if (recipients) {
     const job = { name: wanted.name ?? "the new job", encryption: { recipients: [...recipients] } };
     await lockOf(job, newJobSurroundings(context));
   }
-  const missing = destinations.flatMap((destination) => missingFolders(pathOf(destination)));
-  try {
-    for (const [index, destination] of destinations.entries()) {
-      for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
-    }
-  } catch (error) {
-    // Those that are empty: what a destination was tried in.
-    for (const folder of missing) await rmdir(folder).catch(() => undefined);
-    throw error;
+  for (const [index, destination] of destinations.entries()) {
+    for (const warning of await trial.try(destination, index)) context.output.warn(warning);
   }
 }
 
 async function tryDatabase(context: CliContext, url: string, field: string): Promise<void> {
   const { probeDatabase } = await import("../../drivers/open-driver.ts");
   await probeDatabase(await connectionOfArgument(context, url, field), context);
-}
-
-/** The folder and those above it that are not there, the deepest first. */
-function missingFolders(path: string): readonly string[] {
-  return path === "" || existsSync(path) ? [] : [path, ...missingFolders(dirname(path))];
 }
 
 async function write(context: CliContext, wanted: WantedJob, force: boolean): Promise<{ path: string; name: string }> {

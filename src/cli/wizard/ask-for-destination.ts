@@ -4,7 +4,7 @@ import type { JobDestination } from "../../job/job-schema.ts";
 import type { WrittenDestination } from "../../job/destination-url.ts";
 import { isReference, keepSecret } from "../../job/secrets.ts";
 import type { CliContext } from "../context.ts";
-import { tryDestination } from "../try-destination.ts";
+import type { DestinationTrial } from "../try-destination.ts";
 import { type Asking, askingOf, isGiven, tellFailure } from "./asking.ts";
 
 type Type = JobDestination["type"];
@@ -20,11 +20,14 @@ const TYPES: readonly { readonly name: string; readonly value: Type }[] = [
 ];
 
 /** Asks for destinations until one or more work and no other is wanted. */
-export async function askForDestinations(context: CliContext): Promise<readonly WrittenDestination[]> {
+export async function askForDestinations(
+  context: CliContext,
+  trial: DestinationTrial,
+): Promise<readonly WrittenDestination[]> {
   const asking = askingOf(context);
   const destinations: WrittenDestination[] = [];
   do {
-    const destination = await askUntilItWorks(context, asking, destinations.length);
+    const destination = await askUntilItWorks(context, { asking, trial }, destinations.length);
     if (destination) destinations.push(destination);
   } while (destinations.length === 0 || (await confirm({ message: "Another destination?", default: false }, asking)));
   return destinations;
@@ -33,7 +36,7 @@ export async function askForDestinations(context: CliContext): Promise<readonly 
 /** Undefined when it was given up. */
 async function askUntilItWorks(
   context: CliContext,
-  asking: Asking,
+  { asking, trial }: { readonly asking: Asking; readonly trial: DestinationTrial },
   index: number,
 ): Promise<WrittenDestination | undefined> {
   let known: Fields = {};
@@ -46,7 +49,7 @@ async function askUntilItWorks(
       known = await askForFields(context, questions, type);
       const destination = { type, ...known } as WrittenDestination;
       context.output.note("Trying it …");
-      for (const warning of await tryDestination(context, destination, index)) context.output.warn(warning);
+      for (const warning of await trial.try(destination, index)) context.output.warn(warning);
       context.output.note("It can be written, read, listed and tidied.");
       return destination;
     } catch (error) {

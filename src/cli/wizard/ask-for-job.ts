@@ -11,20 +11,27 @@ import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument } from "../job-context.ts";
 import { formatBytes, formatCount, formatPlural, formatTime } from "../format.ts";
+import type { DestinationTrial } from "../try-destination.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
 import { type Asking, askingOf, tellFailure } from "./asking.ts";
 
-/** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. `isTaken` tells of names of other jobs. */
+export interface Making {
+  /** Tells names of other jobs. */
+  readonly isTaken: (name: string) => boolean;
+  readonly trial: DestinationTrial;
+}
+
+/** Asks for everything that the flags left open. Leaves nothing behind when it is left by Ctrl-C. */
 export async function askForJob(
   context: CliContext,
   given: Partial<WantedJob>,
-  isTaken: (name: string) => boolean,
+  { isTaken, trial }: Making,
 ): Promise<WantedJob> {
   const asking = askingOf(context);
   const { url, probe } = await askForDatabase(context, given, asking);
   const tables = given.include || given.exclude ? given : await askForTables(context, probe, asking);
-  const destinations = given.destinations?.length ? given.destinations : await askForDestinations(context);
+  const destinations = given.destinations?.length ? given.destinations : await askForDestinations(context, trial);
   const encryption = given.recipients ? undefined : await askForEncryption(context);
   const full = given.full ?? (await askForSchedule(context, asking));
   const suggested = `${probe.identity.database}`.replace(/[^0-9A-Za-z._-]+/g, "-");
