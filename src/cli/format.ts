@@ -4,13 +4,9 @@
  */
 
 import { formatBytes } from "../base/byte-size.ts";
+import { formatCount, formatPlural } from "../base/counts.ts";
 
-export { formatBytes };
-
-/** Renders a count with a comma every three digits: `7,312,004`. */
-export function formatCount(count: number): string {
-  return String(Math.round(count)).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
-}
+export { formatBytes, formatCount, formatPlural };
 
 /** Renders a duration: `850 ms`, `11.2 s`, `3 min 05 s`, `2 h 03 min`, `4 d 02 h`. */
 export function formatDuration(ms: number): string {
@@ -44,11 +40,6 @@ export function formatTime(at: Date | string): string {
 /** Renders the day of a time in UTC, `2026-11-21`. */
 export function formatDay(at: string): string {
   return formatTime(at).slice(0, 10);
-}
-
-/** Renders `1 table`, `2 tables`. */
-export function formatPlural(count: number, noun: string, plural = `${noun}s`): string {
-  return `${formatCount(count)} ${count === 1 ? noun : plural}`;
 }
 
 function twoDigits(value: number): string {

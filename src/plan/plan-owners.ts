@@ -1,3 +1,4 @@
+import { formatPlural } from "../base/counts.ts";
 import type { OwnerFailure, OwnerRole } from "../drivers/creator.ts";
 import type { Definition, ObjectOwner } from "../drivers/driver.ts";
 
@@ -30,7 +31,7 @@ export function planOwners({ definitions, roles, user, wanted }: OwnersToPlan): 
   const owners = ownersOf(definitions, user);
   if (owners.length === 0) return { assign: [], warnings: [], notes: [] };
   if (!wanted) {
-    const list = roles.map(({ role }) => `${role} (${objects(countOf(owners, role))})`).join(", ");
+    const list = roles.map(({ role }) => `${role} (${formatPlural(countOf(owners, role), "object")})`).join(", ");
     return { assign: [], warnings: [], notes: [`owners are not restored, all will belong to ${user}: ${list}`] };
   }
   const assignable = new Set(roles.filter(({ isAssignable }) => isAssignable).map(({ role }) => role));
@@ -63,7 +64,7 @@ interface Sentence {
 }
 
 function sentence({ role, count, user, reason }: Sentence): string {
-  return `${objects(count)} of ${role} ${count === 1 ? "belongs" : "belong"} to ${user} now: ${reason}`;
+  return `${formatPlural(count, "object")} of ${role} ${count === 1 ? "belongs" : "belong"} to ${user} now: ${reason}`;
 }
 
 function ownersOf(definitions: readonly Definition[], user: string): readonly ObjectOwner[] {
@@ -72,8 +73,4 @@ function ownersOf(definitions: readonly Definition[], user: string): readonly Ob
 
 function countOf(owners: readonly ObjectOwner[], role: string): number {
   return owners.filter((owner) => owner.role === role).length;
-}
-
-function objects(count: number): string {
-  return count === 1 ? "1 object" : `${count} objects`;
 }

@@ -1,5 +1,6 @@
 import { createHash, hash } from "node:crypto";
 import { TarWalk } from "../archive/tar-walk.ts";
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChunkPlace } from "./chunk-places.ts";
 import type { Volume } from "./manifest.ts";
@@ -153,7 +154,9 @@ async function checkChunk(
     return messageOf(error);
   }
   const rows = countsLines ? countLines(raw) : ref.rows;
-  return rows === ref.rows ? undefined : `it holds the ends of ${rows} rows, not of ${ref.rows}`;
+  return rows === ref.rows
+    ? undefined
+    : `it holds the ends of ${formatPlural(rows, "row")}, not of ${formatCount(ref.rows)}`;
 }
 
 function countLines(raw: Buffer): number {

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Job } from "../job/read-job.ts";
@@ -89,8 +90,8 @@ async function readLastTables(options: ReadBrakeOptions): Promise<LastTables> {
 /** Says one anomaly to people. */
 export function describeAnomaly({ schema, name, kind, rowsBefore, rows }: Anomaly): string {
   return kind === "vanished"
-    ? `${schema}.${name} vanished: it had ${rowsBefore} rows`
-    : `${schema}.${name} shrank from ${rowsBefore} rows to ${rows}`;
+    ? `${schema}.${name} vanished: it had ${formatPlural(rowsBefore, "row")}`
+    : `${schema}.${name} shrank from ${formatPlural(rowsBefore, "row")} to ${formatCount(rows)}`;
 }
 
 /** Gives the refusal of a prune while a snapshot has anomalies that nobody acknowledged. */

@@ -1,3 +1,4 @@
+import { formatPlural } from "../base/counts.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -227,7 +228,7 @@ async function storeLargeObjects(
 ): Promise<StoredLargeObjects> {
   const chunks: ChunkRef[] = [];
   if (count === 0) return { count, chunks };
-  report({ type: "phase", text: `reading ${count} large objects` });
+  report({ type: "phase", text: `reading ${formatPlural(count, "large object")}` });
   for await (const batch of source.largeObjects({ batchBytes: BATCH_BYTES, signal })) {
     const entry = { group: 0, label: "large-objects", segment: 1, index: chunks.length + 1, extension: "tsv" };
     chunks.push(await writer.addChunk(entry, batch.bytes, batch.rows));

@@ -1,5 +1,6 @@
 import { hash } from "node:crypto";
 import { archiveError } from "../archive/archive-error.ts";
+import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import { freeBytes } from "../base/free-bytes.ts";
 import { mapAhead } from "../base/map-ahead.ts";
@@ -99,7 +100,7 @@ async function storeAgain(
 ): Promise<void> {
   const { base, sink, report } = options;
   const refs = chunks.map((chunk) => base.book.inBase(chunk));
-  report({ type: "phase", text: `storing again ${chunks.length} chunks of ${id}` });
+  report({ type: "phase", text: `storing again ${formatPlural(chunks.length, "chunk")} of ${id}` });
   const queue = chunks.entries();
   const stored = mapAhead(readWhileThere(id, refs, options), STORED_AHEAD, async (raw) => {
     const [index, chunk] = queue.next().value ?? [];

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import type { Definition, SequenceState, Source, SourceTable, TableName } from "../drivers/driver.ts";
 import type { Manifest, StoredTable } from "../snapshot/manifest.ts";
 import type { Report } from "./progress.ts";
@@ -74,7 +75,8 @@ async function compareTable(
   const lost = stored.columns.find((column) => !names.has(column.name));
   if (lost) return `its column ${lost.name} is missing after the restore`;
   const digest = await digestOf(options, stored, table);
-  if (digest.rows !== stored.rows) return `${digest.rows} rows came back, the snapshot has ${stored.rows}`;
+  if (digest.rows !== stored.rows)
+    return `${formatPlural(digest.rows, "row")} came back, the snapshot has ${formatCount(stored.rows)}`;
   const wanted = options.wanted.get(keyOf(stored)) ?? new RowDigest();
   return digest.equals(wanted) ? undefined : "its rows came back with other values";
 }
@@ -160,7 +162,10 @@ function compareDefinitions(stored: readonly Definition[], restored: readonly De
   ];
   const more = problems.length - MOST_DIFFERENCES;
   if (more <= 0) return problems;
-  return [...problems.slice(0, MOST_DIFFERENCES), { object: "", problem: `${more} further definitions differ` }];
+  return [
+    ...problems.slice(0, MOST_DIFFERENCES),
+    { object: "", problem: formatPlural(more, "further definition differs", "further definitions differ") },
+  ];
 }
 
 function problemOf({ kind, schema, name }: Definition, problem: string): DrillProblem {

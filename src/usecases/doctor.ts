@@ -1,4 +1,5 @@
 import { formatBytes } from "../base/byte-size.ts";
+import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { openDestination } from "../destinations/open-destination.ts";
@@ -88,7 +89,7 @@ async function encryptionFinding(job: Job, surroundings: SecretSurroundings): Pr
   const { lock, keys, missing } = await jobKeysOf(job, surroundings);
   if (!lock) return "the snapshots are not encrypted";
   if ("passphrase" in lock) return missing ? warningOf(missing) : "the passphrase can be read";
-  const recipients = `${lock.recipients.length === 1 ? "one recipient" : `${lock.recipients.length} recipients`}`;
+  const recipients = formatPlural(lock.recipients.length, "recipient");
   if (missing) {
     return warningOf(
       `${recipients}, and no identity here: ${missing}`,
@@ -222,7 +223,7 @@ async function leftoverFinding(
   }
   if (unfinished + objects === 0) return "dead runs left nothing";
   return warningOf(
-    `dead runs left ${unfinished} unfinished files and ${objects} objects without a manifest`,
+    `dead runs left ${formatPlural(unfinished, "unfinished file")} and ${formatPlural(objects, "object")} without a manifest`,
     `rowkeep run ${job.name} removes them.`,
   );
 }

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { OperationalError, reasonIn } from "../base/errors.ts";
 import type { Creator } from "../drivers/creator.ts";
 import type { Definition, TableName } from "../drivers/driver.ts";
@@ -100,10 +101,13 @@ export class CreatedTables {
       isWhole: table.condition === undefined && root === undefined,
     });
     if (rows !== table.rows) {
-      throw new OperationalError(`cannot restore ${label}: ${rows} rows arrived where the snapshot has ${table.rows}`, {
-        kind: "database",
-        code: "count-mismatch",
-      });
+      throw new OperationalError(
+        `cannot restore ${label}: ${formatPlural(rows, "row")} arrived where the snapshot has ${formatCount(table.rows)}`,
+        {
+          kind: "database",
+          code: "count-mismatch",
+        },
+      );
     }
     report({ type: "rows", table: label, rows, bytes: 0 });
     report({ type: "table-done", table: label, rows });

@@ -1,4 +1,5 @@
 import { keyIdOf } from "../archive/age-keys.ts";
+import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Home } from "../job/home.ts";
@@ -224,7 +225,7 @@ async function removeFrom(
 ): Promise<Removal> {
   const ids = removed.map(({ id }) => id);
   if (ids.length === 0) return NOTHING;
-  options.report({ type: "phase", text: `removing ${ids.length} snapshots from ${destination.name}` });
+  options.report({ type: "phase", text: `removing ${formatPlural(ids.length, "snapshot")} from ${destination.name}` });
   return removeSnapshots(destination, ids, snapshots, options);
 }
 

@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { chmod, lstat, mkdir, open, rename, rm, symlink, utimes } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { dirname, isAbsolute, join, parse, relative, resolve, sep } from "node:path";
+import { formatPlural } from "../base/counts.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { StoredFile } from "../snapshot/manifest.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
@@ -24,7 +25,10 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
   const { reader, report, signal } = options;
   const folders: { path: string; stored: StoredFile }[] = [];
   let count = 0;
-  report({ type: "phase", text: `restoring ${reader.manifest.files.length} files and folders` });
+  report({
+    type: "phase",
+    text: `restoring ${formatPlural(reader.manifest.files.length, "file or folder", "files and folders")}`,
+  });
   for (const stored of reader.manifest.files) {
     signal.throwIfAborted();
     const path = placeOf(stored.path, options.folder);

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
@@ -163,7 +164,7 @@ async function stagePart(
   const staged = await merge.stage({ table: unit.table, columns, encoding, streams: [stream()] });
   if (staged !== selected) {
     throw new OperationalError(
-      `cannot restore rows of ${labelOf(part)}: ${staged} rows arrived where ${selected} were sent`,
+      `cannot restore rows of ${labelOf(part)}: ${formatPlural(staged, "row")} arrived where ${formatCount(selected)} were sent`,
       { kind: "database", code: "count-mismatch", hint: "Nothing was changed. Run it again." },
     );
   }
@@ -204,7 +205,7 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
     const after = await replacer.countRows(unit.table);
     if (after !== target.rows - counts.deleted + counts.inserted) {
       throw new OperationalError(
-        `cannot restore rows of ${label}: it has ${after} rows, which is another number than planned`,
+        `cannot restore rows of ${label}: it has ${formatPlural(after, "row")}, which is another number than planned`,
         {
           kind: "database",
           code: "count-mismatch",

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../drivers/driver.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
@@ -295,11 +296,14 @@ export function sequencesOf(
 }
 
 function wrongCount(table: string, expected: number, got: number): OperationalError {
-  return new OperationalError(`cannot restore ${table}: ${got} rows arrived where the snapshot has ${expected}`, {
-    kind: "database",
-    code: "count-mismatch",
-    hint: "Nothing was changed. Look for triggers or rules on the table that could swallow or add rows.",
-  });
+  return new OperationalError(
+    `cannot restore ${table}: ${formatPlural(got, "row")} arrived where the snapshot has ${formatCount(expected)}`,
+    {
+      kind: "database",
+      code: "count-mismatch",
+      hint: "Nothing was changed. Look for triggers or rules on the table that could swallow or add rows.",
+    },
+  );
 }
 
 function labelOf({ schema, name }: TableName): string {

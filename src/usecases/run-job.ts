@@ -1,3 +1,4 @@
+import { formatPlural } from "../base/counts.ts";
 import { causesOf, isAbort, messageOf, OperationalError } from "../base/errors.ts";
 import { assertAvailable } from "../job/availability.ts";
 import { takeJobLock } from "../job/job-lock.ts";
@@ -48,7 +49,9 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
 async function refuseDisabled(job: Job, state: StateStore): Promise<void> {
   const { disabled, failuresInARow } = state.stateOf(job.name, await hashJobFile(job.path));
   if (job.enabled !== false && !disabled) return;
-  const reason = disabled ? `it was switched off after ${failuresInARow} failures in a row` : "it is switched off";
+  const reason = disabled
+    ? `it was switched off after ${formatPlural(failuresInARow, "failure")} in a row`
+    : "it is switched off";
   const enable = `rowkeep job enable ${job.name}`;
   throw new OperationalError(`cannot run ${job.name}: ${reason}`, {
     kind: "refused",

@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import type { BoundCondition } from "../plan/bind-condition.ts";
 import { storedColumnsOf } from "../plan/plan-restore.ts";
@@ -70,7 +71,8 @@ export async function* selectRows(
     if (error instanceof RangeError) throw unreadable(table, error.message, error);
     throw error;
   }
-  if (seen !== table.rows) throw unreadable(table, `it holds ${seen} rows, not ${table.rows}`);
+  if (seen !== table.rows)
+    throw unreadable(table, `it holds ${formatPlural(seen, "row")}, not ${formatCount(table.rows)}`);
 }
 
 function plainForm(names: readonly string[]): ConstructorParameters<typeof RowEncoder>[0] {

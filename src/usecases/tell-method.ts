@@ -1,3 +1,4 @@
+import { formatCount, formatPlural } from "../base/counts.ts";
 import type { StoredTable } from "../snapshot/manifest.ts";
 
 /** How the rows of a table were found. */
@@ -26,5 +27,8 @@ export function tellMethod(
     return { method, reason: method === "full" ? "most of it changed" : undefined };
   }
   if (reason === undefined || !base || chunks.length === 0) return { method: "full", reason };
-  return { method: "full", reason: `${reason}; it was read again, and ${own} of its ${chunks.length} chunks changed` };
+  return {
+    method: "full",
+    reason: `${reason}; it was read again, and ${formatCount(own)} of its ${formatPlural(chunks.length, "chunk")} changed`,
+  };
 }

@@ -1,4 +1,5 @@
 import { formatBytes } from "../base/byte-size.ts";
+import { formatPlural } from "../base/counts.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { ThawTier } from "../destinations/destination.ts";
 import { type RetryClock, SYSTEM_CLOCK } from "../destinations/retry-attempts.ts";
@@ -147,7 +148,7 @@ async function stateOf({ destination, key }: ArchivedVolume, signal: AbortSignal
 
 function lieInArchive({ manifest }: SnapshotReader, archived: readonly ArchivedVolume[]): OperationalError {
   return new OperationalError(
-    `cannot restore ${manifest.id}: ${nameOf(archived)} cannot be read before they are thawed (${listOf(archived)})`,
+    `cannot restore ${manifest.id}: ${nameOf(archived)} cannot be read before a thaw (${listOf(archived)})`,
     {
       kind: "refused",
       code: "archived",
@@ -162,26 +163,26 @@ function stillThawing(
   withinHours: number | undefined,
 ): OperationalError {
   return new OperationalError(
-    `cannot restore ${manifest.id} yet: ${nameOf(archived)} are being thawed${upTo(withinHours)} (${listOf(archived)})`,
+    `cannot restore ${manifest.id} yet: ${nameOf(archived)} ${archived.length === 1 ? "is" : "are"} being thawed${upTo(withinHours)} (${listOf(archived)})`,
     {
       kind: "refused",
       code: "thawing",
       hint:
         withinHours === undefined
           ? "Run the same command again later, or let it wait with --wait."
-          : `Run the same command again in ${withinHours} hours, or let it wait with --wait.`,
+          : `Run the same command again in ${formatPlural(withinHours, "hour")}, or let it wait with --wait.`,
     },
   );
 }
 
 function upTo(hours: number | undefined): string {
-  return hours === undefined ? "" : `, which takes up to ${hours} hours`;
+  return hours === undefined ? "" : `, which takes up to ${formatPlural(hours, "hour")}`;
 }
 
 function nameOf(volumes: readonly ArchivedVolume[]): string {
   const places = [...new Set(volumes.map(({ destination }) => destination.name))].join(", ");
   const bytes = formatBytes(needOf(volumes).bytes);
-  return `${volumes.length} archived volume${volumes.length === 1 ? "" : "s"} (${bytes}) at ${places}`;
+  return `${formatPlural(volumes.length, "archived volume")} (${bytes}) at ${places}`;
 }
 
 const LISTED = 10;

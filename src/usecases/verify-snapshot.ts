@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { archiveError } from "../archive/archive-error.ts";
+import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -310,7 +311,12 @@ function verdict(
   const bytes = chunks.reduce((sum, { ref }) => sum + ref.size, 0);
   const listed = problems.slice(0, MAX_PROBLEMS);
   const more = problems.length - listed.length;
-  if (more > 0) listed.push({ volume: "", chunk: "", problem: `${more} further problems are not listed` });
+  if (more > 0)
+    listed.push({
+      volume: "",
+      chunk: "",
+      problem: `${formatPlural(more, "further problem is", "further problems are")} not listed`,
+    });
   const destination = repository.destination.name;
   const isGood = listed.length === 0;
   const code = isGood ? {} : ({ code: "damaged" } as const);

@@ -94,7 +94,7 @@ test("leaves nothing at a destination, and counts what dead runs left without re
   const found = await doctor();
 
   expect(found.byName("leftovers")).toMatchObject([
-    { subject: "first", status: "warning", message: expect.stringMatching(/1 unfinished files and 1 objects/) },
+    { subject: "first", status: "warning", message: expect.stringMatching(/1 unfinished file and 1 object /) },
     { subject: "second", status: "ok" },
   ]);
   expect(found.byName("drive")).toContainEqual(

@@ -82,7 +82,7 @@ test("show tells how each table was stored and why, and what the snapshot builds
   const { last } = await cli("show", file, ids[2] ?? "", "--json");
   const { stdout } = await cli("show", file, ids[2] ?? "");
 
-  const reason = "it is another table of the same name; it was read again, and 1 of its 1 chunks changed";
+  const reason = "it is another table of the same name; it was read again, and 1 of its 1 chunk changed";
   expect(last()["tables"]).toEqual(
     expect.arrayContaining([
       expect.objectContaining({ name: "t", method: "delta" }),

@@ -255,7 +255,7 @@ test("where row headers prove nothing every table is read, and only what changed
   const why = "this login may not read pg_control_system(); it was read again, and";
   expect(show.last()["tables"]).toMatchObject([
     { name: "t", method: "full", reason: expect.stringContaining(`${why} 0 of its`) as string },
-    { name: "still", method: "full", reason: `${why} 1 of its 1 chunks changed` },
+    { name: "still", method: "full", reason: `${why} 1 of its 1 chunk changed` },
   ]);
   await using other = await createDatabase(18);
   await cli("restore", file, "--to", other.url, "--create", "--yes");

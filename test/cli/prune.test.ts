@@ -315,7 +315,7 @@ describe("the anomaly brake", () => {
     const after = await cli("run", file, "--json");
 
     expect([shrunk.exitCode, again.exitCode]).toEqual([3, 3]);
-    expect(shrunk.last()["warnings"]).toContain("public.t shrank from 1000 rows to 400");
+    expect(shrunk.last()["warnings"]).toContain("public.t shrank from 1,000 rows to 400");
     expect(String(again.last()["warnings"])).toContain("rowkeep acknowledge shop");
     expect([prune.exitCode, prune.last()["code"]]).toEqual([9, "brake"]);
     expect(human.stdout).toContain("tables lost rows");
@@ -340,7 +340,7 @@ describe("the anomaly brake", () => {
     const nothing = await cli("prune", file, "--json");
 
     expect(run.exitCode).toBe(3);
-    expect(run.last()["warnings"]).toEqual(["public.u vanished: it had 1 rows"]);
+    expect(run.last()["warnings"]).toEqual(["public.u vanished: it had 1 row"]);
     expect(nothing.last()["code"]).toBe("no-retention");
   });
 
@@ -357,7 +357,7 @@ describe("the anomaly brake", () => {
     const run = await cli("run", file, "--json");
 
     expect(run.exitCode).toBe(3);
-    expect(run.last()["warnings"]).toEqual(["public.other shrank from 1000 rows to 100"]);
+    expect(run.last()["warnings"]).toEqual(["public.other shrank from 1,000 rows to 100"]);
   });
 });
 
@@ -382,7 +382,7 @@ describe("a machine that has only the public key", () => {
     expect(more).toEqual([]);
     expect(second).not.toBe(first);
     expect([shrunk.exitCode, braked.exitCode, after.exitCode]).toEqual([3, 9, 0]);
-    expect(shrunk.last()["warnings"]).toContain("public.canary_table shrank from 1000 rows to 400");
+    expect(shrunk.last()["warnings"]).toContain("public.canary_table shrank from 1,000 rows to 400");
     expect(human.stdout).toContain("tables lost rows");
     expect(braked.last()).toMatchObject({ code: "brake" });
     expect(idsOf(after.last()["removed"])).toEqual([second]);

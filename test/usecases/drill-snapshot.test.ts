@@ -172,7 +172,7 @@ test("calls it a difference when fewer rows arrive than the manifest has", async
 
   const result = await drill(database.url, reader);
 
-  expect(result).toMatchObject({ ok: false, problems: [{ problem: expect.stringContaining("1 rows arrived") }] });
+  expect(result).toMatchObject({ ok: false, problems: [{ problem: expect.stringContaining("1 row arrived") }] });
 });
 
 test("refuses a login that may not create databases and names the statement that helps", async () => {

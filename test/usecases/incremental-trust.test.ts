@@ -32,7 +32,7 @@ test.each(postgresMajors)("a server that was set back with its memory is found o
 
   expect(full.trust?.witness).toMatch(/^\d+[cr]( \d+[cr]){23}$/);
   for (const { tables } of [other, future]) {
-    const reason = "the server was set back to an earlier state; it was read again, and 1 of its 1 chunks changed";
+    const reason = "the server was set back to an earlier state; it was read again, and 1 of its 1 chunk changed";
     expect(tables).toMatchObject([{ method: "full", reason }]);
   }
   expect(hashed.tables).toMatchObject([
@@ -83,7 +83,7 @@ test("a base of a server that was restarted is compared by its bytes", async () 
   const manifest = await chain.next(database.url, { base });
 
   expect(manifest.tables).toMatchObject([
-    { method: "full", reason: "the server was restarted; it was read again, and 1 of its 1 chunks changed" },
+    { method: "full", reason: "the server was restarted; it was read again, and 1 of its 1 chunk changed" },
   ]);
   expect(await contentOf(chain.readerOf(manifest))).toEqual(await truthOf(database.url));
 });

@@ -14,6 +14,7 @@ import { passSafetySnapshot, type SafetyRequest, takeSafetySnapshot } from "../.
 import type { CommandAction, Invocation } from "../command.ts";
 import { confirm } from "../confirm.ts";
 import type { CliContext } from "../context.ts";
+import { formatPlural } from "../format.ts";
 import { connectionOfArgument, homeOf, surroundingsOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, lockFor, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
@@ -101,7 +102,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const files = await restoreFilesToo(context, { reader, options, report: progress.report });
   if (files === undefined && manifest.files.length > 0) {
     warnings.push(
-      `${manifest.files.length} files and folders of the snapshot were left alone: see --files-to and --files-in-place`,
+      `the files of the snapshot were left alone (${formatPlural(manifest.files.length, "file or folder", "files and folders")}): see --files-to and --files-in-place`,
     );
   }
   progress[Symbol.dispose]();
@@ -188,7 +189,7 @@ export async function confirmPlan(
 
 function questionOf({ mode, tables }: RestorePlan): string {
   const [table] = tables;
-  if (mode === undefined || !table) return `Replace the rows of ${tables.length} tables`;
+  if (mode === undefined || !table) return `Replace the rows of ${formatPlural(tables.length, "table")}`;
   const { schema, name, deleted, inserted, updated = 0 } = table;
   return `Delete ${deleted}, update ${updated} and insert ${inserted} rows of ${plain(`${schema}.${name}`)}`;
 }

@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatDuration, formatRate, formatRowRate } from "../format.ts";
+import { formatBytes, formatCount, formatDuration, formatPlural, formatRate, formatRowRate } from "../format.ts";
 import { plain, renderTable, widthOf } from "../text-table.ts";
 import { type ProgressState, shareOf, type TableProgress } from "./progress-state.ts";
 
@@ -16,7 +16,7 @@ export function renderOverall(state: ProgressState, now: number): string {
     share === undefined ? phase : `${phase}: ${Math.floor(share * 100)} %`,
     // In front, because a narrow terminal cuts the end.
     ...(remaining === undefined ? [] : [`ETA ${formatDuration(remaining)}`]),
-    `${formatCount(state.rows)} rows`,
+    formatPlural(state.rows, "row"),
     formatBytes(state.bytes),
     ...(elapsed >= 500 ? [formatRowRate(state.rows, elapsed), formatRate(state.bytes, elapsed)] : []),
     ...(state.storedBytes > 0 ? [`${formatBytes(state.storedBytes)} stored`] : []),
@@ -82,7 +82,7 @@ export function progressRecordOf(state: ProgressState, now: number): Readonly<Re
 
 function renderRunning(table: TableProgress): string {
   const share = table.estimatedRows > 0 ? ` ${Math.floor(shareOf(table) * 100)} %` : "";
-  return `  ${plain(table.table)}${share}, ${formatCount(table.rows)} rows, ${formatBytes(table.bytes)}`;
+  return `  ${plain(table.table)}${share}, ${formatPlural(table.rows, "row")}, ${formatBytes(table.bytes)}`;
 }
 
 function cut(text: string, width: number): string {

@@ -4,6 +4,7 @@ import { confirm, input, select } from "@inquirer/prompts";
 import { isRecipient } from "../../archive/age-keys.ts";
 import { createKey } from "../../usecases/create-key.ts";
 import type { CliContext } from "../context.ts";
+import { formatPlural } from "../format.ts";
 import { askingOf, isGiven } from "./asking.ts";
 
 /** What the new job's snapshots shall be encrypted to. */
@@ -27,7 +28,7 @@ export async function askForEncryption(context: CliContext): Promise<WantedEncry
   if (chosen === "known") {
     const check = async (text: string) => (await firstBad(listOf(text))) ?? true;
     const recipients = listOf(await input({ message: "Public keys, with commas between", validate: check }, asking));
-    return { words: `to ${recipients.length} public keys`, settle: async () => ({ recipients }) };
+    return { words: `to ${formatPlural(recipients.length, "public key")}`, settle: async () => ({ recipients }) };
   }
   const validate = (text: string) =>
     existsSync(resolve(context.cwd, text)) ? "It exists already, and a key is never replaced" : isGiven(text);

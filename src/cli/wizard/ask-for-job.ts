@@ -10,7 +10,7 @@ import { destinationNameOf } from "../../usecases/open-job.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument } from "../job-context.ts";
-import { formatBytes, formatCount, formatPlural, formatTime } from "../format.ts";
+import { formatBytes, formatPlural, formatTime } from "../format.ts";
 import type { DestinationTrial } from "../try-destination.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
@@ -130,7 +130,7 @@ async function askForTables(context: CliContext, probe: Probe, asking: Asking): 
   const all = await confirm({ message: "Back up all tables, also those that come later?", default: true }, asking);
   if (all) return {};
   const choices = probe.tables.map((table) => ({
-    name: `${table.schema}.${table.name}  ${formatCount(table.estimatedRows)} rows, ${formatBytes(table.bytes)}`,
+    name: `${table.schema}.${table.name}  ${formatPlural(table.estimatedRows, "row")}, ${formatBytes(table.bytes)}`,
     value: `${quoted(table.schema)}.${quoted(table.name)}`,
     checked: true,
   }));

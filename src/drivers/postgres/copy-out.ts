@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { formatPlural } from "../../base/counts.ts";
 import type { RowBatch } from "../driver.ts";
 import { CopySocket } from "./copy-socket.ts";
 
@@ -272,7 +273,7 @@ export class CopyOutQuery implements AsyncIterable<RowBatch> {
     if (!this.#options.countMessages) {
       this.#rows = rows;
     } else if (rows !== this.#totalRows) {
-      this.#fail(new Error(`the server sent ${this.#totalRows} rows but says ${rows}`));
+      this.#fail(new Error(`the server sent ${formatPlural(this.#totalRows, "row")} but says ${rows}`));
       return;
     }
     if (this.#filled > 0 || this.#rows > 0) this.#sealLast();

@@ -1,3 +1,4 @@
+import { formatPlural } from "../../base/counts.ts";
 import { OperationalError } from "../../base/errors.ts";
 import type { Column, ChosenTable, SourceTable, TableChoice } from "../driver.ts";
 import { isLossy, type PostgresClient, type RawRow } from "./postgres-client.ts";
@@ -121,7 +122,7 @@ function nameOf(row: RawRow): string {
 
 function listOf(names: readonly string[]): string {
   const shown = names.slice(0, 5).join(", ");
-  return names.length > 5 ? `${shown} and ${names.length - 5} more tables` : shown;
+  return names.length > 5 ? `${shown} and ${formatPlural(names.length - 5, "more table")}` : shown;
 }
 
 function tableOf(row: RawRow, isReplica: boolean): CatalogTable {

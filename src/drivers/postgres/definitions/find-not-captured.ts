@@ -1,3 +1,4 @@
+import { formatPlural } from "../../../base/counts.ts";
 import { type CatalogQuery, isNoMember, USER_SCHEMAS } from "./captured-object.ts";
 import { findTablespaces } from "./find-tablespaces.ts";
 import { findLostChecks, IS_UNTRUSTED } from "./lost-checks.ts";
@@ -99,6 +100,6 @@ export async function lookAtLargeObjects(
   const [row] = await query(OF_LARGE_OBJECTS);
   const [count = 0, withRights = 0, withComment = 0] = (row ?? []).map(Number);
   const sentence = (what: string, some: number) =>
-    some > 0 ? [`${what} ${some} large object${some === 1 ? "" : "s"} is not captured`] : [];
+    some > 0 ? [`${what} ${formatPlural(some, "large object")} is not captured`] : [];
   return { count, notCaptured: [...sentence("access list of", withRights), ...sentence("comment on", withComment)] };
 }
