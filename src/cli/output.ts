@@ -109,9 +109,10 @@ export class Output {
 
   // Secrets are hidden value by value: a replacement in finished JSON could break its syntax or miss an escaped secret.
   #renderJson(record: Readonly<Record<string, unknown>>): string {
-    return JSON.stringify(record, (_, value: unknown) =>
-      typeof value === "string" ? this.#options.redact(value) : value,
-    );
+    const { redact } = this.#options;
+    return JSON.stringify(record, function (this: object, name, value: unknown) {
+      return typeof value === "string" && !isOwnWord({ record, holder: this, name }, value) ? redact(value) : value;
+    });
   }
 
   #toStdout(text: string): void {
@@ -121,4 +122,14 @@ export class Output {
   #toStderr(text: string): void {
     this.#options.stderr.write(this.#options.redact(text));
   }
+}
+
+/** Ours are lower case; what a server calls its failures is not. */
+const OWN_CODE = /^[a-z]+(-[a-z0-9]+)*$/;
+
+/** Scripts branch on these: a password like `denied` must not hide them. */
+function isOwnWord(place: { readonly record: object; readonly holder: object; readonly name: string }, value: string) {
+  const { record, holder, name } = place;
+  if (name === "type") return holder === record;
+  return name === "code" && "exitCode" in holder && typeof holder.exitCode === "number" && OWN_CODE.test(value);
 }

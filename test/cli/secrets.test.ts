@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { redactUrls } from "../../src/cli/redaction.ts";
 import { runCli } from "../support/cli.ts";
@@ -36,5 +39,28 @@ test("shows no password of the command line in any output", async () => {
     expect(exitCode).toBe(2);
     expect(stdout + stderr).not.toContain("canary");
     expect(stdout + stderr).not.toBe("");
+  }
+});
+
+test("keeps the words that scripts read, whatever the password is, and hides it in all others", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  try {
+    const run = (password: string) =>
+      runCli(["export", "postgres://me:${env:SHOP_PW}@127.0.0.1:1/shop", "shop.rowkeep", "--json"], {
+        cwd: folder,
+        env: { SHOP_PW: password },
+      });
+
+    const plain = await run("canary-1");
+    const code = await run("unreachable");
+    const type = await run("error");
+
+    const { message, ...words } = plain.last();
+    expect(words).toMatchObject({ type: "error", code: "unreachable" });
+    for (const { last } of [code, type]) expect(last()).toMatchObject({ type: "error", code: "unreachable" });
+    expect(String(message)).toContain("127.0.0.1");
+    expect(code.stdout.replace('"code":"unreachable"', "")).not.toContain("unreachable");
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 });

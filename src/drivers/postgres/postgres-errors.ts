@@ -137,7 +137,8 @@ function explain(error: unknown): Known {
   if (/^Connection terminated|not queryable|Client was closed/.test(message)) {
     return { code: "connection-lost", reason: "the connection was cut" };
   }
-  return { code: code === "" ? "failed" : code };
+  // Lower case is for our own words, which no output hides: a server could send anything.
+  return { code: /^[0-9A-Z_]+$/.test(code) ? code : "failed" };
 }
 
 /** First line of the server's message, without the values that some messages quote: `invalid input … : "…"`. */
