@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { useCliPlace } from "../support/cli-place.ts";
 import { createDatabase, queryServer, type TestDatabase } from "../support/postgres.ts";
@@ -96,4 +96,45 @@ test("what could be of several databases is refused with their names as written,
   } finally {
     await queryServer(18, `drop database if exists "${crm}" with (force)`);
   }
+});
+
+test("a run, a verify and a prune of several databases end with one line for each", async () => {
+  await using shop = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
+  await using crm = await createDatabase(18, "create table t (i int); insert into t values (3)");
+  await writeJob(shop, crm.name);
+  const text = `${await readFile(place.file, "utf8")}retention: { keepLast: 1 }\n`;
+  await writeFile(place.file, text);
+  const last = (shown: string, lines: number) => shown.trimEnd().split("\n").slice(-lines);
+
+  const run = await cli("run", place.file);
+  const verify = await cli("verify", place.file);
+  const prune = await cli("prune", place.file, "--dry-run");
+  await writeFile(place.file, text.replace(crm.name, "missing"));
+  const failed = await cli("run", place.file);
+  const both = await cli("run", place.file, "nowhere.yaml");
+  const json = await cli("run", place.file, "--json");
+
+  const made = (name: string, rows: number) =>
+    expect.stringMatching(new RegExp(`${name} +done +\\d{8}T\\d{6}Z-full(-\\d)? +${rows} +\\d.*B +\\d.*s$`));
+  const titles = (...names: string[]) => expect.stringMatching(new RegExp(`^${names.join(" +")}$`));
+  expect(last(run.stdout, 4)).toEqual([
+    "",
+    titles("job", "database", "outcome", "snapshot", "rows", "size", "duration"),
+    made(shop.name, 2),
+    made(crm.name, 1),
+  ]);
+  expect(last(verify.stdout, 3).map((line) => line.split(/ {2,}/))).toEqual(
+    [
+      ["database", "good", "not wholly read", "bad"],
+      ...[crm.name, shop.name].sort().map((name) => [name, "1", "0", "0"]),
+    ].map((line) => line.map((cell) => cell.trim())),
+  );
+  expect(last(prune.stdout, 3)).toEqual([
+    ...[crm.name, shop.name].sort().map((name) => `${name}: 0 snapshots would be removed; nothing was, 1 kept`),
+    "together: 0 snapshots would be removed; nothing was, 2 kept",
+  ]);
+  expect(last(failed.stdout, 2)).toEqual([made(shop.name, 2), expect.stringMatching(/missing +failed +-$/)]);
+  expect(last(both.stdout, 1)).toEqual([expect.stringMatching(/^nowhere.yaml +- +failed +-$/)]);
+  expect([failed.exitCode, both.exitCode]).toEqual([5, 5]);
+  expect(json.stdout).not.toContain("outcome ");
 });

@@ -11,6 +11,7 @@ import { refuseUnavailable } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printRemoved } from "../render/retention.ts";
 import { printMadeSnapshot } from "../render/snapshots.ts";
+import { printRunSummary, type RunOutcome } from "../render/summary.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
 /** Backs up jobs now, one after the other. Several jobs: one that fails does not keep the others from running. */
@@ -25,6 +26,7 @@ export const run: CommandAction = async (context, { args, options }) => {
   const removed: RunResult["removed"][number][] = [];
   const warnings: string[] = [];
   const failures: { job: string; error: OperationalError }[] = [];
+  const outcomes: RunOutcome[] = [];
   for (const name of names) {
     try {
       const result = await runOne(context, name, { kind, serverHash });
@@ -34,20 +36,31 @@ export const run: CommandAction = async (context, { args, options }) => {
       removed.push(...result.removed);
       warnings.push(...result.warnings);
       failures.push(...result.failures.map(({ error }) => ({ job: name, error })));
+      outcomes.push(...outcomesOf(name, result));
     } catch (error) {
       if (names.length === 1 || isAbort(error) || !(error instanceof OperationalError)) throw error;
       if (!context.json) context.output.error(renderErrorOf(name, error, context));
       failures.push({ job: name, error });
+      outcomes.push({ job: name });
     }
   }
   const errors = failures.map(({ job, error }) => {
     const { type: _type, ...fields } = errorRecordOf(reportOf(error, undefined));
     return { job, ...fields };
   });
-  context.output.result({ snapshots, removed, warnings, ...(errors.length > 0 ? { errors } : {}) }, () => undefined);
+  context.output.result({ snapshots, removed, warnings, ...(errors.length > 0 ? { errors } : {}) }, () =>
+    printRunSummary(context.output, outcomes),
+  );
   if (failures.length > 0) return Math.max(...failures.map(({ error }) => error.exitCode));
   return warnings.length > 0 ? 3 : 0;
 };
+
+function outcomesOf(job: string, { snapshots, failures }: RunResult): readonly RunOutcome[] {
+  return [
+    ...snapshots.map((snapshot) => ({ job, database: snapshot.database, snapshot })),
+    ...failures.map(({ database }) => ({ job, database })),
+  ];
+}
 
 async function runOne(
   context: CliContext,

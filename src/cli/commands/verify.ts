@@ -10,6 +10,7 @@ import { chooseDatabase, openJob } from "../open-job.ts";
 import { readShare, readText } from "../option-values.ts";
 import type { Output } from "../output.ts";
 import { openProgress } from "../progress/progress-display.ts";
+import { printVerifySummary, type VerifyOutcome } from "../render/summary.ts";
 import { plain } from "../text-table.ts";
 
 const MOST_PROBLEMS = 20;
@@ -35,6 +36,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
     identity: readText(options.identity),
   });
   const snapshots: VerifiedSnapshot[] = [];
+  const outcomes: VerifyOutcome[] = [];
   const unread: VerifyResult["unread"][number][] = job.unopened.map(({ name, error }) => ({
     destination: name,
     error,
@@ -45,7 +47,7 @@ export const verify: CommandAction = async (context, { args, options }) => {
     const home = homeOf(context);
     const areAll = wanted === undefined && (id === undefined || id === "latest");
     const chosen = { database: wanted, snapshots: id === undefined ? [] : [id] };
-    for (const { prefix } of areAll ? job.databases : [await chooseDatabase(context, job, chosen)]) {
+    for (const { name: database, prefix } of areAll ? job.databases : [await chooseDatabase(context, job, chosen)]) {
       const { destinations, unopened, keys } = job;
       const { signal, now } = context;
       const result = await verifySnapshot({
@@ -63,14 +65,16 @@ export const verify: CommandAction = async (context, { args, options }) => {
       snapshots.push(...result.snapshots);
       await forgetDamaged(context, prefix, result.snapshots);
       unread.push(...result.unread);
+      outcomes.push({ database, ...result });
     }
   }
   const isGood = snapshots.every(({ ok }) => ok);
   const isPartial = snapshots.some(({ archived, locked }) => archived !== undefined || locked === true);
   const missed = unread.map(({ destination, error }) => ({ destination, error: error.message }));
-  context.output.result({ ok: isGood && !isPartial && unread.length === 0, snapshots, unread: missed }, () =>
-    print(context.output, snapshots),
-  );
+  context.output.result({ ok: isGood && !isPartial && unread.length === 0, snapshots, unread: missed }, () => {
+    print(context.output, snapshots);
+    printVerifySummary(context.output, outcomes);
+  });
   // Where nothing could be read, verifySnapshot fails.
   return isGood ? (unread.length > 0 || isPartial || job.hasWarnings ? 3 : 0) : 7;
 };

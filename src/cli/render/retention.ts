@@ -1,4 +1,4 @@
-import { formatBytes, formatPlural } from "../format.ts";
+import { formatBytes, formatCount, formatPlural } from "../format.ts";
 import type { Output } from "../output.ts";
 import { plain } from "../text-table.ts";
 
@@ -58,7 +58,13 @@ export function printRetention(
     );
   }
   const verb = result.dryRun ? "would be removed; nothing was" : "removed";
-  output.line(`${formatPlural(countOf(result.removed), "snapshot")} ${verb}, ${countOf(result.kept)} kept`);
+  const sumOf = (of: (one: { readonly database: string }) => boolean) =>
+    `${formatPlural(countOf(result.removed.filter(of)), "snapshot")} ${verb}, ${formatCount(countOf(result.kept.filter(of)))} kept`;
+  const databases = [...new Set(all.map(({ database }) => database))];
+  if (databases.length > 1) {
+    for (const name of databases) output.line(`${plain(name)}: ${sumOf(({ database }) => database === name)}`);
+  }
+  output.line(`${databases.length > 1 ? "together: " : ""}${sumOf(() => true)}`);
   const needed = result.kept.filter(({ bytesForOthers }) => bytesForOthers !== undefined);
   if (needed.length === 0) return;
   const bytes = formatBytes(needed.reduce((sum, { bytesForOthers = 0 }) => sum + bytesForOthers, 0));
