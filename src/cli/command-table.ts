@@ -152,7 +152,7 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "put back what the last restore replaced",
     arguments: [job],
     options: [
-      { flags: "--to <url>", description: "the database that was restored, when it was not the job's own" },
+      { flags: "--to <target>", description: "the last restore into this: primary, dr or the url of a database" },
       database,
       identity,
       ...thaw,

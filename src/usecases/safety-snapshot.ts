@@ -1,7 +1,7 @@
 import type { Lock } from "../archive/age-keys.ts";
 import { codeOf, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
-import type { ChosenTable, Connection, TableName } from "../drivers/driver.ts";
+import type { ChosenTable, Connection, ServerIdentity, TableName } from "../drivers/driver.ts";
 import type { Outcome, PastReplacement } from "../drivers/replacer.ts";
 import { isSameDatabase } from "../drivers/same-database.ts";
 import {
@@ -136,6 +136,8 @@ export async function passSafetySnapshot(
 
 export interface FindSafetyOptions extends LocateOptions {
   readonly job: string;
+  /** Only restores of this database count. Undefined: all of them. */
+  readonly into?: ServerIdentity | undefined;
   /** Asks what became of the restore that took this one. */
   readonly askOutcome: (snapshot: PlacedSnapshot, past: PastReplacement) => Promise<Outcome>;
 }
@@ -162,7 +164,10 @@ async function findSafetyIn(
   { snapshots, locked }: Pick<PlacedList, "snapshots" | "locked">,
   options: FindSafetyOptions,
 ): Promise<Omit<FoundSafety, "unread">> {
-  const all = snapshots.filter(({ safetyOf }) => safetyOf !== undefined).reverse();
+  const { into } = options;
+  const all = snapshots
+    .filter(({ safetyOf }) => safetyOf !== undefined && (!into || isSameDatabase(safetyOf.target, into)))
+    .reverse();
   // One that is closed and not older may be the one that is meant: nothing is put back in its place.
   const closed = locked.find(({ id }) => id >= (all[0]?.id ?? "") && !snapshots.some((one) => one.id === id));
   if (closed) throw closed.error;
@@ -183,8 +188,9 @@ async function findSafetyIn(
       .slice(1)
       .filter(({ safetyOf }) => target && safetyOf && isSameDatabase(safetyOf.target, target));
   }
-  const reason = all.length > 0 ? "no restore that was committed has left" : "no restore has left";
-  throw nothingToUndo(options.job, { reason: `${reason} a safety snapshot` });
+  const what = into ? `restore into ${into.database} at ${into.host}:${into.port}` : "restore";
+  const reason = `no ${what} ${all.length > 0 ? "that was committed has left" : "has left"} a safety snapshot`;
+  throw nothingToUndo(options.job, { reason });
 }
 
 async function outcomeOf(snapshot: PlacedSnapshot, { job, askOutcome }: FindSafetyOptions): Promise<Outcome> {

@@ -15,12 +15,16 @@ async function shop(): Promise<TestDatabase> {
     `create table people (id int primary key, v text); insert into people values (1, 'snapshot');
      create table orders (id int primary key, person int references people); insert into orders values (1, 1)`,
   );
-  await writeFile(
-    place.file,
-    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\n`,
-  );
+  await writeJob(database);
   expect((await cli("run", place.file)).exitCode).toBe(0);
   return database;
+}
+
+async function writeJob({ url }: Pick<TestDatabase, "url">, more = ""): Promise<void> {
+  await writeFile(
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${url}" }\ndestinations: [{ type: local, path: ./backups }]\n${more}\n`,
+  );
 }
 
 /** Restores in a process that is killed when the query gives `t`. */
@@ -93,13 +97,62 @@ describe("rowkeep undo", () => {
 
   test("says that it does not know what became of the restore where the server cannot tell", async () => {
     await using database = await shop();
-    await using elsewhere = await createDatabase(15, "create table people (id int primary key, v text)");
+    await using elsewhere = await createDatabase(15);
     await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    // The job's address leads to another server now, which has a database of this name.
+    await elsewhere.query(`create database ${database.name}`);
+    const moved = new URL(elsewhere.url);
+    moved.pathname = `/${database.name}`;
+    await writeJob({ url: moved.href });
 
-    const undo = await cli("undo", place.file, "--to", elsewhere.url, "--plan", "--json");
+    const undo = await cli("undo", place.file, "--yes");
+    await elsewhere.query(`drop database ${database.name} with (force)`);
 
-    expect(undo.last()["warnings"]).toEqual([expect.stringMatching(/was committed is not known: only .* can tell/)]);
+    expect(undo.exitCode).toBe(9);
+    expect(undo.stderr).toMatch(/was committed is not known: only .* can tell/);
     expect(await database.query("select v from people")).toEqual([["snapshot"]]);
+  });
+
+  test("puts back the last restore of the database that --to names, not a later one of another", async () => {
+    await using database = await shop();
+    await using dr = await createDatabase(18, "create table people (id int primary key, v text)");
+    await writeJob(database, `dr: { url: "${dr.url}" }`);
+    await database.query("update people set v = 'primary'");
+    await dr.query("insert into people values (2, 'dr')");
+    const restored = ["restore", place.file, "latest", "--tables", "people", "--yes"];
+    await cli(...restored);
+    await cli(...restored, "--to", "dr");
+
+    const primary = await cli("undo", place.file, "--to", "primary", "--yes");
+    const again = await cli("undo", place.file, "--to", database.url, "--yes", "--json");
+    const ofDr = await cli("undo", place.file, "--yes");
+
+    expect([primary.exitCode, ofDr.exitCode], primary.stderr).toEqual([0, 0]);
+    expect(again.last()).toMatchObject({
+      code: "nothing-to-undo",
+      message: expect.stringContaining("it was undone at"),
+    });
+    expect(await database.query("select v from people")).toEqual([["primary"]]);
+    expect(await dr.query("select v from people")).toEqual([["dr"]]);
+  });
+
+  test("puts nothing into a database that no restore has written to", async () => {
+    await using database = await shop();
+    await using other = await createDatabase(18, "create table people (id int primary key, v text)");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await other.query("insert into people values (1, 'other')");
+
+    const undo = await cli("undo", place.file, "--to", other.url, "--yes", "--json");
+
+    expect(undo.exitCode).toBe(2);
+    expect(undo.last()).toMatchObject({
+      code: "nothing-to-undo",
+      message: expect.stringContaining(`no restore into ${other.name} at`),
+    });
+    expect([await database.query("select v from people"), await other.query("select v from people")]).toEqual([
+      [["snapshot"]],
+      [["other"]],
+    ]);
   });
 
   test("is refused after a restore without a safety snapshot, and names the one of the restore before", async () => {

@@ -1,6 +1,7 @@
 import { OperationalError } from "../../base/errors.ts";
-import { findOutcome } from "../../drivers/open-driver.ts";
-import type { UnopenedDestination } from "../../snapshot/locate-snapshot.ts";
+import { findOutcome, probeDatabase } from "../../drivers/open-driver.ts";
+import type { PastReplacement } from "../../drivers/replacer.ts";
+import type { PlacedSnapshot, UnopenedDestination } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
@@ -20,26 +21,27 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const thaw = readThaw(options);
   refuseUnattendedWait(context, options);
   await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
-  const { prefix } = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
+  const chosen = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
+  const { prefix } = chosen;
   const { job, destinations, unopened, keys } = opened;
   const { signal } = context;
   const waiting = { stallTimeoutMs: STALL_TIMEOUT_MS, signal };
-  const {
-    snapshot: safety,
-    warnings: doubts,
-    unread,
-  } = await findSafetySnapshot({
+  const to = readText(options.to);
+  const named = to === undefined ? undefined : await targetOf(context, job, to, { database: chosen.name });
+  const finding = {
     job: job.name,
+    into: named && (await probeDatabase(named.connection, context)).identity,
     destinations,
     unopened,
     prefix,
     keys,
     signal,
-    askOutcome: async (snapshot, past) => {
-      const { connection } = await targetOf(context, job, readText(options.to), snapshot);
+    askOutcome: async (snapshot: PlacedSnapshot, past: PastReplacement) => {
+      const { connection } = named ?? (await targetOf(context, job, to, snapshot));
       return findOutcome(connection, past, waiting);
     },
-  });
+  };
+  const { snapshot: safety, warnings: doubts, unread } = await findSafetySnapshot(finding);
   const isAsked = options.plan === true || (context.isInteractive && options.yes !== true);
   if (unread[0] && !isAsked) throw perhapsNotLast(job.name, safety.id, unread[0]);
   // Before the question, not only in the result.
@@ -55,7 +57,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
     keys,
     signal,
   });
-  const { connection, isNamed } = await targetOf(context, job, readText(options.to), manifest);
+  const { connection, isNamed } = named ?? (await targetOf(context, job, to, manifest));
   using progress = await openProgress(context);
   const result = await restoreSnapshot({
     reader,
