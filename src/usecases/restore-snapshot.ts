@@ -29,6 +29,8 @@ export interface RestoreOptions extends ThawOptions {
   readonly confirm: (plan: RestorePlan) => Promise<boolean>;
   /** Takes a snapshot of what is about to be replaced. Undefined: none is taken. */
   readonly takeSafetySnapshot?: ((request: SafetyRequest) => Promise<SafetySnapshot>) | undefined;
+  /** Asked under the locks, before anything is changed; fails with what has come to speak against it since the question. */
+  readonly checkAgain?: (() => Promise<void>) | undefined;
   readonly allowConversion: boolean;
   readonly ignoreMissing: boolean;
   /** Chunks that the caller reads afterwards: they must be readable too. */
@@ -226,6 +228,7 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
   );
   // The world may have changed since the plan: under the locks it is looked at again.
   const { targets } = checkUnits(options, units, { tables: found, types: await replacer.readTypes() });
+  await options.checkAgain?.();
   const safety = await takeSafety(
     options,
     replacer,

@@ -193,6 +193,20 @@ async function findSafetyIn(
   throw nothingToUndo(options.job, { reason });
 }
 
+/**
+ * Fails unless this is still what the last restore replaced: somebody else may have undone it, or restored again, while a question
+ * was open. Asked under the locks, so that nobody does it from then on.
+ */
+export async function checkStillLast({ id }: PlacedSnapshot, options: FindSafetyOptions): Promise<void> {
+  const { snapshot } = await findSafetySnapshot(options);
+  if (snapshot.id === id) return;
+  throw new OperationalError(`cannot undo the last restore of ${options.job}: there has been another one meanwhile`, {
+    kind: "refused",
+    code: "restored-meanwhile",
+    hint: `Look at it with rowkeep undo ${options.job} --plan; rowkeep restore ${options.job} ${id} puts back what the one before replaced.`,
+  });
+}
+
 async function outcomeOf(snapshot: PlacedSnapshot, { job, askOutcome }: FindSafetyOptions): Promise<Outcome> {
   const { transaction, target } = snapshot.safetyOf ?? {};
   // Before this was recorded only a kill left the safety snapshot of a restore that changed nothing.

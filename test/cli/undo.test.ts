@@ -155,6 +155,28 @@ describe("rowkeep undo", () => {
     ]);
   });
 
+  test("is refused when somebody restored again before it got its locks", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'first'; create table notes (id int)");
+    await cli("run", place.file);
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await using writer = await openSession(database.url);
+    await writer.query("begin; update people set v = 'work' where id = 1");
+
+    const waiting = cli("undo", place.file, "--yes", "--json");
+    await expect.poll(() => database.query(`select ${WAITS}`), { timeout: 30_000 }).toEqual([["t"]]);
+    const meanwhile = await cli("restore", place.file, "latest", "--tables", "notes", "--yes");
+    await writer.query("commit");
+    const undo = await waiting;
+
+    expect([meanwhile.exitCode, undo.exitCode]).toEqual([0, 9]);
+    expect(undo.last()).toMatchObject({
+      code: "restored-meanwhile",
+      message: expect.stringContaining("another one meanwhile"),
+    });
+    expect(await database.query("select v from people")).toEqual([["work"]]);
+  });
+
   test("is refused after a restore without a safety snapshot, and names the one of the restore before", async () => {
     await using database = await shop();
     await database.query("update people set v = 'first'");

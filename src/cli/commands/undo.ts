@@ -4,7 +4,7 @@ import type { PastReplacement } from "../../drivers/replacer.ts";
 import type { PlacedSnapshot, UnopenedDestination } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
-import { findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
+import { checkStillLast, findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
@@ -65,6 +65,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
     isNamed,
     planOnly: options.plan === true,
     confirm: (plan) => confirmPlan(context, plan, options),
+    checkAgain: () => checkStillLast(safety, finding),
     allowConversion: false,
     ignoreMissing: false,
     thaw,
