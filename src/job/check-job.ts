@@ -1,6 +1,7 @@
 import { type Document, isCollection, isMap, isPair, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
 import { OperationalError } from "../base/errors.ts";
+import { destinationNameOf } from "./destination-name.ts";
 import { type JobFile, jobSchema } from "./job-schema.ts";
 import { nearestName } from "../base/nearest-name.ts";
 import { problemsOfSchedule } from "./schedule.ts";
@@ -202,9 +203,10 @@ function crossProblems(job: JobFile, parsed: readonly Parsed[]): string[] {
   }
   for (const { field, words } of problemsOfSchedule(job.schedule ?? {})) add(["schedule", field], words);
   retentionProblems(job, parsed.at(-1)?.value ?? {}, add);
-  const names = job.destinations.map((destination) => destination.name).filter((name) => name !== undefined);
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice) add(["destinations"], `two are called ${twice}`);
+  // Retention, sync and what is known of a destination go by this name.
+  const names = job.destinations.map(destinationNameOf);
+  const twice = names.findIndex((name, index) => names.indexOf(name) !== index);
+  if (twice >= 0) add(["destinations", twice], `two are called ${names[twice]}: leave one out, or give it a name`);
   return problems;
 }
 

@@ -1,6 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { type OpenResilientOptions, openResilientDestination } from "../destinations/open-resilient-destination.ts";
+import { destinationNameOf } from "../job/destination-name.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
@@ -68,23 +69,6 @@ export function chooseDestination(job: Job, wanted: string): string {
   const found = job.destinations.find((written) => destinationNameOf(written) === wanted || written.type === wanted);
   if (found) return destinationNameOf(found);
   throw noSuchDestination(job, wanted);
-}
-
-/** How a destination is called: its own name, or its type and place. */
-export function destinationNameOf(destination: Job["destinations"][number]): string {
-  if (destination.name) return destination.name;
-  switch (destination.type) {
-    case "local":
-      return `local:${destination.path}`;
-    case "s3":
-    case "gcs":
-      return `${destination.type}:${[destination.bucket, destination.prefix].filter(Boolean).join("/")}`;
-    case "azure":
-      return `azure:${[destination.container, destination.prefix].filter(Boolean).join("/")}`;
-    case "ftp":
-    case "sftp":
-      return `${destination.type}:${destination.host}${destination.path}`;
-  }
 }
 
 function noSuchDestination(job: Job, name: string): OperationalError {

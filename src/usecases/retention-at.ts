@@ -1,7 +1,7 @@
+import { destinationNameOf } from "../job/destination-name.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
 import type { RetentionPolicy } from "../plan/plan-retention.ts";
-import { destinationNameOf } from "./open-job.ts";
 
 /** Tells whether a job ever removes snapshots, at any of its destinations. */
 export function hasRetention(job: Job): boolean {

@@ -2,10 +2,10 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { makeFolders } from "../base/make-folders.ts";
 import { localError } from "../destinations/local-errors.ts";
+import { destinationNameOf } from "../job/destination-name.ts";
 import { createHomeFolder, type Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
-import { destinationNameOf } from "./open-job.ts";
 
 /**
  * Where the spool of a job lies: at its only destination when that is local, so that a finished volume needs no copy; else in

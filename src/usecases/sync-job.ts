@@ -1,6 +1,7 @@
 import { openSpool, type Spool } from "../archive/spool.ts";
 import { isAbort, OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
+import { destinationNameOf } from "../job/destination-name.ts";
 import type { Home } from "../job/home.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import { openReadCopiesStore, type ReadCopiesStore } from "../job/read-copies-store.ts";
@@ -9,14 +10,7 @@ import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import { hasManifest } from "../snapshot/snapshot-folders.ts";
 import { databaseOf } from "./database-of.ts";
-import {
-  chooseDestination,
-  findPrefixes,
-  destinationNameOf,
-  noneOpened,
-  openDestinations,
-  type Patience,
-} from "./open-job.ts";
+import { chooseDestination, findPrefixes, noneOpened, openDestinations, type Patience } from "./open-job.ts";
 import { type MissedSnapshot, planSync, type SyncPlan } from "./plan-sync.ts";
 import type { Report } from "./progress.ts";
 import { makeSpoolFolder } from "./spool-folder.ts";

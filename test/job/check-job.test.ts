@@ -31,6 +31,14 @@ describe("a job file", () => {
       "/h/a.yaml:5:1: paralel: unknown field, did you mean parallel?",
     ],
     [
+      "two destinations that would be called the same",
+      good.replace(
+        "  - { type: local, path: x }",
+        "  - { type: s3, bucket: b, endpoint: http://one }\n  - { type: s3, bucket: b, endpoint: http://two }",
+      ),
+      "/h/a.yaml:5:5: destinations[1]: two are called s3:b: leave one out, or give it a name",
+    ],
+    [
       "an unknown field of a destination",
       good.replace("path", "paht"),
       "4:20: destinations[0].paht: unknown field, did you mean path?",

@@ -1,5 +1,7 @@
 import { homedir } from "node:os";
 import { confirm, input, password, select } from "@inquirer/prompts";
+import { OperationalError } from "../../base/errors.ts";
+import { destinationNameOf } from "../../job/destination-name.ts";
 import type { JobDestination } from "../../job/job-schema.ts";
 import type { WrittenDestination } from "../../job/destination-url.ts";
 import { isReference, keepSecret } from "../../job/secrets.ts";
@@ -27,7 +29,7 @@ export async function askForDestinations(
   const asking = askingOf(context);
   const destinations: WrittenDestination[] = [];
   do {
-    const destination = await askUntilItWorks(context, { asking, trial }, destinations.length);
+    const destination = await askUntilItWorks(context, { asking, trial }, destinations);
     if (destination) destinations.push(destination);
   } while (destinations.length === 0 || (await confirm({ message: "Another destination?", default: false }, asking)));
   return destinations;
@@ -37,7 +39,7 @@ export async function askForDestinations(
 async function askUntilItWorks(
   context: CliContext,
   { asking, trial }: { readonly asking: Asking; readonly trial: DestinationTrial },
-  index: number,
+  before: readonly WrittenDestination[],
 ): Promise<WrittenDestination | undefined> {
   let known: Fields = {};
   const chosen = new Map<string, string>();
@@ -48,18 +50,31 @@ async function askUntilItWorks(
     try {
       known = await askForFields(context, questions, type);
       const destination = { type, ...known } as WrittenDestination;
+      refuseSame(destination, before);
       context.output.note("Trying it …");
-      for (const warning of await trial.try(destination, index)) context.output.warn(warning);
+      for (const warning of await trial.try(destination, before.length)) context.output.warn(warning);
       context.output.note("It can be written, read, listed and tidied.");
       return destination;
     } catch (error) {
       tellFailure(context, error);
       known = { ...known, ...questions.fields };
     }
-    const next = await askWhatNext(asking, index > 0);
+    const next = await askWhatNext(asking, before.length > 0);
     if (next === "leave") return undefined;
     if (next === "other") [type, known] = [undefined, {}];
   }
+}
+
+/** The job file would be refused, after all questions. */
+function refuseSame(destination: WrittenDestination, before: readonly WrittenDestination[]): void {
+  const nameOf = (one: WrittenDestination) => destinationNameOf(one as unknown as JobDestination);
+  const name = nameOf(destination);
+  if (!before.map(nameOf).includes(name)) return;
+  throw new OperationalError(`cannot add ${name}: it is among the destinations already`, {
+    kind: "job",
+    code: "same-destination",
+    hint: "Choose another place, or add it to the job file with a name of its own.",
+  });
 }
 
 async function askWhatNext(asking: Asking, canLeave: boolean): Promise<"again" | "other" | "leave"> {
