@@ -72,7 +72,9 @@ export async function backUpDatabases(options: RunOptions, state: StateStore): P
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
     try {
-      await backUpDatabase(run, database);
+      // Tables of several databases often have the same names.
+      const warnOf = databases.length > 1 ? (message: string) => warn(`${database}: ${message}`) : warn;
+      await backUpDatabase({ ...run, warn: warnOf }, database);
     } catch (error) {
       if (!(error instanceof OperationalError) || databases.length === 1) throw error;
       failures.push({ database, error });

@@ -138,3 +138,19 @@ test("a run, a verify and a prune of several databases end with one line for eac
   expect([failed.exitCode, both.exitCode]).toEqual([5, 5]);
   expect(json.stdout).not.toContain("outcome ");
 });
+
+test("a warning of a run says which database it is about", async () => {
+  await using shop = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  await using crm = await createDatabase(18, "create table t (i int); insert into t values (2)");
+  await writeJob(shop, crm.name);
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  await crm.query("truncate t");
+
+  const run = await cli("run", place.file, "--json");
+  const history = await cli("history", place.file);
+
+  const warning = `${crm.name}: public.t shrank from 1 row to 0`;
+  expect(run.exitCode).toBe(3);
+  expect(run.last()["warnings"]).toEqual([warning]);
+  expect(history.stdout).toContain(warning);
+});
