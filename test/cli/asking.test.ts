@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { OperationalError } from "../../src/base/errors.ts";
 import type { CliContext } from "../../src/cli/context.ts";
-import { tellFailure } from "../../src/cli/wizard/asking.ts";
+import { isPort, tellFailure } from "../../src/cli/wizard/asking.ts";
 import { openShownOutput } from "../support/shown-output.ts";
 
 test("tells the same mistake again when it is made again", async () => {
@@ -16,4 +16,10 @@ test("tells the same mistake again when it is made again", async () => {
 
   const line = "warning: cannot connect to shop: the password is wrong. Check it.\n";
   expect(shown()).toBe(line + line);
+});
+
+test("takes for a port only what a server can listen at", () => {
+  const taken = ["0", "1", "5432", "65535", "65536", "99999", "54.3", ""].filter((text) => isPort(text) === true);
+
+  expect(taken).toEqual(["1", "5432", "65535"]);
 });

@@ -7,7 +7,7 @@ import type { WrittenDestination } from "../../job/destination-url.ts";
 import { isReference, keepSecret } from "../../job/secrets.ts";
 import type { CliContext } from "../context.ts";
 import type { DestinationTrial } from "../try-destination.ts";
-import { type Asking, askingOf, isGiven, tellFailure } from "./asking.ts";
+import { type Asking, askingOf, isGiven, isPort, tellFailure } from "./asking.ts";
 
 type Type = JobDestination["type"];
 type Fields = Record<string, string | number | boolean>;
@@ -118,8 +118,7 @@ class Questions {
 
   async port(usual: number): Promise<number> {
     const known = String(this.#known["port"] ?? usual);
-    const validate = (text: string) => (/^\d{1,5}$/.test(text) && Number(text) <= 65535) || "A number up to 65535";
-    const port = Number(await input({ message: "Port", default: known, validate }, this.#asking));
+    const port = Number(await input({ message: "Port", default: known, validate: isPort }, this.#asking));
     if (port !== usual) this.fields["port"] = port;
     return port;
   }

@@ -14,7 +14,7 @@ import { formatBytes, formatPlural, formatTime } from "../format.ts";
 import type { DestinationTrial } from "../try-destination.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
-import { type Asking, askingOf, tellFailure } from "./asking.ts";
+import { type Asking, askingOf, isPort, tellFailure } from "./asking.ts";
 
 export interface Making {
   /** Tells names of other jobs. */
@@ -87,10 +87,7 @@ interface Login {
 
 async function askForLogin(before: Login, asking: Asking): Promise<Login> {
   const host = await input({ message: "Host", default: before.host }, asking);
-  const port = await input(
-    { message: "Port", default: before.port, validate: (text) => /^\d{1,5}$/.test(text) || "A number" },
-    asking,
-  );
+  const port = await input({ message: "Port", default: before.port, validate: isPort }, asking);
   const user = await input({ message: "User", default: before.user }, asking);
   const secret = await password({ message: "Password", mask: true }, asking);
   if (secret) keepSecret(secret);
@@ -135,7 +132,10 @@ async function askForTables(context: CliContext, probe: Probe, asking: Asking): 
     checked: true,
   }));
   const message = "Take out the tables that are not wanted";
-  const kept = await checkbox({ message, choices, pageSize: 15, required: true }, asking);
+  // Behind a question for what is to go, the names of what stays would be read the other way round; and there may be hundreds.
+  const renderSelectedChoices = (stay: readonly unknown[]) => `${formatCount(stay.length)} of ${choices.length} stay`;
+  const theme = { style: { renderSelectedChoices } };
+  const kept = await checkbox({ message, choices, pageSize: 15, required: true, theme }, asking);
   const left = choices.map(({ value }) => value).filter((value) => !kept.includes(value));
   return left.length > 0 ? { exclude: left } : {};
 }

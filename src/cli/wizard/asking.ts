@@ -22,7 +22,12 @@ export function tellFailure(context: CliContext, error: unknown): void {
   output.error(`${output.paintErr.yellow("warning:")} ${words}\n`);
 }
 
-/** Makes a check that refuses an empty answer. */
+/** Refuses an empty answer. */
 export function isGiven(text: string): true | string {
   return text.trim() !== "" || "It must not be empty";
+}
+
+/** Refuses what no server can listen at. */
+export function isPort(text: string): true | string {
+  return (/^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535) || "A number from 1 to 65535";
 }
