@@ -66,9 +66,14 @@ export interface Replacer extends AsyncDisposable {
   clear(table: TableName): Promise<number>;
   /** Loads rows and gives the number that the server stored. */
   load(rows: ReplacementRows): Promise<number>;
+  /**
+   * Takes the check off for which the last `load` failed, until `finish`, and what that load did back: then it can be repeated. Only one
+   * that the definitions of the snapshot have too; false: the restore has failed.
+   */
+  takeOffCheck(error: unknown, stored: readonly Definition[]): Promise<boolean>;
   /** Replaces large objects: those that the rows name get the content that the rows hold. */
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings. */
+  /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings, also for checks that rows violate. */
   finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
   countRows(table: TableName): Promise<number>;
   /** Gives the number of the transaction, by which the server tells what became of it (`findOutcome`). */

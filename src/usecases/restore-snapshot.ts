@@ -242,7 +242,7 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
   return await discardUnlessDone(safety, async () => {
     await replacer.open();
     const tables: RestoredTable[] = [];
-    for (const { unit } of targets) tables.push(await replaceOne(replacer, reader, unit, options));
+    for (const { unit } of targets) tables.push(await replaceOne(replacer, unit, options));
     if (options.tables === undefined && manifest.largeObjects.chunks.length > 0) {
       await replacer.loadLargeObjects(reader.chunks(manifest.largeObjects.chunks, { signal }));
     }
@@ -254,33 +254,44 @@ async function replaceAll(options: RestoreOptions, units: readonly RestoreUnit[]
   });
 }
 
-async function replaceOne(
-  replacer: Replacer,
-  reader: SnapshotReader,
-  unit: RestoreUnit,
-  { report, signal }: Pick<RestoreOptions, "report" | "signal">,
-): Promise<RestoredTable> {
+async function replaceOne(replacer: Replacer, unit: RestoreUnit, options: RestoreOptions): Promise<RestoredTable> {
   const { table } = unit;
   const label = labelOf(table);
-  report({ type: "table-start", table: label });
+  options.report({ type: "table-start", table: label });
   const deleted = await replacer.clear(table);
   let inserted = 0;
   for (const part of unit.parts) {
-    const rows = await replacer.load({
-      table,
-      columns: storedColumnsOf(part),
-      format: part.format,
-      encoding: ownEncodingOf(reader.manifest),
-      streams: streamsOf(reader, part, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
-    });
+    const rows = await loadPart(replacer, { table, part }, options);
     if (rows !== part.rows) throw wrongCount(label, part.rows, rows);
-    report({ type: "rows", table: label, rows, bytes: 0 });
+    options.report({ type: "rows", table: label, rows, bytes: 0 });
     inserted += rows;
   }
   const counted = await replacer.countRows(table);
   if (counted !== inserted) throw wrongCount(label, inserted, counted);
-  report({ type: "table-done", table: label, rows: inserted });
+  options.report({ type: "table-done", table: label, rows: inserted });
   return { ...table, deleted, inserted };
+}
+
+/** Loads the rows of one stored table, whatever today's checks say, where they were the same when the snapshot was taken. */
+async function loadPart(
+  replacer: Replacer,
+  { table, part }: { readonly table: TableName; readonly part: StoredTable },
+  { reader, report, signal }: RestoreOptions,
+): Promise<number> {
+  const label = labelOf(table);
+  for (;;) {
+    try {
+      return await replacer.load({
+        table,
+        columns: storedColumnsOf(part),
+        format: part.format,
+        encoding: ownEncodingOf(reader.manifest),
+        streams: streamsOf(reader, part, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
+      });
+    } catch (error) {
+      if (!(await replacer.takeOffCheck(error, reader.manifest.definitions))) throw error;
+    }
+  }
 }
 
 /** The sequences that restored tables own or use; those that belong to no table all when everything is restored. */

@@ -65,6 +65,101 @@ describe.each(postgresMajors)("restoring rows that violate what is NOT VALID, Po
   });
 });
 
+const DOMAINS =
+  "select typname, typnotnull from pg_type where typtype = 'd' and typnamespace = 'public'::regnamespace order by 1";
+
+describe.each(postgresMajors)("restoring rows that violate what is proven, PostgreSQL %i", (major) => {
+  test("brings those back that are null where a domain allows none, again and again", async () => {
+    await using database = await createDatabase(
+      major,
+      `create domain there as int not null; create domain above as there; create table none (x above);
+       create table t (id int, x above); insert into t values (1, (select x from none)), (2, 2)`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("delete from t where id = 1");
+
+    const first = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+    const second = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(first.warnings).toEqual([
+      expect.stringMatching(
+        /^not-null public\.there\S* is restored as a check that is NOT VALID: column "x" of table "t"/,
+      ),
+    ]);
+    expect(second.warnings).toEqual([]);
+    expect(await database.query("select * from t order by id")).toEqual([
+      ["1", null],
+      ["2", "2"],
+    ]);
+    await expect(database.query("insert into t values (3, null)")).rejects.toThrow("violates check constraint");
+  });
+
+  test("leaves NOT NULL of a domain as it is where no row that stays is null", async () => {
+    await using database = await createDatabase(
+      major,
+      "create domain there as int not null; create table t (x there, y there[]); insert into t values (1, '{1}')",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    const before = await database.query(DOMAINS);
+
+    const { warnings } = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(warnings).toEqual([]);
+    expect(await database.query(DOMAINS)).toEqual(before);
+  });
+
+  test("makes checks NOT VALID whose function changed since, of tables and domains, with what children have of them", async () => {
+    await using database = await createDatabase(
+      major,
+      `create function good(int) returns bool language sql immutable as 'select true';
+       create domain d as int constraint d_good check (good(value)); comment on constraint d_good on domain d is 'of d';
+       create domain e as int; create table t (id int primary key, i int constraint good check (good(i)), d d, e e[]); insert into t values (1, -1, -1, '{-1}');
+       alter domain e add constraint e_low check (value > 0) not valid;
+       create table parted (a int, constraint of_all check (good(a))) partition by list (a); create table part partition of parted default;
+       comment on constraint of_all on part is 'of part'; insert into parted values (-5);
+       create or replace function good(int) returns bool language sql immutable as 'select $1 > 0'`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    const before = await database.query(CONSTRAINTS);
+
+    const { warnings } = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    const named = warnings.map((warning) => warning.split(" is restored as NOT VALID: ")[0]);
+    expect(new Set(named)).toEqual(
+      new Set(["check good of public.t", "check of_all of public.parted", "check public.d.d_good"]),
+    );
+    const unproven = before.map((row) =>
+      ["good", "d_good", "of_all"].includes(row[1] ?? "") ? row.with(2, `${row[2]} NOT VALID`).with(4, "f") : row,
+    );
+    expect(await database.query(CONSTRAINTS)).toEqual(unproven);
+    expect(await database.query("select * from t")).toEqual([["1", "-1", "-1", "{-1}"]]);
+    expect(await database.query("select * from part")).toEqual([["-5"]]);
+  });
+
+  test("refuses rows for constraints that came later, and leaves all as it was", async () => {
+    await using database = await createDatabase(
+      major,
+      "create domain d as int; create table t (id int primary key, x d); insert into t values (1, null), (2, -2)",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query("delete from t; alter domain d set not null; alter table t add constraint low check (x > 0)");
+    const state = async () => [await database.query(CONSTRAINTS), await database.query(DOMAINS)];
+    const before = await state();
+
+    const restoring = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restoring).rejects.toMatchObject({
+      code: "23502",
+      hint: expect.stringContaining("drop the NOT NULL"),
+    });
+    expect(await state()).toEqual(before);
+    await database.query("alter domain d drop not null");
+    await expect(restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader))).rejects.toMatchObject({
+      code: "23514",
+    });
+  });
+});
+
 test("brings rows back that have NULL where a NOT NULL is NOT VALID (PostgreSQL 18)", async () => {
   await using database = await createDatabase(
     18,

@@ -156,6 +156,41 @@ describe.each(postgresMajors)("restoring rows that a PostgreSQL %i server would 
     }
   });
 
+  test("keeps them, and makes NOT NULL of domains a check that is NOT VALID, where they are null after all", async () => {
+    await using source = await createDatabase(
+      major,
+      `create domain there as int not null; create domain above as there check (value <> 7); create domain fine as int not null;
+       create function good(int) returns bool language sql immutable as 'select true';
+       create domain low as int constraint low_good check (good(value)); create domain low2 as low;
+       create type pair as (a there, b int); create table none (x there, y above, z pair);
+       create table t (x there, y above, p pair, f fine, l low2, ls low2[]); create table z_other (f fine);
+       insert into z_other values (1); insert into t values ((select x from none), (select y from none), (select z from none), 1, -1, '{-2}');
+       create or replace function good(int) returns bool language sql immutable as 'select $1 > 0'`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    const name = major < 17 ? "there" : "there.there_not_null";
+    expect(warnings.toSorted()).toEqual([
+      expect.stringMatching(/^check public\.low\.low_good is restored as NOT VALID: /),
+      expect.stringContaining(`not-null public.${name} is restored as a check that is NOT VALID: `),
+    ]);
+    expect(await target.query("select * from t")).toEqual(await source.query("select * from t"));
+    expect(
+      await target.query(
+        "select typname, typnotnull from pg_type where typtype = 'd' and typname in ('fine', 'there')",
+      ),
+    ).toEqual([
+      ["fine", "t"],
+      ["there", "f"],
+    ]);
+    await expect(target.query("insert into t (y) values (null)")).rejects.toThrow(
+      /^value for domain \w+ violates check constraint "there_/,
+    );
+  });
+
   test("finds the partitions of rows anew that belong elsewhere today", async () => {
     await using source = await createDatabase(
       major,

@@ -36,21 +36,26 @@ export async function createBehindRows(definition: Definition, execute: Execute)
 
 function canBeNotValid({ kind }: Definition, { code }: OperationalError): boolean {
   // The function of a check may look for what it finds by the search_path of the application alone.
-  return kind === "check" || (kind === "foreign-key" && code === FOREIGN_KEY_VIOLATION);
+  return kind === "check" || kind === "not-null" || (kind === "foreign-key" && code === FOREIGN_KEY_VIOLATION);
 }
 
 async function createNotValid(
   definition: Definition,
   { error, execute }: { readonly error: OperationalError; readonly execute: Execute },
 ): Promise<string> {
+  const isNotNull = definition.kind === "not-null";
+  // Nothing but a check can be NOT VALID there: it keeps further ones out.
+  const sql = isNotNull
+    ? definition.sql.replace(/SET NOT NULL;$/, "ADD NOT NULL;").replace(/NOT NULL;$/, "CHECK (VALUE IS NOT NULL);")
+    : definition.sql;
   try {
-    await execute(definition.sql.replace(/;$/, " NOT VALID;"));
+    await execute(sql.replace(/;$/, " NOT VALID;"));
   } catch (second) {
     // Before PostgreSQL 18 no foreign key of a partitioned table can be NOT VALID.
     if (!isOfStatement(second)) throw second;
     return refusalOf(definition, error);
   }
-  return `${nameOf(definition)} is restored as NOT VALID: ${reasonIn(error)}`;
+  return `${nameOf(definition)} is restored as ${isNotNull ? "a check that is " : ""}NOT VALID: ${reasonIn(error)}`;
 }
 
 function mayLookAround({ kind }: Definition, { code }: OperationalError): boolean {

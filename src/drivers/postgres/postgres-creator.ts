@@ -102,10 +102,14 @@ class PostgresCreator implements Creator {
 
   async takeOffCheck(error: unknown, table: TableName): Promise<readonly Definition[] | undefined> {
     const violated = violatedOf(error);
-    if (violated) return this.#onWorker((client) => takeOffCheck(client, violated));
-    if (!isRaised(error)) return undefined;
-    const taken = await this.#onWorker((client) => takeOffChecks(client, table));
-    return taken.length > 0 ? taken : undefined;
+    if (!violated && !isRaised(error)) return undefined;
+    const taken = await this.#onWorker(async (client) => {
+      await client.begin("isolation level read committed", { search_path: "" });
+      const definitions = violated ? await takeOffCheck(client, violated) : await takeOffChecks(client, table);
+      await client.query("commit");
+      return definitions;
+    });
+    return violated || taken.length > 0 ? taken : undefined;
   }
 
   whyLater(error: unknown): ReturnType<Creator["whyLater"]> {

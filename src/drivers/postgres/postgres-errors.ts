@@ -46,6 +46,10 @@ const BY_STATE: Readonly<Record<string, Known>> = {
   },
   "22P05": UNCONVERTIBLE,
   "22021": UNCONVERTIBLE,
+  "23502": {
+    code: "23502",
+    hint: "The rows hold NULL where none may be today: drop the NOT NULL where they are restored.",
+  },
   "23514": {
     code: "23514",
     hint: "The rows violate a check of today: make it NOT VALID where they are restored, as it cannot be proven for them.",
@@ -158,7 +162,8 @@ export interface Violated {
   readonly schema: string;
   readonly table?: string | undefined;
   readonly domain?: string | undefined;
-  readonly constraint: string;
+  /** Undefined: the NOT NULL of the domain. */
+  readonly constraint?: string | undefined;
 }
 
 /** What the server said, without values of rows. */
@@ -182,10 +187,13 @@ export function isRaised(error: unknown): boolean {
   return error instanceof OperationalError && /^(P0|22|23|38)\w{3}$/.test(error.code);
 }
 
+const NOT_NULL_VIOLATION = "23502";
+
 /** https://www.postgresql.org/docs/current/protocol-error-fields.html */
 function violatedBy(error: unknown): Violated | undefined {
-  const { schema, table, dataType: domain, constraint } = error as Record<string, string | undefined>;
-  return schema && constraint ? { schema, table, domain, constraint } : undefined;
+  const { code, schema, table, dataType: domain, constraint } = error as Record<string, string | undefined>;
+  const isNamed = constraint || (domain && code === NOT_NULL_VIOLATION);
+  return schema && isNamed ? { schema, table, domain, constraint } : undefined;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { messageOf, OperationalError } from "../../base/errors.ts";
+import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
 import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
@@ -6,7 +6,9 @@ import type { RowMerge } from "../row-merge.ts";
 import { captureTypes } from "./definitions/capture-schemas.ts";
 import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
+import { createBehindRows } from "./create-behind-rows.ts";
 import { refuseUnfinished } from "./created-content.ts";
+import { violatedOf } from "./postgres-errors.ts";
 import { findGenerated, findRecomputed, type GeneratedColumn } from "./postgres-generated.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
@@ -28,6 +30,7 @@ import {
   type UsedSequence,
 } from "./postgres-replace-catalog.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
+import { isStoredCheck, takeOffCheck } from "./take-off-check.ts";
 
 const LOCK_TIMEOUT = "30s";
 
@@ -63,6 +66,7 @@ class PostgresReplacer implements Replacer {
   #triggers: readonly TriggerState[] = [];
   #rules: readonly RuleState[] = [];
   #unproven: readonly UnprovenConstraint[] = [];
+  readonly #takenOff: Definition[] = [];
   #committed = false;
 
   constructor(client: PostgresClient, identity: ServerIdentity, options: OpenReplacerOptions) {
@@ -170,7 +174,28 @@ class PostgresReplacer implements Replacer {
     return deleted;
   }
 
-  async load({ table, columns, format, encoding, streams }: ReplacementRows): Promise<number> {
+  async load(rows: ReplacementRows): Promise<number> {
+    await this.#client.query("savepoint rowkeep_load");
+    const count = await this.#copy(rows);
+    await this.#client.query("release savepoint rowkeep_load");
+    return count;
+  }
+
+  async takeOffCheck(error: unknown, stored: readonly Definition[]): Promise<boolean> {
+    const client = this.#client;
+    const violated = violatedOf(error);
+    if (!violated) return false;
+    await client.query("rollback to savepoint rowkeep_load; set local search_path = ''");
+    const checks = await takeOffCheck(client, violated, (check) => isStoredCheck(check, stored)).catch((second) => {
+      // Why the rows did not come is what the person must read.
+      throw codeOf(second) === "denied" ? error : second;
+    });
+    await client.query("release savepoint rowkeep_load; set local search_path to default");
+    this.#takenOff.push(...checks);
+    return checks.length > 0;
+  }
+
+  async #copy({ table, columns, format, encoding, streams }: ReplacementRows): Promise<number> {
     const list = columns.length > 0 ? ` (${columns.map(quoteIdentifier).join(", ")})` : "";
     const options = copyOptions({ format, encoding });
     let rows = 0;
@@ -224,12 +249,35 @@ class PostgresReplacer implements Replacer {
       for (const constraint of this.#unproven) await putUnprovenBack(client, constraint);
       await client.query("set local search_path to default");
     }
-    const warnings: string[] = [];
+    const warnings = [...(await this.#putChecksOn())];
     for (const sequence of sequences) {
       const warning = await resetSequence(client, sequence);
       if (warning) warnings.push(warning);
     }
     return warnings;
+  }
+
+  async #putChecksOn(): Promise<readonly string[]> {
+    const warnings: string[] = [];
+    for (const definition of this.#takenOff) {
+      const warning = await createBehindRows(definition, (sql) => this.#attempt(sql));
+      if (warning) warnings.push(warning);
+    }
+    return warnings;
+  }
+
+  /** Executes a statement with an empty search path; a failure leaves the transaction as it was. */
+  async #attempt(sql: string): Promise<void> {
+    const client = this.#client;
+    await client.query("savepoint rowkeep_attempt; set local search_path = ''");
+    try {
+      await client.query(sql);
+    } catch (error) {
+      await client.query("rollback to savepoint rowkeep_attempt");
+      throw error;
+    } finally {
+      if (client.isOpen) await client.query("release savepoint rowkeep_attempt; set local search_path to default");
+    }
   }
 
   async transaction(): Promise<string> {

@@ -5,35 +5,69 @@ import type { Violated } from "./postgres-errors.ts";
 import { quoteIdentifier, quoteLiteral } from "./postgres-quote.ts";
 
 /**
- * Drops a check, at one of the tables that its children have it from, or of a domain. Gives what puts it on again, with its comments there and
- * at the children; nothing when it is gone already.
+ * Drops a check, at the tables that its children have it from, or a constraint of a domain, in the open transaction, with an empty search
+ * path. Gives what puts it on again, with its comments there and at the children; nothing when it is gone already.
+ * `mayTakeOff` can keep one.
  */
-export async function takeOffCheck(client: PostgresClient, violated: Violated): Promise<readonly Definition[]> {
+export async function takeOffCheck(
+  client: PostgresClient,
+  violated: Violated,
+  mayTakeOff: (check: HeldCheck) => boolean = () => true,
+): Promise<readonly Definition[]> {
   const { schema, table, domain, constraint } = violated;
-  await client.begin("isolation level read committed", { search_path: "" });
-  const [row] = await client.query(FIND, [schema, table ?? "", domain ?? "", constraint]);
-  const [place, holderSchema, holder, definition, commented] = row ?? [];
-  const name = quoteIdentifier(constraint);
-  const alter = `ALTER ${table ? "TABLE" : "DOMAIN"} ${place}`;
-  if (place) await client.query(`${alter} drop constraint ${name}`);
-  await client.query("commit");
-  if (!place) return [];
-  const about = {
-    section: "post-data" as const,
-    schema: holderSchema ?? "",
-    ...(table ? { table: { schema: holderSchema ?? "", name: holder ?? "" } } : {}),
-  };
-  const check = {
+  const rows = table
+    ? await client.query(FIND_OF_TABLE, [schema, table, constraint])
+    : await client.query(FIND_OF_DOMAIN, [schema, domain ?? "", constraint ?? null]);
+  const taken: Definition[] = [];
+  for (const [place, of, holder, name, definition, comments] of rows) {
+    const about = { schema: of ?? "", holder: holder ?? "", isDomain: !table };
+    const check = { ...about, place: place ?? "", name: name ?? undefined, definition: definition ?? "" };
+    if (!mayTakeOff(check)) continue;
+    const isNotNull = check.definition === NOT_NULL;
+    await client.query(`${alter(check)} drop ${isNotNull ? NOT_NULL : `constraint ${quoteIdentifier(name ?? "")}`}`);
+    // Before PostgreSQL 17 a session goes on to ask it of the domains above until any check changes.
+    if (isNotNull) {
+      const any = "constraint rowkeep_taken_off";
+      await client.query(`${alter(check)} add ${any} check (true) not valid; ${alter(check)} drop ${any}`);
+    }
+    taken.push(...putOn(check, parseJson(comments, [])));
+  }
+  return taken;
+}
+
+/** A check, or the NOT NULL of a domain, where it was not inherited. */
+export interface HeldCheck {
+  readonly schema: string;
+  /** Name of the table or domain. */
+  readonly holder: string;
+  readonly isDomain: boolean;
+  /** Name with schema, as the server writes it. */
+  readonly place: string;
+  /** Undefined for a NOT NULL before PostgreSQL 17. */
+  readonly name: string | undefined;
+  readonly definition: string;
+}
+
+const NOT_NULL = "NOT NULL";
+
+function alter({ isDomain, place }: HeldCheck): string {
+  return `ALTER ${isDomain ? "DOMAIN" : "TABLE"} ${place}`;
+}
+
+function putOn(check: HeldCheck, comments: readonly (readonly [string, string])[]): readonly Definition[] {
+  const { schema, holder, isDomain, name, definition } = check;
+  const about = { section: "post-data" as const, schema, ...(isDomain ? {} : { table: { schema, name: holder } }) };
+  const constraint = name === undefined ? "" : quoteIdentifier(name);
+  const put = {
     ...about,
-    kind: "check",
-    name: table ? constraint : `${holder}.${constraint}`,
-    sql: `${alter} ADD CONSTRAINT ${name} ${definition};`,
+    kind: definition === NOT_NULL ? "not-null" : "check",
+    name: [...(isDomain ? [holder] : []), ...(name === undefined ? [] : [name])].join("."),
+    sql: `${alter(check)} ${name === undefined ? `SET ${NOT_NULL}` : `ADD CONSTRAINT ${constraint} ${definition}`};`,
   };
-  const comments = parseJson<readonly (readonly [string, string])[]>(commented, []);
   return [
-    check,
+    put,
     ...comments.map(([at, comment]) => {
-      const of = `CONSTRAINT ${name} ON ${table ? "" : "DOMAIN "}${at}`;
+      const of = `CONSTRAINT ${constraint} ON ${isDomain ? "DOMAIN " : ""}${at}`;
       return { ...about, kind: "comment", name: of, sql: `COMMENT ON ${of} IS ${quoteLiteral(comment)};` };
     }),
   ];
@@ -52,6 +86,26 @@ export async function takeOffChecks(
   }
   return taken;
 }
+
+/**
+ * Whether a snapshot has rows with the same check: then they violate it since its function changed, or it never saw them, and not since it
+ * came later. One that is NOT VALID is for rows that come from applications.
+ */
+export function isStoredCheck(
+  { schema, holder, isDomain, definition }: HeldCheck,
+  stored: readonly Definition[],
+): boolean {
+  if (definition.endsWith(" NOT VALID")) return true;
+  return stored.some(({ kind, schema: of, name, table, sql }) => {
+    const isOfHolder = isDomain
+      ? kind === "domain" && of === schema && name === holder
+      : table?.schema === schema && table.name === holder;
+    return isOfHolder && (definition === NOT_NULL ? DOMAIN_NOT_NULL.test(sql) : sql.includes(definition));
+  });
+}
+
+/** At the end of what stands before the checks. */
+const DOMAIN_NOT_NULL = / NOT NULL(?:;| CONSTRAINT )/;
 
 /** The checks of the table $2, and of domains in arrays, composites and ranges of its columns, too. What the server brings is no dependency. */
 const FIND_CALLING = `
@@ -75,20 +129,26 @@ const commentsOf = (place: string, constraints: string) => `(
   select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(${place}, d.description)) from ${constraints}
     join pg_catalog.pg_description d on d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and d.objoid = o.oid)`;
 
-/** The check $4 of the table $2 or of the domain $3, where it was not inherited. */
-const FIND = `
+/** The check $3 of the table $2, where it was not inherited. */
+const FIND_OF_TABLE = `
   with recursive above(oid) as (
     select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2
     union select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid),
   below(root, oid) as (
     select oid, oid from above union select b.root, i.inhrelid from below b join pg_catalog.pg_inherits i on i.inhparent = b.oid)
-  select k.conrelid::pg_catalog.regclass::pg_catalog.text, n.nspname, c.relname, pg_catalog.pg_get_constraintdef(k.oid),
-         ${commentsOf("o.conrelid::pg_catalog.regclass::pg_catalog.text", "below b join pg_catalog.pg_constraint o on b.root = k.conrelid and o.conrelid = b.oid and o.contype = 'c' and o.conname = $4")}
-    from above a join pg_catalog.pg_constraint k on k.conrelid = a.oid and k.contype = 'c' and k.conname = $4 and k.coninhcount = 0
-    join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  union all
-  select t.oid::pg_catalog.regtype::pg_catalog.text, n.nspname, t.typname, pg_catalog.pg_get_constraintdef(o.oid),
-         ${commentsOf("t.oid::pg_catalog.regtype::pg_catalog.text", "(select o.oid) o")}
-    from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname = $1
-    join pg_catalog.pg_constraint o on o.contypid = t.oid and o.contype = 'c' and o.conname = $4
-   where t.typname = $3`;
+  select k.conrelid::pg_catalog.regclass::pg_catalog.text, n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
+         ${commentsOf("o.conrelid::pg_catalog.regclass::pg_catalog.text", "below b join pg_catalog.pg_constraint o on b.root = k.conrelid and o.conrelid = b.oid and o.contype = 'c' and o.conname = $3")}
+    from above a join pg_catalog.pg_constraint k on k.conrelid = a.oid and k.contype = 'c' and k.conname = $3 and k.coninhcount = 0
+    join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace`;
+
+/** The checks $3 of the domain $2 and of those that it is made of, or every NOT NULL of theirs: the server names the outermost domain. */
+const FIND_OF_DOMAIN = `
+  with recursive made_of(oid) as (
+    select t.oid from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname = $1 and t.typname = $2
+    union select t.typbasetype from made_of m join pg_catalog.pg_type t on t.oid = m.oid where t.typbasetype <> 0)
+  select t.oid::pg_catalog.regtype::pg_catalog.text, n.nspname, t.typname, k.conname,
+         case when $3::pg_catalog.name is null then '${NOT_NULL}' else pg_catalog.pg_get_constraintdef(k.oid) end,
+         ${commentsOf("t.oid::pg_catalog.regtype::pg_catalog.text", "(select k.oid) o")}
+    from made_of m join pg_catalog.pg_type t on t.oid = m.oid join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+    left join pg_catalog.pg_constraint k on k.contypid = t.oid and case when $3::pg_catalog.name is null then k.contype = 'n' else k.contype = 'c' and k.conname = $3::pg_catalog.name end
+   where t.typtype = 'd' and case when $3::pg_catalog.name is null then t.typnotnull else k.oid is not null end`;
