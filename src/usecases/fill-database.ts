@@ -92,7 +92,7 @@ function stepsOf({ reader, signal }: FillOptions, creator: Creator, { tables, lo
   const built = new Set<Definition>();
   const warnings: string[] = [];
   const ofTables = new Map<string, readonly Step[]>();
-  const ofTable = groupByTable(definitions.filter(isIndex));
+  const ofTable = groupByTable(definitions.filter(isOfTable));
   const execute = (definition: Definition) => async (idle: number) => {
     signal.throwIfAborted();
     const warning = await creator.create(definition, idle);
@@ -156,7 +156,7 @@ function isKeyOf({ kind, table }: Definition, { schema, name }: StoredTable): bo
 function tablesOf({ table, needs }: Definition, all: readonly Definition[]): readonly string[] | undefined {
   const needed = needs?.map((place) => all[place]) ?? [];
   const keys = needed.filter((definition) => definition?.section === "post-data");
-  if (!table || keys.length === 0 || !keys.every((key) => key && isIndex(key))) return undefined;
+  if (!table || keys.length === 0 || !keys.every((key) => key && isOfTable(key))) return undefined;
   return [...new Set([table, ...keys.flatMap((key) => key?.table ?? [])].map(labelOf))];
 }
 
@@ -176,9 +176,11 @@ function isBefore({ section, kind }: Definition): boolean {
   return section === "pre-data" && !isRights(kind);
 }
 
-/** Keys and indexes of one table that need nothing but its rows. */
-function isIndex({ section, kind, table }: Definition): boolean {
-  return section === "post-data" && (kind === "index" || kind === "constraint") && table !== undefined;
+const OF_TABLE = new Set(["index", "constraint", "statistics"]);
+
+/** Keys, indexes and extended statistics of one table that need nothing but its rows. */
+function isOfTable({ section, kind, table }: Definition): boolean {
+  return section === "post-data" && OF_TABLE.has(kind) && table !== undefined;
 }
 
 /** Nothing in the database needs it. */

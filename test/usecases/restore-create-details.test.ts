@@ -40,6 +40,22 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     expect(await target.query(toast)).toEqual([["{autovacuum_enabled=off}"]]);
   });
 
+  test("has extended statistics with what they hold", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table t (a int, b int); insert into t select i % 9, i % 3 from generate_series(1, 900) i; create statistics of_t on a, b from t;
+       create table parted (a int, b int) partition by list (b); create table part partition of parted default; insert into parted table t;
+       create statistics of_parted on a, b from parted; create statistics of_part on a, b from part;
+       create materialized view m as table t; create statistics of_m on a, b from m`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    const held = "select distinct statistics_name from pg_stats_ext where n_distinct is not null order by 1";
+    expect(await target.query(held)).toEqual([["of_m"], ["of_part"], ["of_parted"], ["of_t"]]);
+  });
+
   test("has the names of what a domain demands, with comments", async () => {
     await using source = await createDatabase(
       major,
