@@ -10,8 +10,19 @@ export interface ChosenContent {
   readonly warnings: readonly string[];
 }
 
+const DEPENDENCY = "extension-dependency";
+
 /** These belong to a table and may stay away; all else is part of it. */
-const DISPENSABLE = new Set(["foreign-key", "trigger", "rule", "policy", "publication", "grant", "comment"]);
+const DISPENSABLE = new Set([
+  "foreign-key",
+  "trigger",
+  "rule",
+  "policy",
+  "publication",
+  "grant",
+  "comment",
+  DEPENDENCY,
+]);
 
 /**
  * Gives the part of a snapshot that makes some tables in an empty database: the tables, the partitioned ones above them, and
@@ -87,14 +98,17 @@ function chooseDefinitions(definitions: readonly Definition[], chosen: ReadonlyS
     }
   }
   for (const [place, { kind, needs = [] }] of definitions.entries()) {
-    if (isRemark(kind) && needs.length > 0 && needs.every((at) => kept.has(at))) kept.add(place);
+    // What goes with an extension can be there without it.
+    const about = kind === DEPENDENCY ? needs.filter((at) => definitions[at]?.kind !== "extension") : needs;
+    if (!isRemark(kind) || about.length === 0 || !about.every((at) => kept.has(at))) continue;
+    for (const at of reachable(definitions, place)) kept.add(at);
   }
   return { kept, leftOut };
 }
 
-/** Comments and rights follow what they speak of. */
+/** Comments, rights and the like follow what they speak of. */
 function isRemark(kind: string): boolean {
-  return kind === "comment" || kind === "grant";
+  return kind === "comment" || kind === "grant" || kind === DEPENDENCY;
 }
 
 /** It makes a relation that nobody chose. */

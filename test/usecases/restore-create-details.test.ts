@@ -56,6 +56,39 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     expect(await target.query(held)).toEqual([["of_m"], ["of_part"], ["of_parted"], ["of_t"]]);
   });
 
+  test("drops with an extension what depends on it", async () => {
+    await using source = await createDatabase(
+      major,
+      `create extension hstore; create extension citext;
+       create function "F"(int) returns int language sql as 'select 1'; create procedure p() language sql as 'select 1'; create aggregate total(int) (sfunc = int4pl, stype = int);
+       create function act() returns trigger language plpgsql as 'begin return new; end';
+       create table t (id int primary key, a int unique, b int); create index i on t (b); create trigger g before insert on t for each row execute function act();
+       create table parted (id int primary key) partition by list (id); create table part partition of parted default;
+       create trigger all_of before insert on parted for each row execute function act(); create materialized view m as table t; create index of_m on m (id);
+       alter function "F"(int) depends on extension hstore; alter function "F"(int) depends on extension citext; alter procedure p() depends on extension hstore;
+       alter function total(int) depends on extension hstore; alter index i depends on extension hstore; alter index t_a_key depends on extension hstore;
+       alter trigger g on t depends on extension hstore; alter trigger all_of on part depends on extension citext; alter index of_m depends on extension hstore;
+       alter materialized view m depends on extension citext`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    const dependencies =
+      "select pg_describe_object(classid, objid, 0), pg_describe_object(refclassid, refobjid, 0) from pg_depend where deptype = 'x' order by 1, 2";
+    expect(await target.query(dependencies)).toEqual(await source.query(dependencies));
+    expect(await target.query(dependencies)).toHaveLength(10);
+    await using snapshot = await snapshotOf(source.url);
+    await using other = await emptyDatabase(major);
+    const { warnings } = await restoreIntoEmpty(optionsFor(other.ownerUrl, snapshot.reader, { tables: ["t"] }));
+    expect(warnings).toEqual([]);
+    expect((await other.query(dependencies)).map(([what]) => what)).toEqual([
+      "index i",
+      "index t_a_key",
+      "trigger g on table t",
+    ]); // prettier-ignore
+  });
+
   test("has the names of what a domain demands, with comments", async () => {
     await using source = await createDatabase(
       major,

@@ -5,7 +5,7 @@ import { isOfStatement } from "./postgres-errors.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 
 /** Nothing in the database needs them. */
-const DISPENSABLE = new Set(["refresh", "publication", "comment", "grant"]);
+const DISPENSABLE = new Set(["refresh", "publication", "comment", "grant", "extension-dependency"]);
 
 const FOREIGN_KEY_VIOLATION = "23503";
 /** A relation, function, type or column that is not found. */

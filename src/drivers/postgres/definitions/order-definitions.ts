@@ -41,6 +41,7 @@ const RANKS: readonly string[] = [
   "policy",
   "refresh",
   "publication",
+  "extension-dependency",
   "comment",
   "grant",
 ]; // prettier-ignore

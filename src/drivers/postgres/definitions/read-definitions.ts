@@ -7,6 +7,7 @@ import {
   captureTriggers,
   captureViews,
 } from "./capture-code.ts";
+import { captureExtensionDependencies } from "./capture-extension-dependencies.ts";
 import { captureGrants } from "./capture-grants.ts";
 import { captureInherited } from "./capture-inherited.ts";
 import {
@@ -99,6 +100,7 @@ async function captureObjects(
     captureRules,
     capturePolicies,
     (run: CatalogQuery) => capturePublications(run, serverVersion),
+    captureExtensionDependencies,
     captureComments,
     captureGrants,
   ]) {
@@ -139,6 +141,9 @@ function withPlaces(objects: readonly OrderedObject[]): readonly Definition[] {
   }));
 }
 
+/** They go with what they speak of. */
+const REMARKS = new Set(["comment", "grant", "extension-dependency"]);
+
 /**
  * Leaves out what belongs to excluded tables, in silence, and what needs them or could not be read exactly, with a sentence. Such a table is
  * left out with all that belongs to it; its rows stay.
@@ -160,7 +165,7 @@ function leaveOut(
       const isGarbled = isUnsure && JSON.stringify(definition).includes("\ufffd");
       if (gone.has(key) || !(belongs || broken || lacks || isGarbled)) continue;
       gone.add(key);
-      if (belongs || (!isGarbled && (kind === "comment" || kind === "grant"))) continue;
+      if (belongs || (!isGarbled && REMARKS.has(kind))) continue;
       if (kind === "table") tables.add(JSON.stringify([schema, name]));
       const reason = lacks ? "it needs what is not captured either" : "it needs something that is left out";
       const why = isGarbled ? "its definition is not UTF-8" : reason;
