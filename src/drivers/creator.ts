@@ -65,9 +65,9 @@ export interface Creator extends AsyncDisposable {
   takeOffCheck(error: unknown, table: TableName): Promise<readonly Definition[] | undefined>;
   /**
    * Tells why rows that `load` refused may be taken later: they name what nothing has yet (regclass, regprocedure …), or belong to another
-   * partition today. Undefined: they may not.
+   * partition today, or a function raised an error that may look for rows of other tables. Undefined: they may not.
    */
-  whyLater(error: unknown): "unknown-name" | "other-partition" | undefined;
+  whyLater(error: unknown): "unknown-name" | "other-partition" | "raised" | undefined;
   /**
    * Executes a definition behind the rows, on a connection of its own; may run concurrently. `idle` further connections have nothing
    * to do meanwhile: the server may use as many more processes for an index. What a restore can do without is left out where
@@ -80,7 +80,7 @@ export interface Creator extends AsyncDisposable {
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
   /**
-   * Sets sequences, analyses what `analyse` was not asked for, gives objects to their owners, executes the rights of those that own
+   * Sets sequences, analyses what `analyse` was not asked for, names generated columns that would be computed otherwise now, gives objects to their owners, executes the rights of those that own
    * their object now, removes the marker. An owner or right that cannot be set is no error.
    */
   finish(sequences: readonly SequenceState[], owners: Ownership): Promise<Finished>;

@@ -37,6 +37,7 @@ export class CreatedTables {
     } catch (error) {
       const why = this.#creator.whyLater(error);
       if (!why || (why === "other-partition" && !table.partitionRoot)) throw error;
+      if (why === "raised" && generatedOf(table).length === 0) throw error;
       this.#postponed.set(labelOf(table), table);
     }
   }
@@ -51,7 +52,7 @@ export class CreatedTables {
     for (const [label, table] of this.#postponed) {
       // Once all partitions were loaded and none will be emptied any more, the server finds the right one for each row.
       await this.#loadAll(table, table.partitionRoot).catch((error: unknown) => {
-        throw asUnplaced(label, error, this.#creator.whyLater(error));
+        throw asUnplaced(table, error, this.#creator.whyLater(error));
       });
       const warning = table.partitionRoot ? undefined : await this.#creator.analyse(table);
       if (warning) warnings.push(warning);
@@ -114,15 +115,23 @@ export class CreatedTables {
   }
 }
 
-function asUnplaced(label: string, error: unknown, why: ReturnType<Creator["whyLater"]>): unknown {
+function asUnplaced(table: StoredTable, error: unknown, why: ReturnType<Creator["whyLater"]>): unknown {
   if (!why || !(error instanceof OperationalError)) return error;
-  const needed = why === "unknown-name" ? "what its rows name too" : "all partitions of its table";
-  return new OperationalError(`cannot restore the rows of ${label}: ${reasonIn(error)}`, {
+  const todo = {
+    "unknown-name": "Restore what its rows name too",
+    "other-partition": "Restore all partitions of its table",
+    raised: `Change in the source what computes its generated column ${generatedOf(table).join(", ")}, and back it up again`,
+  };
+  return new OperationalError(`cannot restore the rows of ${labelOf(table)}: ${reasonIn(error)}`, {
     kind: error.kind,
     code: error.code,
-    hint: `Restore ${needed}, or choose other tables with --tables.`,
+    hint: `${todo[why]}, or choose other tables with --tables.`,
     cause: error.cause,
   });
+}
+
+function generatedOf({ columns }: StoredTable): readonly string[] {
+  return columns.filter(({ generated }) => generated === "stored").map(({ name }) => name);
 }
 
 function labelOf({ schema, name }: StoredTable): string {

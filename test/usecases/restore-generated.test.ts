@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
-import { inPlaceOptionsFor, snapshotOf } from "../support/restoring.ts";
+import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const TABLES = `create function price(i int) returns numeric immutable language sql as 'select i * 1.19';
   create table t (i int, price numeric(10,2) generated always as (price(i)) stored,
@@ -55,5 +56,48 @@ describe.each(postgresMajors)("restoring generated columns of PostgreSQL %i", (m
     expect(warnings).toEqual([
       expect.stringMatching(/^public\.t\.price is generated, and .* cannot be checked \(22012\)$/),
     ]);
+  });
+
+  const looking = `create table z_known (id int, name text); insert into z_known values (1, 'one');
+    create function name_of(int) returns text immutable language plpgsql as $$ begin return (select name from public.z_known where id = $1); end $$;
+    create function must_be(int) returns int immutable language plpgsql as $$ begin
+      if not exists (select from public.z_known where id = $1) then raise exception 'unknown'; end if; return $1; end $$;`;
+
+  test("computes in a new database what needs the rows of other tables behind them, or names it", async () => {
+    await using source = await createDatabase(
+      major,
+      `${looking} create table named (id int, name text generated always as (name_of(id)) stored, pad text);
+       create table must (id int, m int generated always as (must_be(id)) stored, pad text);
+       insert into named (id, pad) select 1, repeat('x', 9000); insert into must (id, pad) select 1, repeat('x', 9000)`,
+    ); // prettier-ignore
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 1 }));
+
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /^public\.named\.name is generated, and in 1 of its rows it is not what it would be now: it was/,
+      ),
+    ]);
+    expect(await target.query("select id, m from must")).toEqual([["1", "1"]]);
+    await target.query("update named set id = id");
+    expect(await target.query("select name from named")).toEqual([["one"]]);
+  });
+
+  test("says which table and column cannot be computed in a new database", async () => {
+    await using source = await createDatabase(
+      major,
+      `${looking} create table must (id int, m int generated always as (must_be(id)) stored); insert into must values (1); delete from z_known`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    await expect(restoring).rejects.toMatchObject({
+      message: "cannot restore the rows of public.must: unknown",
+      hint: expect.stringContaining("its generated column m,"),
+    });
   });
 });

@@ -15,6 +15,7 @@ import {
 import { createBehindRows } from "./create-behind-rows.ts";
 import { createDefinitions } from "./create-definitions.ts";
 import { isOfStatement, isRaised, violatedOf } from "./postgres-errors.ts";
+import { findMiscomputed } from "./postgres-generated.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
@@ -115,7 +116,8 @@ class PostgresCreator implements Creator {
   whyLater(error: unknown): ReturnType<Creator["whyLater"]> {
     const code = codeOf(error) ?? "";
     if (UNKNOWN_NAME.has(code)) return "unknown-name";
-    return code === CHECK_VIOLATION ? "other-partition" : undefined;
+    if (code === CHECK_VIOLATION) return "other-partition";
+    return isRaised(error) ? "raised" : undefined;
   }
 
   async create(definition: Definition, idle = 0): Promise<string | undefined> {
@@ -160,6 +162,7 @@ class PostgresCreator implements Creator {
       if (warning) warnings.push(warning);
     }
     warnings.push(...(await this.#analyseRest()));
+    warnings.push(...(await findMiscomputed(this.#leader)));
     // The sessions that loaded did not wait for the disk: this commit does, and theirs lie before it.
     await this.#leader.begin("isolation level read committed", { search_path: "" });
     await this.#leader.query("set local synchronous_commit = on");

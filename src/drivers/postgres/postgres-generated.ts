@@ -42,6 +42,52 @@ export async function findGenerated(
   }));
 }
 
+/** How the two things are told that can be said of a generated column. */
+interface Wording {
+  readonly changed: string;
+  readonly unchecked: string;
+}
+
+const REPLACED: Wording = {
+  changed: "rows that are restored get the new value, and undo does not bring the old one back",
+  unchecked: "whether a restore gives it other values",
+};
+
+const LOADED: Wording = {
+  changed:
+    "it was computed before the rows of all tables were there, and an UPDATE of the columns that it is computed from does it again",
+  unchecked: "whether it would be what it is now that the rows of all tables are there",
+};
+
+/**
+ * Says which columns of rows that were just loaded would be computed otherwise now: their functions read what came later, whatever they
+ * promise. Those that call nothing but the server's own do not.
+ */
+export async function findMiscomputed(client: PostgresClient): Promise<readonly string[]> {
+  await client.begin("isolation level read committed", { search_path: "" });
+  const calling = (await client.query(CALLING)).map(([oid, name]) => ({ oid: oid ?? "", name: name ?? "" }));
+  const columns = await findGenerated(
+    client,
+    calling.map(({ oid }) => oid),
+  );
+  await client.query("set local search_path to default");
+  const asked = columns.filter((column) =>
+    calling.some(({ oid, name }) => oid === column.root && name === column.name),
+  );
+  const warnings = await findRecomputed(client, asked, LOADED);
+  await client.query("commit");
+  return warnings;
+}
+
+/** What the server brings is no dependency. */
+const CALLING = `
+  select a.attrelid, a.attname
+    from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind = 'r'
+    join pg_catalog.pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
+   where a.attgenerated = 's' and not a.attisdropped
+     and exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and d.objid = f.oid
+                    and d.refclassid in ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass))`;
+
 /**
  * Says of which columns the rows that are there hold other values than they would get now: their functions changed since, and a
  * restore computes all of them again, those of rows that nobody damaged too. Snapshots do not hold these values. Needs the search
@@ -50,6 +96,7 @@ export async function findGenerated(
 export async function findRecomputed(
   client: PostgresClient,
   columns: readonly GeneratedColumn[],
+  wording = REPLACED,
 ): Promise<readonly string[]> {
   const warnings: string[] = [];
   for (const { table, label, name, value } of columns) {
@@ -62,15 +109,13 @@ export async function findRecomputed(
       const changed = Number(row?.[0]);
       if (changed > 0) {
         warnings.push(
-          `${label} is generated, and in ${changed} of its rows it is not what it would be now: rows that are restored get the new value, and undo does not bring the old one back`,
+          `${label} is generated, and in ${changed} of its rows it is not what it would be now: ${wording.changed}`,
         );
       }
     } catch (error) {
       if (!(error instanceof OperationalError)) throw error;
       await client.query("rollback to savepoint rowkeep_generated");
-      warnings.push(
-        `${label} is generated, and whether a restore gives it other values cannot be checked (${error.code})`,
-      );
+      warnings.push(`${label} is generated, and ${wording.unchecked} cannot be checked (${error.code})`);
     }
     await client.query("release savepoint rowkeep_generated");
   }
