@@ -219,6 +219,39 @@ test("PostgreSQL 18 has on each level what was proven of NOT NULL and foreign ke
   );
 });
 
+test("PostgreSQL 18 has on each level what was proven of NOT NULL that is NOT VALID at several parents", async () => {
+  await using source = await createDatabase(
+    18,
+    `create table p1 (a int); create table p2 (a int); create table c () inherits (p1, p2); create table g () inherits (c); create table h () inherits (p1, p2);
+     alter table p1 add constraint n1 not null a not valid; alter table p2 add constraint n2 not null a not valid; alter table c validate constraint n1;
+     create table x1 (a int); create table x2 (a int); create table y () inherits (x1, x2); create table z () inherits (y);
+     alter table x2 add constraint n2 not null a not valid; alter table x1 add constraint n1 not null a not valid; alter table y validate constraint n2`,
+  );
+  await using target = await emptyDatabase(18);
+
+  await restoreAnew(source, target);
+
+  expect(await target.query(PROVEN)).toEqual(await source.query(PROVEN));
+});
+
+test("PostgreSQL 18 restores rows where children call the same NOT NULL otherwise, and names what is not proven", async () => {
+  await using source = await createDatabase(
+    18,
+    `create table x1 (a int); create table x2 (a int); create table y () inherits (x1, x2); insert into y values (1);
+     alter table x2 add constraint n2 not null a not valid; alter table x1 add constraint n1 not null a not valid; create table z () inherits (x1, x2);
+     alter table y validate constraint n2; alter table z validate constraint n1`,
+  );
+  await using snapshot = await snapshotOf(source.url);
+  await using target = await emptyDatabase(18);
+
+  const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+  expect(warnings).toEqual([
+    expect.stringMatching(/^replica-identity public\.[yz] is not restored: constraint "n\d" of/),
+  ]);
+  expect(await target.query("select a from x1")).toEqual([["1"]]);
+});
+
 test.each([15, 18] as const)(
   "columns of children that take null where parents do not go from PostgreSQL 15 to %i",
   async (major) => {

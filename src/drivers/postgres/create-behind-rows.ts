@@ -80,9 +80,13 @@ async function createUnderOwnPath({ schema = "", name, sql }: Definition, execut
   }
 }
 
-/** An index that only makes queries faster, and its place in the index of a partitioned table. */
+/** An index that only makes queries faster, its place in the index of a partitioned table, and a proof whose constraint has another name. */
 function canBeMissing({ kind, sql }: Definition, { code }: OperationalError): boolean {
-  return (kind === "index" && sql.startsWith("CREATE INDEX ")) || (kind === "attach" && code === "not-found");
+  return (
+    (kind === "index" && sql.startsWith("CREATE INDEX ")) ||
+    (kind === "attach" && code === "not-found") ||
+    (sql.includes(" VALIDATE CONSTRAINT ") && code === "42704")
+  );
 }
 
 function asNamed(definition: Definition, error: OperationalError): OperationalError {

@@ -1,3 +1,4 @@
+import { columnOf } from "./definitions/captured-object.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 import { WITH_PARTITIONS } from "./postgres-replace-catalog.ts";
@@ -36,8 +37,7 @@ export async function findUnproven(
          join pg_catalog.pg_inherits i on i.inhparent = k.conrelid
          join pg_catalog.pg_constraint c on c.conrelid = i.inhrelid and c.contype = k.contype and c.coninhcount > 0
           and case k.contype when 'c' then c.conname = k.conname else
-              (select attname from pg_catalog.pg_attribute where attrelid = c.conrelid and attnum = c.conkey[1])
-            = (select attname from pg_catalog.pg_attribute where attrelid = k.conrelid and attnum = k.conkey[1]) end)
+              ${columnOf("c")} = ${columnOf("k")} end)
      select p.root, n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid),
             pg_catalog.obj_description(k.oid, 'pg_constraint'), k.conislocal, k.convalidated
        from (select root, oid, pg_catalog.max(depth) as depth from part group by root, oid) p

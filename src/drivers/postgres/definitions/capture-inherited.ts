@@ -2,6 +2,7 @@ import { quoteIdentifier, quoteName } from "../postgres-quote.ts";
 import {
   type CapturedObject,
   type CatalogQuery,
+  columnOf,
   isNoMember,
   keyOf,
   parseJson,
@@ -34,7 +35,8 @@ async function captureProven(query: CatalogQuery): Promise<readonly CapturedObje
        from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where k.contype in ('c', 'n') and k.convalidated and not k.conislocal and not c.relispartition and not ${IS_LOST_CHECK}
         and exists (select from pg_catalog.pg_inherits i join pg_catalog.pg_constraint p on p.conrelid = i.inhparent
-                     where i.inhrelid = c.oid and p.contype = k.contype and p.conname = k.conname and not p.convalidated)
+                     where i.inhrelid = c.oid and p.contype = k.contype and not p.convalidated
+                      and case k.contype when 'c' then p.conname = k.conname else ${columnOf("p")} = ${columnOf("k")} end)
         and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")}
       order by n.nspname, c.relname, k.conname`,
   );

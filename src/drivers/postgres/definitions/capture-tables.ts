@@ -2,6 +2,7 @@ import { quoteIdentifier, quoteLiteral, quoteName } from "../postgres-quote.ts";
 import {
   type CapturedObject,
   type CatalogQuery,
+  columnOf,
   isNoMember,
   keyOf,
   type ObjectPart,
@@ -71,14 +72,20 @@ const NOT_VALID = `
    and (k.conislocal or not exists (select from pg_catalog.pg_inherits i join pg_catalog.pg_constraint p on p.conrelid = i.inhparent
                                      where i.inhrelid = c.oid and p.contype = k.contype and p.conname = k.conname))`;
 
-/** Keys of the descendants whose own NOT NULL … NOT VALID goes first: once the table has brought them its own, they take no other name. */
+/**
+ * Keys of the descendants whose own NOT NULL … NOT VALID goes first, and of other parents after which they are called: once the table has
+ * brought them its own, they take no other name.
+ */
 const BEFORE_NOT_VALID = `
   case when exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and not k.convalidated) then (
     with recursive below(oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = c.oid union
                                   select i.inhrelid from below b join pg_catalog.pg_inherits i on i.inhparent = b.oid)
-    select pg_catalog.jsonb_agg(distinct 'pg_class:' || b.oid || ':late')
-      from below b join pg_catalog.pg_constraint v on v.conrelid = b.oid and v.contype = 'n' and not v.convalidated
-     where not exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and k.conname = v.conname)) end`;
+    select pg_catalog.jsonb_agg(distinct 'pg_class:' || v.conrelid || ':late')
+      from below b join pg_catalog.pg_constraint o on o.conrelid = b.oid and o.contype = 'n'
+      join pg_catalog.pg_constraint v on v.conname = o.conname and v.contype = 'n' and not v.convalidated and v.conrelid <> c.oid
+       and (v.conrelid = b.oid or v.conrelid in (select i.inhparent from pg_catalog.pg_inherits i where i.inhrelid = b.oid))
+     where exists (select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and not k.convalidated and k.conname <> o.conname
+                      and ${columnOf("k")} = ${columnOf("o")})) end`;
 
 /** Condition: the column `a` of the child `c` takes null, and one above it does not; a child gets NOT NULL when it is made. Not since PostgreSQL 18. */
 const IS_NULLABLE = `not a.attnotnull and not c.relispartition and exists (

@@ -45,6 +45,11 @@ export function isNoMember(catalog: string, oid: string): string {
                          and x.objid = ${oid} and x.deptype = 'e')`;
 }
 
+/** The name of the column of the NOT NULL `k`. */
+export function columnOf(k: string): string {
+  return `(select attname from pg_catalog.pg_attribute where attrelid = ${k}.conrelid and attnum = ${k}.conkey[1])`;
+}
+
 /** Reads a JSON column of a catalog query. */
 export function parseJson<T>(text: string | null | undefined, otherwise: T): T {
   return text === null || text === undefined ? otherwise : (JSON.parse(text) as T);
