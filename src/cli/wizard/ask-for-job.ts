@@ -10,7 +10,7 @@ import { keepSecret } from "../../job/secrets.ts";
 import type { WantedJob } from "../commands/job-create.ts";
 import type { CliContext } from "../context.ts";
 import { connectionOfArgument } from "../job-context.ts";
-import { formatBytes, formatPlural, formatTime } from "../format.ts";
+import { formatBytes, formatCount, formatPlural, formatTime } from "../format.ts";
 import type { DestinationTrial } from "../try-destination.ts";
 import { askForDestinations } from "./ask-for-destination.ts";
 import { askForEncryption } from "./ask-for-encryption.ts";
@@ -133,7 +133,8 @@ async function askForTables(context: CliContext, probe: Probe, asking: Asking): 
   }));
   const message = "Take out the tables that are not wanted";
   // Behind a question for what is to go, the names of what stays would be read the other way round; and there may be hundreds.
-  const renderSelectedChoices = (stay: readonly unknown[]) => `${formatCount(stay.length)} of ${choices.length} stay`;
+  const renderSelectedChoices = (stay: readonly unknown[]) =>
+    `${formatCount(stay.length)} of ${formatPlural(choices.length, "table")} stay`;
   const theme = { style: { renderSelectedChoices } };
   const kept = await checkbox({ message, choices, pageSize: 15, required: true, theme }, asking);
   const left = choices.map(({ value }) => value).filter((value) => !kept.includes(value));
