@@ -80,8 +80,8 @@ export interface Creator extends AsyncDisposable {
   /** What the target knows of these roles, in their order. */
   readOwnerRoles(roles: readonly string[]): Promise<readonly OwnerRole[]>;
   /**
-   * Sets sequences, analyses what `analyse` was not asked for, names generated columns that would be computed otherwise now, gives objects to their owners, executes the rights of those that own
-   * their object now, removes the marker. An owner or right that cannot be set is no error.
+   * Sets sequences, analyses what `analyse` was not asked for, names generated columns that would be computed otherwise now, gives objects to
+   * their owners, executes the rights of those that own their object now, removes the marker. An owner or right that cannot be set is no error.
    */
   finish(sequences: readonly SequenceState[], owners: Ownership): Promise<Finished>;
   /** Drops everything that this restore made, while the marker is there; nothing when it did not come to `begin`. */
