@@ -72,6 +72,8 @@ class SingleFileDestination implements Destination {
     const name = this.#entryName(key);
     signal.throwIfAborted();
     if (this.#complete) throw destinationError(`cannot write ${object}: the file is complete`, "unsupported");
+    // The size stands before the bytes in a tar file.
+    if (size === undefined) throw destinationError(`cannot write ${object}: its size is not known`, "unsupported");
     if (this.#failed !== undefined) throw localError(this.#failed, `write ${this.#options.path}`);
     try {
       await this.#append(name, exactBytes(open(), size, { object, verb: "write", signal }), size);

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { BlockBlobUploadOptions, ContainerClient } from "@azure/storage-blob";
+import type { BlockBlobClient, BlockBlobUploadOptions, ContainerClient } from "@azure/storage-blob";
 import { codeOf } from "../base/errors.ts";
 import { exactBytes } from "./checked-bytes.ts";
 import {
@@ -14,7 +14,20 @@ import {
 } from "./destination.ts";
 import type { AzureSettings } from "./destination-settings.ts";
 import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
-import { alreadyThere, assertLength, folderOfPrefix, foldersBelow, placeKey, sendBody } from "./object-store.ts";
+import {
+  alreadyThere,
+  assertLength,
+  bytesOfPart,
+  folderOfPrefix,
+  foldersBelow,
+  hashPart,
+  PartSource,
+  placeKey,
+  sendBody,
+} from "./object-store.ts";
+
+/** A blob has at most 50,000 blocks: 781 GiB. */
+const BLOCK_BYTES = 16 * 1024 ** 2;
 
 interface Options {
   readonly signal: AbortSignal;
@@ -94,16 +107,14 @@ class AzureDestination implements Destination {
     const { place, object } = placeKey(this.name, this.#folder, key);
     const { signal, size, exclusive = false } = options;
     signal.throwIfAborted();
-    const settings: BlockBlobUploadOptions = {
+    const settings: Settings = {
       ...(exclusive ? { conditions: { ifNoneMatch: "*" } } : {}),
       ...(this.#tier === undefined || !options.archival ? {} : { tier: this.#tier }),
     };
+    const blob = this.#container.getBlockBlobClient(place);
     try {
-      await sendBody(open(), { object, size, signal }, (body, cut) =>
-        this.#container
-          .getBlockBlobClient(place)
-          .upload(Buffer.isBuffer(body) ? body : () => body, size, { ...settings, abortSignal: cut }),
-      );
+      if (size === undefined) await putInBlocks(blob, settings, open, { ...options, object });
+      else await putWhole(blob, settings, open, { object, size, signal });
     } catch (error) {
       signal.throwIfAborted();
       if (exclusive && statusOf(error) === 409 && codeOf(error) === "BlobAlreadyExists")
@@ -218,6 +229,48 @@ class AzureDestination implements Destination {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+type Settings = Pick<BlockBlobUploadOptions, "conditions" | "tier">;
+
+async function putWhole(
+  blob: BlockBlobClient,
+  settings: Settings,
+  open: OpenBytes,
+  { object, size, signal }: { readonly object: string; readonly size: number } & Options,
+): Promise<void> {
+  await sendBody(open(), { object, size, signal }, (body, cut) =>
+    blob.upload(Buffer.isBuffer(body) ? body : () => body, size, { ...settings, abortSignal: cut }),
+  );
+}
+
+/** Sends what nobody knows the size of. Blocks of an upload that did not end are invisible, and go by themselves after a week. */
+async function putInBlocks(
+  blob: BlockBlobClient,
+  settings: Settings,
+  open: OpenBytes,
+  { object, onMoved, signal }: Pick<PutOptions, "onMoved" | "signal"> & { readonly object: string },
+): Promise<void> {
+  const source = new PartSource(exactBytes(open(), undefined, { object, verb: "write", signal }));
+  let part = await source.fill(BLOCK_BYTES);
+  if (await source.isAtEnd()) {
+    const { size } = part;
+    return putWhole(blob, settings, () => bytesOfPart(part, onMoved), { object, size, signal });
+  }
+  const ids: string[] = [];
+  for (; part.size > 0; part = await source.fill(BLOCK_BYTES)) {
+    const { size } = part;
+    const id = Buffer.from(String(ids.length).padStart(8, "0")).toString("base64");
+    const transactionalContentMD5 = hashPart(part, "md5");
+    await sendBody(bytesOfPart(part, onMoved), { object, size, signal }, (body, cut) =>
+      blob.stageBlock(id, Buffer.isBuffer(body) ? body : () => body, size, {
+        transactionalContentMD5,
+        abortSignal: cut,
+      }),
+    );
+    ids.push(id);
+  }
+  await blob.commitBlockList(ids, { ...settings, abortSignal: signal });
 }
 
 /** Reads tier and thaw state of a blob; one that is being thawed says so beside its tier, which is the old one still. */

@@ -1,14 +1,15 @@
 import { destinationError } from "./destination.ts";
 
 /**
- * Passes bytes on and fails with `failed` unless they are exactly `size`: before the first byte too many is passed on,
- * or instead of ending early. Stops with the signal's reason.
+ * Passes bytes on and fails with `failed` unless they are exactly `size`, where that is known: before the first byte too many is
+ * passed on, or instead of ending early. Stops with the signal's reason.
  */
 export async function* exactBytes(
   bytes: AsyncIterable<Uint8Array>,
-  size: number,
+  size: number | undefined,
   { object, verb, signal }: { readonly object: string; readonly verb: "write" | "read"; readonly signal: AbortSignal },
 ): AsyncIterable<Uint8Array> {
+  if (size === undefined) return yield* untilAborted(bytes, signal);
   let seen = 0;
   let last: Uint8Array | undefined;
   for await (const part of untilAborted(bytes, signal)) {
@@ -26,6 +27,23 @@ export async function* exactBytes(
     return destinationError(`cannot ${verb} ${object}: ${reason}`, "failed", {
       hint: verb === "read" ? "Check whether something else changes or cuts this object." : undefined,
     });
+  }
+}
+
+/** Counts bytes while they pass. */
+export class CountedBytes implements AsyncIterable<Uint8Array> {
+  readonly #bytes: AsyncIterable<Uint8Array>;
+  count = 0;
+
+  constructor(bytes: AsyncIterable<Uint8Array>) {
+    this.#bytes = bytes;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    for await (const part of this.#bytes) {
+      this.count += part.length;
+      yield part;
+    }
   }
 }
 

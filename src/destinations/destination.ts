@@ -7,8 +7,11 @@ import { OperationalError } from "../base/errors.ts";
 export type OpenBytes = () => AsyncIterable<Uint8Array>;
 
 export interface PutOptions {
-  /** Exact number of bytes that `open()` gives. Fewer or more is an error and leaves no object. */
-  readonly size: number;
+  /**
+   * Exact number of bytes that `open()` gives. Fewer or more is an error and leaves no object. Left out, where nobody knows it before
+   * the end: then `open()` is called once only, and what fails is not tried again.
+   */
+  readonly size?: number | undefined;
   /** Lower-case hex SHA-256 of the bytes, where the caller knows it: protocols that can check it do. */
   readonly sha256?: string | undefined;
   /** Fail with `exists` when the key is taken already; without it the object is replaced as a whole. */
@@ -23,6 +26,8 @@ export interface PutOptions {
    * it a second name of the object instead of copying it. It may be deleted once `put` has settled.
    */
   readonly file?: string | undefined;
+  /** Called when bytes have moved that were taken from the source long before: whoever waits knows that nothing stands still. */
+  readonly onMoved?: (() => void) | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { posix } from "node:path";
-import { exactBytes, rangeWithin, untilAborted } from "./checked-bytes.ts";
+import { CountedBytes, exactBytes, rangeWithin, untilAborted } from "./checked-bytes.ts";
 import {
   assertKey,
   type Destination,
@@ -252,11 +252,11 @@ class FtpDestination implements Destination {
         return open();
       };
       try {
-        const bytes = exactBytes(lazily(source), size, { object, verb: "write", signal });
+        const bytes = new CountedBytes(exactBytes(lazily(source), size, { object, verb: "write", signal }));
         await uploadBytes(lease, unfinished, { bytes, signal });
         const stored = await lease.run(signal, ({ client }) => client.size(unfinished));
-        if (stored === size) return;
-        throw destinationError(`cannot write ${object}: the server has ${stored} of ${size} bytes`, "failed", {
+        if (stored === bytes.count) return;
+        throw destinationError(`cannot write ${object}: the server has ${stored} of ${bytes.count} bytes`, "failed", {
           hint: "Check whether something else changes or cuts this object.",
         });
       } catch (error) {

@@ -64,11 +64,11 @@ class GcsDestination implements Destination {
 
   async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
     const { place, object } = placeKey(this.name, this.#folder, key);
-    const { signal, size, exclusive = false, archival = false } = options;
+    const { signal, size, onMoved, exclusive = false, archival = false } = options;
     signal.throwIfAborted();
     const storageClass = archival ? this.#storageClass : undefined;
     try {
-      await uploadToGcs(this.#api, open, { place, object, size, exclusive, storageClass, signal });
+      await uploadToGcs(this.#api, open, { place, object, size, exclusive, storageClass, onMoved, signal });
     } catch (error) {
       signal.throwIfAborted();
       if (exclusive && statusOf(error) === 412) throw alreadyThere(object, error);

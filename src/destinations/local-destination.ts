@@ -295,7 +295,7 @@ async function writeObject(file: FileHandle, bytes: AsyncIterable<Uint8Array>) {
 }
 
 /** Links a file that has this size; another size goes the long way, where it is refused with all due words. */
-async function linkWhole(from: string, to: string, size: number): Promise<boolean> {
+async function linkWhole(from: string, to: string, size: number | undefined): Promise<boolean> {
   const info = await lstat(from);
   return info.isFile() && info.size === size && (await tryLink(from, to));
 }

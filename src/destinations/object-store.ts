@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { exactBytes } from "./checked-bytes.ts";
 import { assertKey, destinationError } from "./destination.ts";
@@ -97,6 +98,28 @@ async function* watched(bytes: AsyncIterable<Uint8Array>, onFailure: (error: unk
   }
 }
 
+/** Bytes of an object of unknown size that are in memory: what a request carries must be known when it begins. */
+export interface FilledPart {
+  readonly pieces: readonly Uint8Array[];
+  readonly size: number;
+}
+
+/** Gives collected bytes to a request, and tells when it has taken some. */
+export async function* bytesOfPart({ pieces }: FilledPart, onMoved?: () => void): AsyncIterable<Uint8Array> {
+  for (const piece of pieces) {
+    onMoved?.();
+    yield piece;
+  }
+  onMoved?.();
+}
+
+/** Hashes collected bytes. */
+export function hashPart({ pieces }: FilledPart, algorithm: "md5" | "sha256"): Buffer {
+  const hash = createHash(algorithm);
+  for (const piece of pieces) hash.update(piece);
+  return hash.digest();
+}
+
 /** Cuts one stream of bytes into parts, without collecting any. */
 export class PartSource {
   readonly #bytes: AsyncIterator<Uint8Array>;
@@ -118,6 +141,27 @@ export class PartSource {
       wanted -= part.length;
       yield part;
     }
+  }
+
+  /** Collects the next bytes: `length` of them, fewer only at the end of the stream. */
+  async fill(length: number): Promise<FilledPart> {
+    const pieces: Uint8Array[] = [];
+    let size = 0;
+    for await (const piece of this.take(length)) {
+      pieces.push(piece);
+      size += piece.length;
+    }
+    return { pieces, size };
+  }
+
+  /** Whether no byte is left. Waits for the next one. */
+  async isAtEnd(): Promise<boolean> {
+    while (this.#rest.length === 0) {
+      const next = await this.#bytes.next();
+      if (next.done) return true;
+      this.#rest = next.value;
+    }
+    return false;
   }
 
   /** Waits for the end of the stream, which must be here: an error of the source or a byte too many rejects. */

@@ -36,7 +36,8 @@ interface Waiting {
 /**
  * Tries again what failed as `unreachable`, `busy` or `failed`, within bounds and with growing, random waits.
  *
- * - `put` begins at byte 0 by another `open()`; never again when the source itself failed or gave the wrong size.
+ * - `put` begins at byte 0 by another `open()`; never again when the source itself failed or gave the wrong size, or when nobody
+ *   knows the size: such a source can be read once.
  *   When a second try of an exclusive put finds the key taken, the stored bytes are read back: they are ours if they are the
  *   same, for then only the acknowledgement of the first try was lost.
  * - `get` goes on at the byte that it reached. It fails when the object has another size by then.
@@ -102,6 +103,7 @@ export class RetryingDestination implements Destination {
         options.signal.throwIfAborted();
         if (source.isAtFault) throw error;
         let known = knownError(error, `write ${this.name}/${key}`, options.signal);
+        if (options.size === undefined) throw known;
         if (isUncertain && options.exclusive && codeOf(known) === "exists") {
           const stored = await this.#compare(key, open, options);
           if (stored === "same") return;
@@ -219,10 +221,10 @@ export class RetryingDestination implements Destination {
 /** Tells a source that fails, which no second try mends, from a destination that does. */
 class WatchedSource {
   readonly #open: OpenBytes;
-  readonly #size: number;
+  readonly #size: number | undefined;
   isAtFault = false;
 
-  constructor(open: OpenBytes, size: number) {
+  constructor(open: OpenBytes, size: number | undefined) {
     this.#open = open;
     this.#size = size;
   }
@@ -236,11 +238,11 @@ class WatchedSource {
         const next = await this.#next(bytes);
         if (next.done) break;
         given += next.value.length;
-        if (given > this.#size) this.isAtFault = true;
+        if (this.#size !== undefined && given > this.#size) this.isAtFault = true;
         yield next.value;
       }
       isEnded = true;
-      if (given !== this.#size) this.isAtFault = true;
+      if (this.#size !== undefined && given !== this.#size) this.isAtFault = true;
     } finally {
       if (!isEnded) await bytes.return?.();
     }

@@ -1,11 +1,5 @@
 import type { Readable } from "node:stream";
-import type {
-  ListObjectsV2CommandOutput,
-  PutObjectCommandInput,
-  S3Client,
-  S3ClientConfig,
-  StorageClass,
-} from "@aws-sdk/client-s3";
+import type { ListObjectsV2CommandOutput, S3Client, S3ClientConfig, StorageClass } from "@aws-sdk/client-s3";
 import { exactBytes } from "./checked-bytes.ts";
 import {
   type Destination,
@@ -19,37 +13,22 @@ import {
 } from "./destination.ts";
 import type { S3Settings } from "./destination-settings.ts";
 import { ARCHIVED, type ErrorMeaning, remoteError } from "./network-errors.ts";
-import {
-  alreadyThere,
-  assertLength,
-  folderOfPrefix,
-  foldersBelow,
-  PartSource,
-  placeKey,
-  sendBody,
-} from "./object-store.ts";
+import { alreadyThere, assertLength, folderOfPrefix, foldersBelow, placeKey } from "./object-store.ts";
 import { mustTry, thawRequestOf, thawStateOf } from "./s3-archive.ts";
+import { type S3Limits, uploadToS3 } from "./s3-upload.ts";
 
 type Sdk = typeof import("@aws-sdk/client-s3");
 
 const CONNECT_MS = 20_000;
 const SILENCE_MS = 120_000;
-const TIDY_MS = 30_000;
-/** Largest object of one PUT, and most parts of a multipart upload (less a reserve), by the S3 user guide. */
+/** Largest object of one PUT, by the S3 user guide. */
 const SINGLE_PUT_BYTES = 5 * 1024 ** 3;
-const MOST_PARTS = 9_000;
 
 /** Without one the SDK writes to the console what it throws anyway. */
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
 interface Options {
   readonly signal: AbortSignal;
-}
-
-export interface S3Limits {
-  /** Objects above this size are sent in parts. */
-  readonly singlePutBytes: number;
-  readonly leastPartBytes: number;
 }
 
 /**
@@ -121,7 +100,7 @@ class S3Destination implements Destination {
 
   async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
     const { place, object } = placeKey(this.name, this.#parts.folder, key);
-    const { signal, size, sha256, exclusive = false } = options;
+    const { signal, exclusive = false } = options;
     signal.throwIfAborted();
     const input = {
       ...this.#target(place),
@@ -129,8 +108,7 @@ class S3Destination implements Destination {
       ...(options.archival ? this.#storageClass() : {}),
     };
     try {
-      if (size > this.#parts.limits.singlePutBytes) await this.#putInParts(input, open, { object, size, signal });
-      else await this.#putWhole(input, open, { object, size, sha256, signal });
+      await uploadToS3(this.#parts, input, open, { ...options, object });
     } catch (error) {
       signal.throwIfAborted();
       if (exclusive && statusOf(error) === 412) throw alreadyThere(object, error);
@@ -295,63 +273,6 @@ class S3Destination implements Destination {
     const { storageClass } = this.#parts.settings;
     // Servers other than Amazon's have classes of their own names.
     return storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass };
-  }
-
-  async #putWhole(
-    input: PutObjectCommandInput,
-    open: OpenBytes,
-    options: { readonly object: string; readonly size: number; readonly sha256: string | undefined } & Options,
-  ): Promise<void> {
-    const { sdk, client } = this.#parts;
-    await sendBody(open(), options, async (body, signal) => {
-      const command = new sdk.PutObjectCommand({ ...input, Body: body, ContentLength: options.size });
-      const { sha256 } = options;
-      if (sha256 !== undefined) {
-        // The signature then covers the bytes, and the server refuses others.
-        command.middlewareStack.add(
-          (next) => (args) => {
-            (args.request as { headers: Record<string, string> }).headers["x-amz-content-sha256"] = sha256;
-            return next(args);
-          },
-          { step: "build", name: "knownSha256" },
-        );
-      }
-      await client.send(command, { abortSignal: signal });
-    });
-  }
-
-  async #putInParts(
-    input: PutObjectCommandInput,
-    open: OpenBytes,
-    { object, size, signal }: { readonly object: string; readonly size: number } & Options,
-  ): Promise<void> {
-    const { sdk, client, limits } = this.#parts;
-    const { IfNoneMatch, ...plain } = input;
-    const condition = IfNoneMatch === undefined ? {} : { IfNoneMatch };
-    const { UploadId } = await client.send(new sdk.CreateMultipartUploadCommand(plain), { abortSignal: signal });
-    const upload = { Bucket: input.Bucket, Key: input.Key, UploadId };
-    try {
-      const partBytes = Math.max(limits.leastPartBytes, Math.ceil(size / MOST_PARTS));
-      const source = new PartSource(exactBytes(open(), size, { object, verb: "write", signal }));
-      const done: { ETag: string | undefined; PartNumber: number }[] = [];
-      for (let start = 0; start < size; start += partBytes) {
-        const length = Math.min(partBytes, size - start);
-        const PartNumber = done.length + 1;
-        const { ETag } = await sendBody(source.take(length), { object, size: length, signal }, (Body, cut) =>
-          client.send(new sdk.UploadPartCommand({ ...upload, PartNumber, Body, ContentLength: length }), {
-            abortSignal: cut,
-          }),
-        );
-        done.push({ ETag, PartNumber });
-      }
-      const all = { MultipartUpload: { Parts: done }, ...condition };
-      await client.send(new sdk.CompleteMultipartUploadCommand({ ...upload, ...all }), { abortSignal: signal });
-    } catch (error) {
-      // What is left of an upload is invisible and has to be paid for.
-      const tidy = AbortSignal.timeout(TIDY_MS);
-      await client.send(new sdk.AbortMultipartUploadCommand(upload), { abortSignal: tidy }).catch(() => undefined);
-      throw error;
-    }
   }
 }
 

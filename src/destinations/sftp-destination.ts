@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { posix } from "node:path";
 import type { Stats } from "ssh2";
-import { exactBytes, rangeWithin } from "./checked-bytes.ts";
+import { CountedBytes, exactBytes, rangeWithin } from "./checked-bytes.ts";
 import {
   assertKey,
   type Destination,
@@ -19,6 +19,9 @@ import { SftpConnection } from "./sftp-connection.ts";
 import { SftpFiles, TIDY_MS } from "./sftp-files.ts";
 import { SftpStatus, sftpMeaning, statusOf } from "./sftp-errors.ts";
 import { readAhead, writeAhead } from "./sftp-transfer.ts";
+
+/** Room that a server surely lacks when its disk is full, where nobody knows what was to be written. */
+const LITTLE_BYTES = 1024 * 1024;
 
 interface Options {
   readonly signal: AbortSignal;
@@ -72,11 +75,12 @@ class SftpDestination implements Destination {
       if (exclusive && (await this.#files.lstat(path, signal))) throw nameTaken(object);
       const unfinished = `${path}.${randomBytes(6).toString("hex")}${UNFINISHED}`;
       try {
-        await this.#write(unfinished, exactBytes(open(), size, { object, verb: "write", signal }), { key, signal });
+        const bytes = new CountedBytes(exactBytes(open(), size, { object, verb: "write", signal }));
+        await this.#write(unfinished, bytes, { key, signal });
         const stored = await this.#files.lstat(unfinished, signal);
-        if (stored?.size !== size) {
+        if (stored?.size !== bytes.count) {
           throw destinationError(
-            `cannot write ${object}: the server has ${stored?.size ?? 0} of ${size} bytes`,
+            `cannot write ${object}: the server has ${stored?.size ?? 0} of ${bytes.count} bytes`,
             "failed",
           );
         }
@@ -333,7 +337,7 @@ class SftpDestination implements Destination {
   }
 
   /** A full disk is only a "Failure" in this protocol: the free space tells whether it was that. */
-  async #failure(error: unknown, action: string, size: number): Promise<unknown> {
+  async #failure(error: unknown, action: string, size = LITTLE_BYTES): Promise<unknown> {
     if (statusOf(error) !== SftpStatus.failure) return remoteError(error, action, sftpMeaning);
     const signal = AbortSignal.timeout(TIDY_MS);
     const space = await this.#files

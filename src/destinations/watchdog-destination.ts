@@ -74,6 +74,7 @@ export class WatchdogDestination implements Destination {
     const sliceBytes = this.#sliceBytes;
     options.signal.throwIfAborted();
     using watch = new Watch(`write ${this.name}/${key}`, options.signal);
+    let isRead = false;
     async function* watched() {
       watch.stop();
       for await (const part of open()) {
@@ -83,10 +84,12 @@ export class WatchdogDestination implements Destination {
           watch.stop();
         }
       }
+      isRead = true;
       watch.start(answerMs);
     }
     watch.start(answerMs);
-    const work = this.#inner.put(key, watched, { ...options, signal: watch.signal });
+    const onMoved = () => watch.start(isRead ? answerMs : stallMs);
+    const work = this.#inner.put(key, watched, { ...options, onMoved, signal: watch.signal });
     try {
       await watch.settle(work);
     } catch (error) {

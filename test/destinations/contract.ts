@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { OperationalError } from "../../src/base/errors.ts";
 import type { Destination, DestinationReason, OpenBytes, PutOptions } from "../../src/destinations/destination.ts";
+import { describeUnknownSize } from "./unknown-size.ts";
 
 export interface DestinationHarness extends AsyncDisposable {
   readonly destination: Destination;
@@ -525,11 +526,17 @@ export function describeDestination(
       });
     }
 
-    async function traces(key: string): Promise<readonly string[]> {
-      const names = [...(await listKeys(there, key)), ...((await harness.rawNames?.()) ?? [])];
-      return names.filter((name) => name.includes(key));
+    function traces(key: string): Promise<readonly string[]> {
+      return tracesIn(harness, key);
     }
   });
+  describeUnknownSize(name, makeHarness);
+}
+
+/** Everything there whose name holds the key, unfinished or not. */
+export async function tracesIn(harness: DestinationHarness, key: string): Promise<readonly string[]> {
+  const names = [...(await listKeys(harness.destination, key)), ...((await harness.rawNames?.()) ?? [])];
+  return names.filter((name) => name.includes(key));
 }
 
 /** Writes a file into a folder of the server's disk, as old as told. */
@@ -617,15 +624,15 @@ function pausing(bytes: Buffer, during: () => Promise<void>): OpenBytes {
   };
 }
 
-function failing(error: Error): OpenBytes {
+export function failing(error: Error, size = 200_000): OpenBytes {
   return async function* () {
-    yield Buffer.alloc(200_000);
+    yield* sliced(Buffer.alloc(size), 1_000_000)();
     throw error;
   };
 }
 
 /** Gives its bytes, calls, and then says nothing any more. */
-function stuck(bytes: Buffer, then: () => void): OpenBytes {
+export function stuck(bytes: Buffer, then: () => void): OpenBytes {
   return async function* () {
     yield bytes;
     setTimeout(then, 30);

@@ -180,6 +180,20 @@ describe("a retrying destination", () => {
     expect(faults.log).toHaveLength(3);
   });
 
+  test("tries once to put what nobody knows the size of", async () => {
+    const { there, clock } = await faulty(scripted({ operation: "put", fault: error("busy"), times: 1 }));
+    let opened = 0;
+    const open = () => {
+      opened += 1;
+      return sliced(Buffer.from("some bytes"), 4)();
+    };
+
+    const failure = await failureOf(there.put("key", open, { signal }));
+
+    expectReason(failure, "busy");
+    expect([opened, clock.waits, await listKeys(there, "")]).toEqual([0, [], []]);
+  });
+
   test("stops waiting at once when it is aborted", async () => {
     const faults = new FaultDestination(await localAt(join(base, fresh())), {
       schedule: () => error("busy"),

@@ -6,6 +6,7 @@ import { openS3Destination } from "../../src/destinations/s3-destination.ts";
 import { type S3Server, startS3Server, withPrograms } from "../support/services.ts";
 import { startStallingProxy } from "../support/stalling-proxy.ts";
 import { describeDestination, expectReason, failureOf, fresh, listKeys, put, readAll, sliced } from "./contract.ts";
+import { describeUnknownSize } from "./unknown-size.ts";
 
 const signal = new AbortController().signal;
 const MIB = 1024 * 1024;
@@ -53,11 +54,21 @@ withPrograms(["radosgw", "ceph-mon", "ceph-osd", "ceph"], () => {
     { manyObjects: 1100 },
   );
 
-  describe("an S3 destination", () => {
-    const inParts = () => openS3Destination(settingsOf(), { signal }, { singlePutBytes: MIB, leastPartBytes: 5 * MIB });
-    const unfinishedUploads = async () =>
-      (await client.send(new ListMultipartUploadsCommand({ Bucket: "backups" }))).Uploads ?? [];
+  const inParts = () => openS3Destination(settingsOf(), { signal }, { singlePutBytes: MIB, leastPartBytes: 5 * MIB });
+  const unfinishedUploads = async () =>
+    (await client.send(new ListMultipartUploadsCommand({ Bucket: "backups" }))).Uploads ?? [];
 
+  describeUnknownSize("s3 in parts", async () => {
+    const destination = await inParts();
+    return {
+      destination,
+      another: inParts,
+      rawNames: async () => (await unfinishedUploads()).map(({ Key = "" }) => Key),
+      [Symbol.asyncDispose]: () => destination[Symbol.asyncDispose](),
+    };
+  });
+
+  describe("an S3 destination", () => {
     test("sends an object above the limit of one request in parts", async () => {
       await using there = await inParts();
       const key = fresh();

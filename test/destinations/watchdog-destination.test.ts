@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { codeOf } from "../../src/base/errors.ts";
 import { type Destination, destinationError } from "../../src/destinations/destination.ts";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { WatchdogDestination, type WatchdogLimits } from "../../src/destinations/watchdog-destination.ts";
@@ -153,6 +154,27 @@ describe("a watchdog", () => {
 
     expectReason(failure, "unreachable");
   });
+
+  test.each([true, false])(
+    "ends a put that sends what it has collected, unless it tells that bytes move (%s)",
+    async (tells) => {
+      const { real } = await stuckIn("stat", "stall");
+      const collecting = altered(real, {
+        async put(_key, open, { onMoved, signal: stop }) {
+          const parts = await Array.fromAsync(open()); // five bytes
+          for (const _ of [...parts, 1, 2, 3, 4, 5]) {
+            await pause(100);
+            stop.throwIfAborted();
+            if (tells) onMoved?.();
+          }
+        },
+      });
+
+      const done = new WatchdogDestination(collecting, LIMITS).put("key", sliced(Buffer.from("x"), 1), { signal });
+
+      expect(await done.then(() => "stored", codeOf)).toBe(tells ? "stored" : "unreachable");
+    },
+  );
 
   test("lets a put that was given up remove what it left before it says so", async () => {
     const { real } = await stuckIn("stat", "stall");

@@ -132,8 +132,9 @@ export class FaultDestination implements Destination {
 
   async put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
     const fault = this.#next("put", key);
+    const { size = 0 } = options;
     options.signal.throwIfAborted();
-    if (this.#storedBytes + options.size > this.#quotaBytes) throw this.#error("write", key, "full");
+    if (this.#storedBytes + size > this.#quotaBytes) throw this.#error("write", key, "full");
     // Linked files would pass by every fault.
     const plain = { ...options, file: undefined };
     switch (fault?.kind) {
@@ -146,15 +147,15 @@ export class FaultDestination implements Destination {
         await this.#readHalf(open, options);
         return await silence(fault.kind === "deaf" ? undefined : options.signal);
       case "short": {
-        const size = Math.floor(options.size / 2);
-        await this.#inner.put(key, () => firstOf(open(), size), { ...plain, size, sha256: undefined });
-        if (size < options.size) this.damaged.add(key);
+        const half = Math.floor(size / 2);
+        await this.#inner.put(key, () => firstOf(open(), half), { ...plain, size: half, sha256: undefined });
+        if (half < size) this.damaged.add(key);
         break;
       }
       case "flip": {
-        const at = Math.floor(this.#random() * options.size);
+        const at = Math.floor(this.#random() * size);
         await this.#inner.put(key, () => flipped(open(), at), { ...plain, sha256: undefined });
-        if (options.size > 0) this.damaged.add(key);
+        if (size > 0) this.damaged.add(key);
         break;
       }
       case "twice":
@@ -163,12 +164,12 @@ export class FaultDestination implements Destination {
         break;
       case "lost":
         await this.#inner.put(key, open, plain);
-        this.#storedBytes += options.size;
+        this.#storedBytes += size;
         throw this.#error("write", key, "unreachable");
       default:
         await this.#inner.put(key, open, plain);
     }
-    this.#storedBytes += options.size;
+    this.#storedBytes += size;
   }
 
   async *get(key: string, options: GetOptions): AsyncIterable<Uint8Array> {
@@ -266,7 +267,7 @@ export class FaultDestination implements Destination {
   }
 
   /** Takes half of the bytes and stores none of them, as a real destination whose line is cut. */
-  async #readHalf(open: OpenBytes, { size, signal }: PutOptions): Promise<void> {
+  async #readHalf(open: OpenBytes, { size = 0, signal }: PutOptions): Promise<void> {
     let seen = 0;
     for await (const part of open()) {
       signal.throwIfAborted();

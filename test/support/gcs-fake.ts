@@ -20,7 +20,9 @@ interface Session {
   readonly onlyNew: boolean;
   readonly storageClass: string;
   /** As large as the object will be, written in place: this process shares its processors with what is measured. */
-  readonly bytes: Buffer;
+  bytes: Buffer;
+  /** Whether that size was told. Else it grows. */
+  isSized: boolean;
   received: number;
 }
 
@@ -252,11 +254,12 @@ export class GcsFake {
     if (request.method !== "PUT") return this.#unknown(request, "upload");
     const place = placeOf(request, session);
     if (place === undefined) return this.#unknown(request, "range");
+    if (request.headers["content-range"] === "bytes */0") session.isSized = true;
     // Cut in the middle: what arrived is forgotten.
     if (!(await readBody(request, place))) return undefined;
     if (fault === "flip" || fault === "flip-unseen") place[0] = (place[0] ?? 0) ^ 1;
     session.received += place.length;
-    if (session.received < session.bytes.length) {
+    if (session.received < session.bytes.length || !session.isSized) {
       return { status: 308, headers: { Range: `bytes=0-${session.received - 1}` } };
     }
     const hash = request.headers["x-goog-hash"];
@@ -281,13 +284,15 @@ export class GcsFake {
   ): Promise<Answer> {
     const body = Buffer.alloc(Number(request.headers["content-length"] ?? 0));
     const { storageClass = "STANDARD", ...more } = (await readBody(request, body)) ? JSON.parse(String(body)) : {};
-    const size = Number(request.headers["x-upload-content-length"]);
+    const told = request.headers["x-upload-content-length"];
+    const size = Number(told ?? 0);
     const known = name !== undefined && (ifGenerationMatch ?? "0") === "0" && Object.keys(more).length === 0;
     if (!known || !Number.isInteger(size)) return this.#unknown(request, "begin");
     const onlyNew = ifGenerationMatch === "0";
     if (onlyNew && this.objects.has(name)) return failure(412, "conditionNotMet");
     const id = randomUUID();
-    this.sessions.set(id, { name, onlyNew, storageClass, bytes: Buffer.alloc(size), received: 0 });
+    const isSized = told !== undefined;
+    this.sessions.set(id, { name, onlyNew, storageClass, bytes: Buffer.alloc(size), isSized, received: 0 });
     const query = new URLSearchParams({ uploadType: "resumable", name, upload_id: id });
     const place = `http://${request.headers.host}${request.url?.split("?")[0]}?${query.toString()}`;
     return { status: 200, headers: { Location: place } };
@@ -302,15 +307,21 @@ export async function startGcsFake(): Promise<GcsFake> {
 }
 
 /** Where the bytes of one request belong, by the rules of resumable uploads; undefined when it breaks them. */
-function placeOf({ headers }: IncomingMessage, { bytes, received }: Session): Buffer | undefined {
+function placeOf({ headers }: IncomingMessage, session: Session): Buffer | undefined {
   const length = Number(headers["content-length"]);
   const contentRange = headers["content-range"] ?? "";
-  if (contentRange === "bytes */0") return bytes.length === 0 && length === 0 ? bytes : undefined;
-  const [start, last, total] = (/^bytes (\d+)-(\d+)\/(\d+)$/.exec(contentRange) ?? []).slice(1).map(Number);
-  if (start === undefined || last === undefined || total !== bytes.length) return undefined;
-  if (start !== received || last - start + 1 !== length || last >= total) return undefined;
+  if (contentRange === "bytes */0") return session.bytes.length === 0 && length === 0 ? session.bytes : undefined;
+  // `*`, while nobody knows the size, is not a number.
+  const [start, last, total] = (/^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(contentRange) ?? []).slice(1).map(Number);
+  if (start === undefined || last === undefined || total === undefined) return undefined;
+  if (start !== session.received || last - start + 1 !== length || last >= total) return undefined;
+  if (!session.isSized) {
+    session.isSized = !Number.isNaN(total);
+    session.bytes = Buffer.concat([session.bytes], session.isSized ? total : last + 1);
+  }
   const isWhole = last + 1 === total || length % UNIT_BYTES === 0;
-  return isWhole ? bytes.subarray(start, last + 1) : undefined;
+  const isKnown = session.isSized ? total === session.bytes.length : true;
+  return isWhole && isKnown ? session.bytes.subarray(start, last + 1) : undefined;
 }
 
 /** Fills `place` with a request's body; false when the line was cut before its end. */
