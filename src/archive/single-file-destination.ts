@@ -1,7 +1,4 @@
-import { randomBytes } from "node:crypto";
-import { type FileHandle, lstat, open, rm } from "node:fs/promises";
 import { basename } from "node:path";
-import { OperationalError } from "../base/errors.ts";
 import { exactBytes } from "../destinations/checked-bytes.ts";
 import {
   assertKey,
@@ -13,52 +10,38 @@ import {
   type PutOptions,
 } from "../destinations/destination.ts";
 import { localError } from "../destinations/local-errors.ts";
-import { publishFile } from "../destinations/local-files.ts";
+import type { FileSink } from "./file-sink.ts";
 import { renderTarHeader, TAR_END, tarPaddingOf } from "./tar-entry.ts";
-import { openTarFileDestination } from "./tar-file-destination.ts";
+import { readTarFile } from "./tar-file-destination.ts";
 
 export interface SingleFileOptions {
-  /** The file to write; it must not exist. It appears when its last object is stored. */
-  readonly path: string;
+  /** The file to write; it appears when its last object is stored. It is disposed with the destination. */
+  readonly sink: FileSink;
   /** Keys begin with this and a slash; it is not kept in the file. */
   readonly prefix: string;
   /** Name of the object that completes the file. */
   readonly lastName: string;
   readonly modifiedAt: Date;
-  readonly signal: AbortSignal;
 }
 
 /**
- * Opens a destination that makes one tar file of the objects that are put into it, in their order and uncompressed.
- * It is written as `<path>.<random>.in-progress`; storing `<anything>/<lastName>` completes it. Before that nothing can
- * be read back, and disposal deletes what there is. Fails with kind `refused`, `exists`, when the file is there already.
+ * Makes a destination that makes one tar file of the objects that are put into it, in their order and uncompressed. Storing
+ * `<anything>/<lastName>` completes it. Before that nothing can be read back, and disposal deletes what there is. Of a file that cannot be
+ * read back the last object is given as it was put.
  */
-export async function openSingleFileDestination(options: SingleFileOptions): Promise<Destination> {
-  options.signal.throwIfAborted();
-  const unfinished = `${options.path}.${randomBytes(6).toString("hex")}.in-progress`;
-  try {
-    await assertMissing(options.path);
-    return new SingleFileDestination(options, unfinished, await open(unfinished, "wx", 0o600));
-  } catch (error) {
-    throw localError(error, `write ${options.path}`);
-  }
-}
-
-class SingleFileDestination implements Destination {
+export class SingleFileDestination implements Destination {
   readonly name: string;
   readonly #options: SingleFileOptions;
-  readonly #unfinished: string;
-  readonly #file: FileHandle;
   readonly #sizes = new Map<string, number>();
   #failed: unknown;
+  #isComplete = false;
   #complete: Destination | undefined;
+  #last: { readonly key: string; readonly bytes: Buffer } | undefined;
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(options: SingleFileOptions, unfinished: string, file: FileHandle) {
-    this.name = basename(options.path);
+  constructor(options: SingleFileOptions) {
+    this.name = basename(options.sink.place);
     this.#options = options;
-    this.#unfinished = unfinished;
-    this.#file = file;
   }
 
   put(key: string, open: OpenBytes, options: PutOptions): Promise<void> {
@@ -69,41 +52,59 @@ class SingleFileDestination implements Destination {
 
   async #put(key: string, open: OpenBytes, { size, signal }: PutOptions): Promise<void> {
     const object = `${this.name}/${key}`;
+    const action = `write ${this.#options.sink.place}`;
     const name = this.#entryName(key);
     signal.throwIfAborted();
-    if (this.#complete) throw destinationError(`cannot write ${object}: the file is complete`, "unsupported");
+    if (this.#isComplete) throw destinationError(`cannot write ${object}: the file is complete`, "unsupported");
     // The size stands before the bytes in a tar file.
     if (size === undefined) throw destinationError(`cannot write ${object}: its size is not known`, "unsupported");
-    if (this.#failed !== undefined) throw localError(this.#failed, `write ${this.#options.path}`);
+    if (this.#failed !== undefined) throw localError(this.#failed, action);
     try {
-      await this.#append(name, exactBytes(open(), size, { object, verb: "write", signal }), size);
+      const isLast = name.endsWith(`/${this.#options.lastName}`);
+      const bytes = exactBytes(open(), size, { object, verb: "write", signal });
+      const kept = isLast ? Buffer.concat(await Array.fromAsync(bytes), size) : undefined; // a manifest, in memory anyway
+      await this.#append(name, kept ? [kept] : bytes, { size, signal });
       this.#sizes.set(key, size);
-      if (name.endsWith(`/${this.#options.lastName}`)) await this.#finish(signal);
+      if (kept) await this.#finish({ key, bytes: kept }, signal);
     } catch (error) {
       // A part of an entry cannot be taken back: nothing more can be put behind it.
       this.#failed ??= error;
-      throw localError(error, `write ${this.#options.path}`);
+      throw localError(error, action);
     }
   }
 
   /** Not by archiver: its `abort` while an entry is open is an uncaught TypeError, which would end the process. */
-  async #append(name: string, bytes: AsyncIterable<Uint8Array>, size: number): Promise<void> {
-    await this.#file.appendFile(renderTarHeader(name, size, this.#options.modifiedAt));
-    for await (const part of bytes) await this.#file.appendFile(part);
-    await this.#file.appendFile(TAR_END.subarray(0, tarPaddingOf(size)));
+  async #append(
+    name: string,
+    bytes: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    { size, signal }: { readonly size: number; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const { sink, modifiedAt } = this.#options;
+    await sink.append(renderTarHeader(name, size, modifiedAt), signal);
+    for await (const part of bytes) await sink.append(part, signal);
+    await sink.append(TAR_END.subarray(0, tarPaddingOf(size)), signal);
   }
 
-  async #finish(signal: AbortSignal): Promise<void> {
-    await this.#file.appendFile(TAR_END);
-    await this.#file.sync();
-    await this.#file.close();
-    await publishFile(this.#unfinished, this.#options.path, true, signal);
-    const { path, prefix } = this.#options;
-    this.#complete = await openTarFileDestination({ path, prefix, signal });
+  async #finish(last: { readonly key: string; readonly bytes: Buffer }, signal: AbortSignal): Promise<void> {
+    const { sink, prefix } = this.#options;
+    await sink.append(TAR_END, signal);
+    const stored = await sink.finish(signal);
+    this.#isComplete = true;
+    if (!stored) {
+      this.#last = last;
+      return;
+    }
+    try {
+      this.#complete = await readTarFile(stored, { prefix, signal });
+    } catch (error) {
+      await sink.remove();
+      throw error;
+    }
   }
 
   get(key: string, options: GetOptions): AsyncIterable<Uint8Array> {
     if (this.#complete) return this.#complete.get(key, options);
+    if (this.#last?.key === key) return rangeOf(this.#last.bytes, options.range);
     throw destinationError(`cannot read ${this.name}/${key}: the file is not complete yet`, "not-found");
   }
 
@@ -121,18 +122,17 @@ class SingleFileDestination implements Destination {
   /** Objects are not removed one by one: without its last one there is no file at all. */
   async remove(key: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     signal.throwIfAborted();
-    if (!this.#complete || !this.#entryName(key).endsWith(`/${this.#options.lastName}`)) return;
-    await this.#complete[Symbol.asyncDispose]();
+    if (!this.#isComplete || !this.#entryName(key).endsWith(`/${this.#options.lastName}`)) return;
+    await this.#complete?.[Symbol.asyncDispose]();
     this.#complete = undefined;
-    await rm(this.#options.path, { force: true });
+    await this.#options.sink.remove();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#complete?.[Symbol.asyncDispose]();
-    if (this.#complete) return;
+    // First: what is stuck in it ends with it.
+    await this.#options.sink[Symbol.asyncDispose]();
     await this.#tail;
-    await this.#file.close().catch(() => {});
-    await rm(this.#unfinished, { force: true });
   }
 
   #entryName(key: string): string {
@@ -144,12 +144,6 @@ class SingleFileDestination implements Destination {
   }
 }
 
-async function assertMissing(path: string): Promise<void> {
-  const found = await lstat(path).catch(() => undefined);
-  if (!found) return;
-  throw new OperationalError(`cannot write ${path}: it exists already`, {
-    kind: "refused",
-    code: "exists",
-    hint: "Choose another name, or remove that file.",
-  });
+async function* rangeOf(bytes: Buffer, range: GetOptions["range"]): AsyncIterable<Uint8Array> {
+  yield range ? bytes.subarray(range.start, range.end) : bytes;
 }

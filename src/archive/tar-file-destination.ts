@@ -1,6 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
-import { codeOf } from "../base/errors.ts";
 import {
   assertKey,
   type Destination,
@@ -10,14 +8,18 @@ import {
 } from "../destinations/destination.ts";
 import { localError } from "../destinations/local-errors.ts";
 import { archiveError } from "./archive-error.ts";
+import { openLocalBytes, type StoredBytes } from "./stored-bytes.ts";
 import { parseTarHeader, TAR_BLOCK, TAR_END, tarPaddingOf } from "./tar-entry.ts";
 
-export interface TarFileOptions {
-  /** The file that an export wrote. */
-  readonly path: string;
+export interface TarOptions {
   /** Put before the names of the entries to make keys of them. */
   readonly prefix: string;
   readonly signal: AbortSignal;
+}
+
+export interface TarFileOptions extends TarOptions {
+  /** The file that an export wrote. */
+  readonly path: string;
 }
 
 interface Entry {
@@ -27,38 +29,32 @@ interface Entry {
 }
 
 const MAX_ENTRIES = 1_000_000;
-const READ_BYTES = 1024 * 1024;
 
 /**
  * Opens an exported file as a destination that can only be read. Reads all tar headers now and refuses, with kind
  * `archive`, a file that is not a plain tar of plain entries to its last byte.
  */
-export async function openTarFileDestination(options: TarFileOptions): Promise<Destination> {
-  let file: FileHandle;
+export async function openTarFileDestination({ path, ...options }: TarFileOptions): Promise<Destination> {
+  return readTarFile(await openLocalBytes(path), options);
+}
+
+/** The same of a file that is open, wherever it lies; it is disposed with the destination, or when this fails. */
+export async function readTarFile(file: StoredBytes, options: TarOptions): Promise<Destination> {
   try {
-    file = await open(options.path, "r");
+    return new TarFileDestination(file, await readEntries(file, options));
   } catch (error) {
-    if (codeOf(error) !== "ENOENT") throw localError(error, `open ${options.path}`);
-    throw destinationError(`cannot open ${options.path}: it does not exist`, "not-found", {
-      hint: "Check the path; it is that of a file that rowkeep export wrote.",
-      cause: error,
-    });
-  }
-  try {
-    return new TarFileDestination(options, file, await readEntries(file, options));
-  } catch (error) {
-    await file.close();
-    throw localError(error, `read ${options.path}`);
+    await file[Symbol.asyncDispose]();
+    throw localError(error, `read ${file.place}`);
   }
 }
 
 class TarFileDestination implements Destination {
   readonly name: string;
-  readonly #file: FileHandle;
+  readonly #file: StoredBytes;
   readonly #entries: ReadonlyMap<string, Entry>;
 
-  constructor({ path }: TarFileOptions, file: FileHandle, entries: ReadonlyMap<string, Entry>) {
-    this.name = basename(path);
+  constructor(file: StoredBytes, entries: ReadonlyMap<string, Entry>) {
+    this.name = basename(file.place);
     this.#file = file;
     this.#entries = entries;
   }
@@ -70,14 +66,8 @@ class TarFileDestination implements Destination {
     if (start < 0 || end < start || end > entry.size) {
       throw destinationError(`cannot read ${this.name}/${key}: it has only ${entry.size} bytes`, "failed");
     }
-    for (let at = start; at < end; ) {
-      signal.throwIfAborted();
-      const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - at));
-      const { bytesRead } = await this.#file.read({ buffer, position: entry.offset + at });
-      if (bytesRead === 0) throw destinationError(`cannot read ${this.name}/${key}: the file became shorter`, "failed");
-      at += bytesRead;
-      yield buffer.subarray(0, bytesRead);
-    }
+    signal.throwIfAborted();
+    if (start < end) yield* this.#file.read(entry.offset + start, entry.offset + end, signal);
   }
 
   async stat(key: string, { signal }: { readonly signal: AbortSignal }): Promise<ObjectInfo | undefined> {
@@ -102,7 +92,7 @@ class TarFileDestination implements Destination {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file.close();
+    await this.#file[Symbol.asyncDispose]();
   }
 
   #find(key: string): Entry | undefined {
@@ -115,7 +105,8 @@ class TarFileDestination implements Destination {
   }
 }
 
-async function readEntries(file: FileHandle, { path, prefix, signal }: TarFileOptions): Promise<Map<string, Entry>> {
+async function readEntries(file: StoredBytes, { prefix, signal }: TarOptions): Promise<Map<string, Entry>> {
+  const { place: path, size: total } = file;
   const refuse = (problem: string, cause?: unknown) =>
     archiveError(`cannot read ${path}: ${problem}`, "bad-entry", {
       hint: "Use a file that rowkeep export wrote.",
@@ -125,13 +116,11 @@ async function readEntries(file: FileHandle, { path, prefix, signal }: TarFileOp
     archiveError(`cannot read ${path}: it is cut short, or no file that rowkeep export wrote`, "truncated", {
       hint: "Copy it again from where it came, and compare the sizes.",
     });
-  const { size: total } = await file.stat();
   const entries = new Map<string, Entry>();
-  const block = Buffer.alloc(TAR_BLOCK);
   for (let position = 0; ; ) {
     signal.throwIfAborted();
-    const { bytesRead } = await file.read({ buffer: block, position });
-    if (bytesRead < TAR_BLOCK) throw cutShort();
+    if (position + TAR_BLOCK > total) throw cutShort();
+    const block = Buffer.concat(await Array.fromAsync(file.read(position, position + TAR_BLOCK, signal)));
     const entry = headerIn(block, (cause) => refuse("it is no file that rowkeep export wrote, or damaged", cause));
     if (entry === undefined) {
       if (total !== position + TAR_END.length) throw refuse("it does not end where its entries end");

@@ -51,17 +51,25 @@ export const commandTable: readonly CommandSpec[] = [
     summary: "back up a database once into one file, without a job",
     arguments: [
       { name: "<url>", description: "the database: postgres://user@host/name, or '${env:NAME}', 'file:path'" },
-      { name: "<file>", description: "the file to write, or a folder for one with a new name" },
+      {
+        name: "<file>",
+        description:
+          "the file to write, or a folder for one with a new name: here, or s3://…, sftp://… (docs/destinations.md); - for stdout",
+      },
     ],
     options: [tables, { flags: "--parallel <n>", description: "connections that read rows" }],
-    examples: ["rowkeep export postgres://me@db.example/shop shop.rowkeep"],
+    examples: [
+      "rowkeep export postgres://me@db.example/shop shop.rowkeep",
+      "rowkeep export '${env:SHOP_URL}' 's3://bucket/exports/shop.rowkeep?region=eu-west-3'",
+      "rowkeep export '${env:SHOP_URL}' - | age -r age1… > shop.rowkeep.age",
+    ],
     load: async () => (await import("./commands/export.ts")).exportFile,
   },
   {
     name: "import",
     summary: "restore such a file into a database",
     arguments: [
-      { name: "<file>", description: "a file that export wrote" },
+      { name: "<file>", description: "a file that export wrote, here or at a destination" },
       { name: "<url>", description: "the database to write to, written as in export" },
     ],
     options: [

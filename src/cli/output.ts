@@ -99,6 +99,13 @@ export class Output {
     return json ? new Output({ ...this.#options, stdout: { write: () => true } }) : this;
   }
 
+  /** Gives an output for a command whose data takes stdout: what it says about itself goes to stderr, and nothing with `-q`. */
+  besideData(): Output {
+    const { quiet, stderr } = this.#options;
+    const stdout = quiet ? { write: () => true } : stderr;
+    return new Output({ ...this.#options, stdout, paint: this.#options.paintErr });
+  }
+
   /** The command's own warnings, and those that only `warn` was told of. */
   #warningsWith(own: unknown): { readonly warnings?: readonly unknown[] } {
     const told: readonly unknown[] = Array.isArray(own) ? own : [];

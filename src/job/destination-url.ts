@@ -37,6 +37,32 @@ export function parseDestinationUrl(text: string, cwd: string): WrittenDestinati
   return withAbsolutePaths(checked(fields, text), cwd);
 }
 
+/** A file at a destination, as export and import name one. */
+export interface RemoteFile {
+  readonly destination: WrittenDestination;
+  /** Empty where the URL names a folder. */
+  readonly key: string;
+  /** The file as people read it. */
+  readonly place: string;
+}
+
+/**
+ * Reads the URL of one file: that of a destination, and behind its last slash the name of the file. Fails as `parseDestinationUrl`, also
+ * for a name that no destination takes.
+ */
+export function parseFileUrl(text: string, cwd: string): RemoteFile {
+  const [address = "", ...query] = text.split("?");
+  const start = address.indexOf("://") + "://".length;
+  const slash = address.indexOf("/", start) < 0 ? address.length : address.lastIndexOf("/");
+  const key = decode(address.slice(slash + 1), text);
+  if (!/^[0-9A-Za-z._-]*$/.test(key) || /^\.+$/.test(key)) {
+    throw invalid(text, "the name of its file is not plain", "Use letters, digits, dots, hyphens and underscores.");
+  }
+  const folder = `${address.slice(0, slash)}/`;
+  const destination = parseDestinationUrl([folder, ...query].join("?"), cwd);
+  return { destination, key, place: `${shown(folder)}${key}` };
+}
+
 /** What stands before the question mark. */
 function placeOf(scheme: string, address: string, text: string): Fields {
   const rest = address.slice(scheme.length + "://".length);

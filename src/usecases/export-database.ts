@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { openSingleFileDestination } from "../archive/single-file-destination.ts";
+import { type FileSink, openLocalFileSink } from "../archive/file-sink.ts";
+import { SingleFileDestination } from "../archive/single-file-destination.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import type { ChosenTable, Connection } from "../drivers/driver.ts";
 import { chooseTable, matchTables } from "../plan/table-patterns.ts";
@@ -13,10 +14,25 @@ import type { Report } from "./progress.ts";
 /** Folder of the snapshot's objects as readers of an exported file see it; it is not kept in the file. */
 export const EXPORT_PREFIX = "export/database";
 
+/** The file that an export writes. */
+export interface ExportTo {
+  /** As people name it. */
+  readonly place: string;
+  /** Folder in which a few volumes lie for a moment. */
+  readonly spoolParent: string;
+  /** Opens it anew for each attempt; an attempt that failed was disposed. */
+  readonly open: () => Promise<FileSink>;
+}
+
+/** Writes a file of this machine, which must not exist. */
+export function exportToFile(path: string): ExportTo {
+  // Beside the file: on a disk that must hold all of it anyway.
+  return { place: path, spoolParent: dirname(path), open: () => openLocalFileSink(path) };
+}
+
 export interface ExportDatabaseOptions {
   readonly connection: Connection;
-  /** Path of the file to write; it must not exist. */
-  readonly path: string;
+  readonly to: ExportTo;
   /** Patterns; undefined: all tables. */
   readonly tables?: readonly string[] | undefined;
   /** Called with the id before anything is stored. */
@@ -32,8 +48,7 @@ export interface ExportDatabaseOptions {
  * it is complete. Fails with kind `database` or `destination`; nothing is left then.
  */
 export async function exportDatabase(options: ExportDatabaseOptions): Promise<BackUpResult> {
-  // Beside the file: a few volumes lie there for a moment, on a disk that must hold all of them anyway.
-  const spoolFolder = await makeSpool(options.path);
+  const spoolFolder = await makeSpool(options.to);
   try {
     // In a new file: what an attempt put into one cannot be taken back.
     return await convertingWherePossible(
@@ -50,12 +65,12 @@ async function tryExport(
   spoolFolder: string,
 ): Promise<BackUpResult> {
   const compression = { codec: "zstd", level: 2 } as const;
-  await using destination = await openSingleFileDestination({
-    path: options.path,
+  options.signal.throwIfAborted();
+  await using destination = new SingleFileDestination({
+    sink: await options.to.open(),
     prefix: EXPORT_PREFIX,
     lastName: "manifest.json",
     modifiedAt: new Date(),
-    signal: options.signal,
   });
   const recover = Buffer.from(
     `Unpack this file with tar first and enter the folder.\n\n${renderRecoverText({ compression })}`,
@@ -86,12 +101,12 @@ async function tryExport(
   });
 }
 
-async function makeSpool(path: string): Promise<string> {
+async function makeSpool({ place, spoolParent }: ExportTo): Promise<string> {
   try {
-    return await mkdtemp(join(dirname(path), ".rowkeep-export-"));
+    return await mkdtemp(join(spoolParent, ".rowkeep-export-"));
   } catch (cause) {
-    const reason = codeOf(cause) === "ENOENT" ? `the folder ${dirname(path)} does not exist` : messageOf(cause);
-    throw new OperationalError(`cannot write ${path}: ${reason}`, {
+    const reason = codeOf(cause) === "ENOENT" ? `the folder ${spoolParent} does not exist` : messageOf(cause);
+    throw new OperationalError(`cannot write ${place}: ${reason}`, {
       kind: "destination",
       code: "failed",
       hint: "Choose a folder that exists and can be written.",

@@ -1,18 +1,25 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { openSingleFileDestination } from "../../src/archive/single-file-destination.ts";
+import { openLocalFileSink } from "../../src/archive/file-sink.ts";
+import { SingleFileDestination } from "../../src/archive/single-file-destination.ts";
 import { openTarFileDestination } from "../../src/archive/tar-file-destination.ts";
 import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
 import { createFolder, never, openSampleWriter, PREFIX, TAKEN_AT, writeSample } from "../snapshot/sample-snapshot.ts";
 
-const common = { prefix: PREFIX, lastName: "manifest.json", modifiedAt: TAKEN_AT, signal: never };
+const openSingle = async (path: string) =>
+  new SingleFileDestination({
+    sink: await openLocalFileSink(path),
+    prefix: PREFIX,
+    lastName: "manifest.json",
+    modifiedAt: TAKEN_AT,
+  });
 
 test("writes a snapshot as one tar file that verifies like any other", async () => {
   await using folder = await createFolder();
   const path = join(folder.path, "shop.tar");
   {
-    await using single = await openSingleFileDestination({ ...common, path });
+    await using single = await openSingle(path);
     await writeSample({ destinations: [single], spoolFolder: folder.spool, volumeBytes: 16 * 1024 });
   }
 
@@ -27,7 +34,7 @@ test("leaves no file behind when the snapshot is not committed", async () => {
   await using folder = await createFolder();
   const path = join(folder.path, "shop.tar");
   {
-    await using single = await openSingleFileDestination({ ...common, path });
+    await using single = await openSingle(path);
     await using writer = await openSampleWriter({
       destinations: [single],
       spoolFolder: folder.spool,
@@ -45,7 +52,7 @@ test("refuses to replace a file", async () => {
   const path = join(folder.path, "shop.tar");
   await writeFile(path, "precious");
 
-  await expect(openSingleFileDestination({ ...common, path })).rejects.toMatchObject({ code: "exists" });
+  await expect(openSingle(path)).rejects.toMatchObject({ code: "exists" });
 
   expect(await readFile(path, "utf8")).toBe("precious");
 });
@@ -54,7 +61,7 @@ test("refuses a file that is cut short, goes on behind its end or has a damaged 
   await using folder = await createFolder();
   const path = join(folder.path, "shop.tar");
   {
-    await using single = await openSingleFileDestination({ ...common, path });
+    await using single = await openSingle(path);
     await writeSample({ destinations: [single], spoolFolder: folder.spool });
   }
   const good = await readFile(path);

@@ -362,14 +362,3 @@ test("rowkeep export makes up a name in a folder, and import takes the file", as
   ]);
   expect(await empty.query("select i from t")).toEqual([["1"]]);
 });
-
-test("rowkeep export and import refuse what lies elsewhere, and write nothing here", async () => {
-  const url = "postgres://me@127.0.0.1:1/shop";
-
-  const exported = await cli("export", url, "s3://bucket/prefix?region=eu-west-3", "--json");
-  const imported = await cli("import", "s3://bucket/shop.rowkeep?region=eu-west-3", url, "--json");
-
-  expect([exported.exitCode, exported.last()["code"]]).toEqual([2, "not-available"]);
-  expect([imported.exitCode, imported.last()["code"]]).toEqual([2, "not-available"]);
-  expect(await readdir(folder)).toEqual([]);
-});

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { planSecretFiles } from "../../src/job/secret-files.ts";
-import { parseDestinationUrl } from "../../src/job/destination-url.ts";
+import { parseDestinationUrl, parseFileUrl } from "../../src/job/destination-url.ts";
 import { redactSecrets } from "../../src/job/secrets.ts";
 
 const parse = (text: string) => parseDestinationUrl(text, "/work");
@@ -94,6 +94,32 @@ test.each([
 
 test("names the nearest field", () => {
   expect(() => parse("s3://b?regoin=x")).toThrow(expect.objectContaining({ hint: "Did you mean region?" }));
+});
+
+test.each([
+  [
+    "s3://b/x/y.rowkeep?region=r",
+    { type: "s3", bucket: "b", prefix: "x", region: "r" },
+    "y.rowkeep",
+    "s3://b/x/y.rowkeep",
+  ],
+  ["s3://b/y.rowkeep", { type: "s3", bucket: "b" }, "y.rowkeep", "s3://b/y.rowkeep"],
+  ["gs://b", { type: "gcs", bucket: "b" }, "", "gs://b/"],
+  ["gs://b/x/", { type: "gcs", bucket: "b", prefix: "x" }, "", "gs://b/x/"],
+  [
+    "sftp://me@h:2200/~/x/y.rowkeep?hostKey=SHA256:a/b+c=",
+    { type: "sftp", host: "h", port: 2200, user: "me", path: "x", hostKey: "SHA256:a/b+c=" },
+    "y.rowkeep",
+    "sftp://h:2200/~/x/y.rowkeep",
+  ],
+])("reads the URL of the file %s", (text, destination, key, place) => {
+  expect(parseFileUrl(text, "/here")).toEqual({ destination, key, place });
+});
+
+test.each(["s3://b/a b", "s3://b/%2e%2e", "s3://b/..", "s3://b/é"])("refuses %s as the name of a file", (text) => {
+  expect(() => parseFileUrl(text, "/here")).toThrow(
+    expect.objectContaining({ kind: "usage", code: "invalid-destination" }),
+  );
 });
 
 test("secrets that were typed go into files of their own, references and names stay", () => {

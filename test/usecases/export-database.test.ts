@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { openObjectSink } from "../../src/archive/object-sink.ts";
 import { openTarFileDestination } from "../../src/archive/tar-file-destination.ts";
-import { EXPORT_PREFIX, exportDatabase } from "../../src/usecases/export-database.ts";
+import { openLocalDestination } from "../../src/destinations/local-destination.ts";
+import { EXPORT_PREFIX, type ExportTo, exportDatabase, exportToFile } from "../../src/usecases/export-database.ts";
 import { createFolder } from "../snapshot/sample-snapshot.ts";
 import { connectionOfUrl } from "../support/connection.ts";
 import { beginOnce, openSession, SOMEBODY_WAITS } from "../support/other-session.ts";
@@ -10,47 +12,59 @@ import { createDatabase } from "../support/postgres.ts";
 
 const signal = new AbortController().signal;
 
-test("an export that begins again leaves nothing of the first attempt in the file", async () => {
-  await using database = await createDatabase(
-    18,
-    `create table a (t text); insert into a select gen_random_uuid()::text from generate_series(1, 100000);
-     create table b (i int); insert into b values (1); analyze`,
-  );
-  await using folder = await createFolder();
-  const path = join(folder.path, "shop.rowkeep");
-  await using migration = await openSession(database.url);
-  const altering = beginOnce(database.url, migration, "alter table b add column j int", SOMEBODY_WAITS);
-  const ids: string[] = [];
-  const more = {
-    volumeBytes: 100_000,
-    onBegin: (id: string) => {
-      ids.push(id);
-      altering.begin();
-    },
+/** As to a destination elsewhere. */
+function exportToObject(folder: string): ExportTo {
+  const open = async () => {
+    const destination = await openLocalDestination({ type: "local", path: folder }, { signal });
+    return openObjectSink({ destination, key: "shop.rowkeep", place: "shop.rowkeep", signal });
   };
+  return { place: "shop.rowkeep", spoolParent: folder, open };
+}
 
-  const { manifest } = await exportDatabase({
-    connection: connectionOfUrl(database.url),
-    path,
-    parallel: 1,
-    stallTimeoutMs: 60_000,
-    signal,
-    report: () => undefined,
-    ...more,
-  });
+test.each(["file", "object"])(
+  "an export that begins again leaves nothing of the first attempt in the %s",
+  async (kind) => {
+    await using database = await createDatabase(
+      18,
+      `create table a (t text); insert into a select gen_random_uuid()::text from generate_series(1, 100000);
+     create table b (i int); insert into b values (1); analyze`,
+    );
+    await using folder = await createFolder();
+    const path = join(folder.path, "shop.rowkeep");
+    await using migration = await openSession(database.url);
+    const altering = beginOnce(database.url, migration, "alter table b add column j int", SOMEBODY_WAITS);
+    const ids: string[] = [];
+    const more = {
+      volumeBytes: 100_000,
+      onBegin: (id: string) => {
+        ids.push(id);
+        altering.begin();
+      },
+    };
 
-  await altering.ended();
-  expect(ids).toHaveLength(2);
-  expect(manifest.tables.map(({ name, rows }) => [name, rows])).toEqual([
-    ["a", 100_000],
-    ["b", 1],
-  ]);
-  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
-  const keys: string[] = [];
-  for await (const { key } of file.list("", { signal })) keys.push(key);
-  expect(keys.filter((key) => key.includes("volume"))).toHaveLength(manifest.volumes.length);
-  expect(await readdir(folder.path)).not.toEqual(expect.arrayContaining([expect.stringContaining("in-progress")]));
-});
+    const { manifest } = await exportDatabase({
+      connection: connectionOfUrl(database.url),
+      to: kind === "file" ? exportToFile(path) : exportToObject(folder.path),
+      parallel: 1,
+      stallTimeoutMs: 60_000,
+      signal,
+      report: () => undefined,
+      ...more,
+    });
+
+    await altering.ended();
+    expect(ids).toHaveLength(2);
+    expect(manifest.tables.map(({ name, rows }) => [name, rows])).toEqual([
+      ["a", 100_000],
+      ["b", 1],
+    ]);
+    await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal });
+    const keys: string[] = [];
+    for await (const { key } of file.list("", { signal })) keys.push(key);
+    expect(keys.filter((key) => key.includes("volume"))).toHaveLength(manifest.volumes.length);
+    expect(await readdir(folder.path)).not.toEqual(expect.arrayContaining([expect.stringContaining("in-progress")]));
+  },
+);
 
 test("an export refuses a pattern that matches no table, and leaves no file", async () => {
   await using database = await createDatabase(18, "create table a (i int); create table b (i int)");
@@ -59,7 +73,7 @@ test("an export refuses a pattern that matches no table, and leaves no file", as
 
   const exporting = exportDatabase({
     connection: connectionOfUrl(database.url),
-    path,
+    to: exportToFile(path),
     tables: ["a", "bb"],
     parallel: 1,
     stallTimeoutMs: 60_000,

@@ -1,7 +1,7 @@
 import { exportDatabase } from "../../usecases/export-database.ts";
 import { madeSnapshotOf } from "../../usecases/made-snapshot.ts";
 import type { CommandAction } from "../command.ts";
-import { exportFileOf } from "../export-file.ts";
+import { exportToOf } from "../export-file.ts";
 import { connectionOfArgument } from "../job-context.ts";
 import { readCount, readList } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -13,13 +13,12 @@ export const exportFile: CommandAction = async (context, { args, options }) => {
   const tables = readList(options.tables, "--tables");
   const parallel = readCount(options.parallel, "--parallel") ?? 2;
   const connection = await connectionOfArgument(context, String(args[0]), "the url");
-  const { database } = connection;
-  const path = await exportFileOf(String(args[1]), { cwd: context.cwd, database, now: context.now() });
+  const to = await exportToOf(String(args[1]), connection.database, context);
   using progress = await openProgress(context);
   const { signal } = context;
   const result = await exportDatabase({
     connection,
-    path,
+    to,
     tables,
     parallel,
     stallTimeoutMs: STALL_TIMEOUT_MS,
@@ -28,10 +27,11 @@ export const exportFile: CommandAction = async (context, { args, options }) => {
   });
   progress.finish();
   const warnings = [...result.manifest.notCaptured, ...result.manifest.warnings];
-  for (const warning of warnings) context.output.warn(warning);
+  const output = args[1] === "-" ? context.output.besideData() : context.output;
+  for (const warning of warnings) output.warn(warning);
   const snapshot = madeSnapshotOf(result, result.destinations);
-  context.output.result({ file: path, snapshots: [snapshot], warnings }, () =>
-    printMadeSnapshot(context.output, { ...snapshot, destinations: [{ name: path, status: "stored" }] }),
+  output.result({ file: to.place, snapshots: [snapshot], warnings }, () =>
+    printMadeSnapshot(output, { ...snapshot, destinations: [{ name: to.place, status: "stored" }] }),
   );
   return warnings.length > 0 ? 3 : 0;
 };

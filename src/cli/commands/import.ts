@@ -1,6 +1,7 @@
 import { dirname, join } from "node:path";
-import { openSingleFileDestination } from "../../archive/single-file-destination.ts";
-import { openTarFileDestination } from "../../archive/tar-file-destination.ts";
+import { openLocalFileSink } from "../../archive/file-sink.ts";
+import { SingleFileDestination } from "../../archive/single-file-destination.ts";
+import { readTarFile } from "../../archive/tar-file-destination.ts";
 import type { Destination } from "../../destinations/destination.ts";
 import type { Connection } from "../../drivers/driver.ts";
 import { createHomeFolder } from "../../job/home.ts";
@@ -15,7 +16,7 @@ import { type RestorePlan, restoreSnapshot } from "../../usecases/restore-snapsh
 import { type SafetyRequest, takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
-import { localPathOf } from "../export-file.ts";
+import { openImportFile } from "../export-file.ts";
 import { connectionOfArgument, homeOf } from "../job-context.ts";
 import { readCount, readList, refuseWithoutCreate } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
@@ -26,9 +27,10 @@ import { confirmPlan } from "./restore.ts";
 /** Restores a file that export wrote: rows into existing tables, or with `--create` a whole empty database. */
 export const importFile: CommandAction = async (context, invocation) => {
   refuseWithoutCreate(invocation.options, ["owners", "grants"]);
-  const path = localPathOf(String(invocation.args[0]), context.cwd);
   const target = await connectionOfArgument(context, String(invocation.args[1]), "the url");
-  await using file = await openTarFileDestination({ path, prefix: EXPORT_PREFIX, signal: context.signal });
+  const bytes = await openImportFile(String(invocation.args[0]), context);
+  const path = bytes.place;
+  await using file = await readTarFile(bytes, { prefix: EXPORT_PREFIX, signal: context.signal });
   try {
     return await restoreFrom(file, target, { context, options: invocation.options, path });
   } catch (error) {
@@ -108,7 +110,8 @@ function safetyFileOf(context: CliContext): string {
   return join(homeOf(context).state, "safety", safetyFileName(context.now()));
 }
 
-async function openSafetyFile({ now, signal }: CliContext, path: string): Promise<Destination> {
+async function openSafetyFile({ now }: CliContext, path: string): Promise<Destination> {
   await createHomeFolder(dirname(path));
-  return openSingleFileDestination({ path, prefix: EXPORT_PREFIX, lastName: MANIFEST_NAME, modifiedAt: now(), signal });
+  const sink = await openLocalFileSink(path);
+  return new SingleFileDestination({ sink, prefix: EXPORT_PREFIX, lastName: MANIFEST_NAME, modifiedAt: now() });
 }
