@@ -9,7 +9,7 @@ export type OpenBytes = () => AsyncIterable<Uint8Array>;
 export interface PutOptions {
   /**
    * Exact number of bytes that `open()` gives. Fewer or more is an error and leaves no object. Left out, where nobody knows it before
-   * the end: then `open()` is called once only, and what fails is not tried again.
+   * the end: then `open()` is called once only, and what fails behind that is not tried again.
    */
   readonly size?: number | undefined;
   /** Lower-case hex SHA-256 of the bytes, where the caller knows it: protocols that can check it do. */

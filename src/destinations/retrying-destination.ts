@@ -36,8 +36,8 @@ interface Waiting {
 /**
  * Tries again what failed as `unreachable`, `busy` or `failed`, within bounds and with growing, random waits.
  *
- * - `put` begins at byte 0 by another `open()`; never again when the source itself failed or gave the wrong size, or when nobody
- *   knows the size: such a source can be read once.
+ * - `put` begins at byte 0 by another `open()`; never again when the source itself failed or gave the wrong size, or, where
+ *   nobody knows the size, once it was opened: such a source can be read once.
  *   When a second try of an exclusive put finds the key taken, the stored bytes are read back: they are ours if they are the
  *   same, for then only the acknowledgement of the first try was lost.
  * - `get` goes on at the byte that it reached. It fails when the object has another size by then.
@@ -103,7 +103,7 @@ export class RetryingDestination implements Destination {
         options.signal.throwIfAborted();
         if (source.isAtFault) throw error;
         let known = knownError(error, `write ${this.name}/${key}`, options.signal);
-        if (options.size === undefined) throw known;
+        if (options.size === undefined && source.isOpened) throw known;
         if (isUncertain && options.exclusive && codeOf(known) === "exists") {
           const stored = await this.#compare(key, open, options);
           if (stored === "same") return;
@@ -222,6 +222,7 @@ export class RetryingDestination implements Destination {
 class WatchedSource {
   readonly #open: OpenBytes;
   readonly #size: number | undefined;
+  isOpened = false;
   isAtFault = false;
 
   constructor(open: OpenBytes, size: number | undefined) {
@@ -231,6 +232,7 @@ class WatchedSource {
 
   async *read(): AsyncIterable<Uint8Array> {
     let given = 0;
+    this.isOpened = true;
     const bytes = this.#open()[Symbol.asyncIterator]();
     let isEnded = false;
     try {
