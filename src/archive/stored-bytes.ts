@@ -23,7 +23,10 @@ export async function openLocalBytes(path: string): Promise<StoredBytes> {
     throw codeOf(error) === "ENOENT" ? missing(path, error) : localError(error, `open ${path}`);
   }
   try {
-    return new LocalBytes(path, file, (await file.stat()).size);
+    const info = await file.stat();
+    // A folder can be opened and has a size, whatever its file system says; reading it is what fails.
+    if (info.isDirectory()) await file.read(Buffer.alloc(1));
+    return new LocalBytes(path, file, info.size);
   } catch (error) {
     await file.close();
     throw localError(error, `read ${path}`);
