@@ -29,6 +29,8 @@ const CHECK_VIOLATION = "23514";
 
 /** An index is sorted in memory of this size where the server's own setting is smaller. */
 const MAINTENANCE_MEMORY_KB = 256 * 1024;
+/** Of nobody else in a database that is being filled. */
+const TAKE_OFF_LOCK = 7_091_633_507;
 /** How long the server may take to notice that the session with the lock was closed. */
 const HANDOVER_MS = 10_000;
 
@@ -106,6 +108,8 @@ class PostgresCreator implements Creator {
     if (!violated && !isRaised(error)) return undefined;
     const taken = await this.#onWorker(async (client) => {
       await client.begin("isolation level read committed", { search_path: "" });
+      // Two that take the checks of several parents off, whose children they share, would wait for each other.
+      await client.query(`select pg_catalog.pg_advisory_xact_lock(${TAKE_OFF_LOCK})`);
       const definitions = violated ? await takeOffCheck(client, violated) : await takeOffChecks(client, table);
       await client.query("commit");
       return definitions;
