@@ -53,13 +53,23 @@ export interface PageRows {
   readonly offsets: ArrayLike<number>;
 }
 
-/** A page whose rows are not those of the earlier snapshot. */
-export interface ChangedPage {
-  readonly page: number;
-  /** Rows that were there before, by their line pointers, ascending. */
-  readonly kept: ArrayLike<number>;
-  /** Rows that may be new. */
+/** A page whose rows may be others than those of the earlier snapshot. */
+export type ChangedPage = ListedPage | SummedPage;
+
+/** All its visible rows. */
+export interface ListedPage extends PageRows {
+  /** Line pointers of those that may be new, ascending. */
   readonly added: readonly number[];
+}
+
+/** What is cheaper to ask for: it tells which row is gone of a page that lost not more than one. */
+export interface SummedPage {
+  readonly page: number;
+  readonly added: readonly number[];
+  /** How many visible rows there are. */
+  readonly rows: number;
+  /** What `hashPlace` gives for each of their places, combined by exclusive or. */
+  readonly hash: number;
 }
 
 /** What one look at the rows of a range tells. */
@@ -119,6 +129,10 @@ export interface ChangeTracker {
    * given has the same rows as then; one that is given may have, too.
    */
   changedPages(table: SourceTable, question: ChangesQuestion): Promise<readonly ChangedPage[]>;
+  /** A number of 32 bits, as in the sums of the pages; nothing wrong follows where the server computes another one. */
+  hashPlace(this: void, page: number, offset: number): number;
+  /** The visible rows of some pages, those without any left out or empty. */
+  listPages(table: SourceTable, pages: readonly number[]): Promise<readonly PageRows[]>;
   /**
    * Reads these rows, in any order. The pieces of a batch must all be taken, and are only valid until the next batch is pulled. Fails
    * with kind `database`; `value-too-large` as `rows()` of the source does.

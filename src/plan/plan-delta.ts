@@ -1,5 +1,5 @@
-import type { ChangedPage, PageRange, RowPlace } from "../drivers/change-tracker.ts";
-import type { PageMap } from "../snapshot/page-map.ts";
+import type { PageRange, RowPlace } from "../drivers/change-tracker.ts";
+import { findGone, type GoneQuestion, type GoneRows, type KnownSegment } from "./find-gone.ts";
 
 /** Pages of a cell: the rows of one cell that are read together form a segment, 8 MiB of the table. */
 export const CELL_PAGES = 1024;
@@ -10,16 +10,6 @@ export const SPAN_PAGES = 16 * CELL_PAGES;
 const MAX_CHANGED_SHARE = 0.25;
 /** Segments with single rows that a span has at most: a further one takes in the rows of all of them. */
 const MAX_DELTAS = 8;
-
-/** What an earlier snapshot stored of a span. */
-export interface KnownSegment {
-  /** A whole cell, or a whole span for single rows. */
-  readonly pages: PageRange;
-  /** Where its rows were, in their order. */
-  readonly map: PageMap;
-  /** Numbers, from 1, of its rows that are gone; ascending. */
-  readonly removed: ArrayLike<number>;
-}
 
 export interface SpanPlan {
   /** For each known segment the numbers of its rows that are gone now, ascending; undefined: nothing of it is left. */
@@ -41,97 +31,25 @@ export function countRows(span: PageRange, segments: readonly KnownSegment[]): I
   return counts;
 }
 
-/**
- * Decides what is stored of a span whose rows changed on these pages. Gives a text when what the server says cannot follow from
- * what was stored: then nothing that is known of the table may be used.
- */
+/** The pages of which their sums do not tell enough, or why nothing that is known of the table may be used. */
+export type NoPlan = Exclude<GoneRows, { readonly gone: unknown }>;
+
+/** Decides what is stored of a span whose rows changed on these pages. */
 export function planSpan(
   span: PageRange,
   segments: readonly KnownSegment[],
-  changed: readonly ChangedPage[],
-): SpanPlan | string {
-  const removed = segments.map((segment) => Array.from(segment.removed));
-  const sight = new Sight(span, changed);
-  for (const [index, segment] of segments.entries()) {
-    const twice = findGone(segment, sight, removed[index] ?? []);
-    if (twice !== undefined) return `the base has a row of page ${twice} twice`;
-  }
-  const unknown = sight.pageWithUnseen(changed);
-  if (unknown !== undefined) return `a row of page ${unknown} is older than the base and not in it`;
+  question: GoneQuestion,
+): SpanPlan | NoPlan {
+  const found = findGone(span, segments, question);
+  if (!("gone" in found)) return found;
+  const removed = segments.map((segment, index) =>
+    [...Array.from(segment.removed), ...(found.gone[index] ?? [])].sort((left, right) => left - right),
+  );
   const added: RowPlace[] = [];
-  for (const { page, added: fresh } of changed) {
+  for (const { page, added: fresh } of question.changed) {
     for (const offset of fresh) added.push({ page, offset });
   }
-  for (const numbers of removed) numbers.sort((left, right) => left - right);
   return settle(span, segments, { removed, added });
-}
-
-const KEPT = 1;
-const SEEN = 2;
-/** A page of 8 KiB has at most 291 line pointers. */
-const MOST_ROWS = 291;
-
-/** What is known of each line pointer of the pages that changed: there may be a million, so all of them are in one array of bytes. */
-class Sight {
-  readonly #first: number;
-  readonly #width: number;
-  /** Where the line pointers of a page begin; -1 where nothing changed. */
-  readonly #starts: Int32Array;
-  readonly #rows: Uint8Array;
-
-  constructor({ lo, hi }: PageRange, changed: readonly ChangedPage[]) {
-    this.#first = lo;
-    this.#width = changed.reduce((most, { kept }) => Math.max(most, kept[kept.length - 1] ?? 0), MOST_ROWS) + 1;
-    this.#starts = new Int32Array(hi - lo).fill(-1);
-    const rows = new Uint8Array(changed.length * this.#width);
-    this.#rows = rows;
-    for (const [index, { page, kept }] of changed.entries()) {
-      const start = index * this.#width;
-      this.#starts[page - lo] = start;
-      for (let at = 0; at < kept.length; at++) rows[start + (kept[at] ?? 0)] = KEPT;
-    }
-  }
-
-  /** What is known of each line pointer of a page; undefined where nothing changed. */
-  of(page: number): Uint8Array | undefined {
-    const start = this.#starts[page - this.#first] ?? -1;
-    return start < 0 ? undefined : this.#rows.subarray(start, start + this.#width);
-  }
-
-  /** A page with a row that is kept and was not seen. */
-  pageWithUnseen(changed: readonly ChangedPage[]): number | undefined {
-    const at = this.#rows.indexOf(KEPT);
-    return at < 0 ? undefined : changed[Math.floor(at / this.#width)]?.page;
-  }
-}
-
-/** Adds the rows of a segment that are on changed pages no more to `gone`; gives a page that has a row twice. */
-function findGone({ map, removed }: KnownSegment, sight: Sight, gone: number[]): number | undefined {
-  let number = 0;
-  let at = 0;
-  for (const rows of map) {
-    const known = sight.of(rows.page);
-    if (!known) {
-      number += rows.count;
-      while (at < removed.length && (removed[at] ?? 0) <= number) at += 1;
-      continue;
-    }
-    const { offsets } = rows;
-    for (let index = 0; index < offsets.length; index++) {
-      number += 1;
-      if (removed[at] === number) {
-        at += 1;
-        continue;
-      }
-      const offset = offsets[index] ?? 0;
-      const what = known[offset];
-      if (what === SEEN) return rows.page;
-      // Nothing older than the base is at this place any more.
-      if (what !== KEPT) gone.push(number);
-      known[offset] = SEEN;
-    }
-  }
-  return undefined;
 }
 
 type Rows = Pick<KnownSegment, "map" | "removed">;

@@ -1,5 +1,6 @@
 import type { PageRange } from "../drivers/change-tracker.ts";
-import { CELL_PAGES, isCell, type KnownSegment, SPAN_PAGES } from "../plan/plan-delta.ts";
+import type { KnownSegment } from "../plan/find-gone.ts";
+import { CELL_PAGES, isCell, SPAN_PAGES } from "../plan/plan-delta.ts";
 import type { ChunkRef, StoredSegment, StoredTable } from "../snapshot/manifest.ts";
 import { parsePageMap } from "../snapshot/page-map.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";

@@ -1,5 +1,5 @@
 import { messageOf, OperationalError } from "../base/errors.ts";
-import type { ChangedPage, PageRange } from "../drivers/change-tracker.ts";
+import type { ListedPage, PageRange } from "../drivers/change-tracker.ts";
 import { HASHES_BYTES, type HashedPage, type PlaceSum } from "../drivers/place-hashes.ts";
 import type { RowForm } from "../drivers/row-form.ts";
 import { CELL_PAGES } from "../plan/plan-delta.ts";
@@ -22,19 +22,19 @@ export async function findChangesByHash(
   context: SpanContext,
   segments: readonly BaseSegment[],
   form: RowForm,
-): Promise<readonly ChangedPage[]> {
+): Promise<readonly ListedPage[]> {
   const { table, tracker, known, span } = context;
   const base = await hashRowsOfBase(context, segments, form);
   const end = Math.min(span.hi, Math.max(known.end, await tracker.pagesOf(table)));
   const pages = await findPages(context, { base, form, end });
-  const changed: ChangedPage[] = [];
+  const changed: ListedPage[] = [];
   for (let at = 0; at < pages.length; at += PAGES_A_STATEMENT) {
     const some = pages.slice(at, at + PAGES_A_STATEMENT);
     const live = liveRowsOf(segments, new Set(some));
     const hashed = new Map((await tracker.hashes.rows(table, { form, pages: some })).map((one) => [one.page, one]));
     for (const page of some) {
       const now = hashed.get(page);
-      changed.push(now ? compareRows(now, { base, live: live.get(page) }) : { page, kept: [], added: [] });
+      changed.push(now ? compareRows(now, { base, live: live.get(page) }) : { page, offsets: [], added: [] });
     }
   }
   return changed;
@@ -138,15 +138,12 @@ interface KnownRows {
   readonly live: ReadonlyMap<number, LiveRow> | undefined;
 }
 
-function compareRows({ page, offsets, hashes }: HashedPage, { base, live }: KnownRows): ChangedPage {
-  const kept: number[] = [];
-  const added: number[] = [];
-  for (const [index, offset] of offsets.entries()) {
+function compareRows({ page, offsets, hashes }: HashedPage, { base, live }: KnownRows): ListedPage {
+  const added = Array.from(offsets).filter((offset, index) => {
     const row = live?.get(offset);
-    const isSame = row && base.has(row.segment, row.number, { hashes, start: index * HASHES_BYTES });
-    (isSame ? kept : added).push(offset);
-  }
-  return { page, kept, added };
+    return !row || !base.has(row.segment, row.number, { hashes, start: index * HASHES_BYTES });
+  });
+  return { page, offsets, added };
 }
 
 function numbersOf(from: PageRange["lo"], to: PageRange["hi"]): number[] {

@@ -67,11 +67,7 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
     ? mapped.then((found) => findChanges(context, found))
     : findByHeaders(context, mapped, looks);
   const [segments, changed] = await Promise.all([mapped, finding]);
-  const plan: SpanPlan | string =
-    changed.length === 0
-      ? { kept: segments.map(({ removed }) => removed), reread: [], added: [] }
-      : planSpan(span, segments, changed);
-  if (typeof plan === "string") throw new Doubt(plan);
+  const plan = await planChanges(context, segments, changed);
   const isUnchanged =
     plan.added.length === 0 &&
     plan.reread.length === 0 &&
@@ -82,6 +78,26 @@ export async function storeSpan(context: SpanContext): Promise<StoredSpan> {
     return removed ? [takeOver(context, segment, removed)] : [];
   });
   return { isUnchanged, parts: [...kept, ...(await storeChanges(context, plan))] };
+}
+
+async function planChanges(
+  { span, table, tracker }: SpanContext,
+  segments: readonly BaseSegment[],
+  changed: readonly ChangedPage[],
+): Promise<SpanPlan> {
+  if (changed.length === 0) return { kept: segments.map(({ removed }) => removed), reread: [], added: [] };
+  const { hashPlace } = tracker;
+  let plan = planSpan(span, segments, { changed, hashPlace });
+  if ("unclear" in plan) {
+    const lists = new Map((await tracker.listPages(table, plan.unclear)).map(({ page, offsets }) => [page, offsets]));
+    const told = changed.map((one): ChangedPage => {
+      const offsets = lists.get(one.page);
+      return offsets ? { page: one.page, offsets, added: one.added } : one;
+    });
+    plan = planSpan(span, segments, { changed: told, hashPlace });
+  }
+  if ("kept" in plan) return plan;
+  throw new Doubt("doubt" in plan ? plan.doubt : `the rows of page ${plan.unclear[0]} are not told`);
 }
 
 /** Gives a segment of the base as a part of the new table, without the rows that are gone. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { ChangedPage, TrustToken } from "../../src/drivers/change-tracker.ts";
+import type { TrustToken } from "../../src/drivers/change-tracker.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import { openTracked, tokenOf } from "../support/tracked-source.ts";
 import { untilAlone } from "../support/until-alone.ts";
@@ -10,7 +10,8 @@ const PAGES = 40;
 const TABLE = `create table t (id int, v text); alter table t alter v set storage plain;
   insert into t select i, repeat('x', 760) from generate_series(1, ${PAGES * 10}) i`;
 
-async function changesSince(url: string, since: TrustToken): Promise<readonly ChangedPage[]> {
+/** The changed pages with the rows of then that each of them kept; checks the sums that were told instead of them. */
+async function changesSince(url: string, since: TrustToken) {
   await using source = await openTracked(url);
   const table = source.tables.find(({ name }) => name === "t");
   if (!table || !source.tracker) throw new Error("no table is tracked");
@@ -20,7 +21,21 @@ async function changesSince(url: string, since: TrustToken): Promise<readonly Ch
   if (!seen) throw new Error("the server does not count");
   const changed = await source.tracker.changedPages(table, { ...range, counts, seen });
   expect(await source.tracker.changedPages(table, { ...range, counts, seen: undefined })).toEqual(changed);
-  return changed.map((found) => ({ ...found, kept: Array.from(found.kept) }));
+  const pages = await source.tracker.listPages(
+    table,
+    changed.map(({ page }) => page),
+  );
+  const { hashPlace } = source.tracker;
+  return changed.map((found) => {
+    const { page, added } = found;
+    const offsets = Array.from(pages.find((one) => one.page === page)?.offsets ?? []);
+    const hash = offsets.reduce((sum, offset) => sum ^ hashPlace(page, offset), 0);
+    expect(found).toEqual(
+      "rows" in found ? { page, added, rows: offsets.length, hash } : { page, added, offsets: expect.anything() },
+    );
+    if ("offsets" in found) expect(Array.from(found.offsets)).toEqual(offsets);
+    return { page, kept: offsets.filter((offset) => !added.includes(offset)), added };
+  });
 }
 
 /** The line pointers 1 to 10 but these. */

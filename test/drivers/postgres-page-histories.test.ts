@@ -2,6 +2,7 @@ import pg from "pg";
 import { expect, test } from "vitest";
 import type { ChangedPage, ChangeTracker, TrustToken } from "../../src/drivers/change-tracker.ts";
 import type { SourceTable } from "../../src/drivers/driver.ts";
+import { hashTid } from "../../src/drivers/postgres/postgres-tid-hash.ts";
 import { startPostgres } from "../support/postgres-server.ts";
 import { postgresMajors } from "../support/postgres.ts";
 import { randomFrom } from "../support/random-history.ts";
@@ -109,16 +110,23 @@ async function readPages(tracker: ChangeTracker, table: SourceTable): Promise<Pa
 }
 
 /** Checks the answer for one page; `found` is undefined where it was not named. */
-function expectTruth(found: ChangedPage | undefined, [then, now]: readonly ReadonlyMap<number, string>[]): void {
+function expectTruth(
+  found: ChangedPage | undefined,
+  [then = new Map(), now = new Map()]: readonly ReadonlyMap<number, string>[],
+): void {
   if (!found) {
     expect(new Map(now)).toEqual(new Map(then));
     return;
   }
-  const kept = Array.from(found.kept);
-  const offsets = [...kept, ...found.added];
-  expect(offsets).toHaveLength(now?.size ?? 0);
-  expect(new Set(offsets)).toEqual(new Set(now?.keys()));
-  for (const offset of kept) expect(now?.get(offset)).toBe(then?.get(offset));
+  const offsets = [...now.keys()];
+  if ("rows" in found) {
+    expect(found.rows).toBe(offsets.length);
+    expect(found.hash).toBe(offsets.reduce((sum, offset) => sum ^ hashTid(found.page, offset), 0));
+  } else {
+    expect(Array.from(found.offsets)).toEqual(offsets.sort((left, right) => left - right));
+  }
+  expect(offsets).toEqual(expect.arrayContaining([...found.added]));
+  for (const offset of offsets) if (!found.added.includes(offset)) expect(now.get(offset)).toBe(then.get(offset));
 }
 
 test.each(postgresMajors)(

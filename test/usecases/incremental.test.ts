@@ -247,6 +247,7 @@ test("an incremental holds a changed row that is larger than a chunk may be", { 
     "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 3000) i",
   );
   await using chain = await openChain();
+  await untilAlone(database);
   await chain.next(database.url);
   const acts = [
     "update t set v = repeat('x', 140000000) where id = 1000; update t set v = 'new' where id in (999, 1001)",

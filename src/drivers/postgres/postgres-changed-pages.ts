@@ -1,4 +1,4 @@
-import type { ChangedPage, ChangesQuestion } from "../change-tracker.ts";
+import type { ChangedPage, ChangesQuestion, PageRows } from "../change-tracker.ts";
 import { offsetList, offsetsOf, onPage, onPages } from "./postgres-page-sql.ts";
 import { isNew, placesByPage } from "./postgres-range-rows.ts";
 
@@ -23,7 +23,7 @@ export interface FoundPages {
 }
 
 /**
- * Finds the pages whose rows are not those of then. The pages with a new row are asked for all their rows. The other pages have no row
+ * Finds the pages whose rows are not those of then. The pages with a new row are asked for their rows. The other pages have no row
  * but of those of then: while all of them together have as many, none of them lost one. Where they have fewer, or where nothing was
  * seen of the range, one scan counts the rows of groups of pages and names those that may be new.
  */
@@ -32,33 +32,23 @@ export async function findChangedPages(ask: Ask, question: TableQuestion): Promi
   const scanGroups = () => ask(groupScan(name), [lo, hi - 1, xid]);
   let groups = seen ? undefined : await scanGroups();
   const added = seen?.added ?? placesByPage(groups?.map(([, , places]) => places ?? "").join(""));
-  const visible = await readPages(ask, name, [...added.keys()]);
+  const changed = await lookAt(ask, name, added);
   const before = await question.counts();
   /** Rows that each page has if none of the others lost one. */
   const expected = before.slice();
-  const changed: ChangedPage[] = [];
-  for (const [page, offsets] of visible) {
-    const fresh = sorted(added.get(page) ?? []);
-    changed.push({ page, kept: without(offsets, fresh), added: fresh });
-    expected[page - lo] = offsets.length;
-  }
+  for (const one of changed) expected[one.page - lo] = "rows" in one ? one.rows : one.offsets.length;
   if (seen && sumOf(expected) !== seen.rows) groups = await scanGroups();
   const suspected: number[] = [];
   for (const [first, rows] of groups ?? []) {
     const start = Number(first);
     const end = Math.min(hi, start + GROUP_PAGES);
     if (sumOf(expected.subarray(start - lo, end - lo)) === Number(rows)) continue;
-    for (let page = start; page < end; page++) if (!visible.has(page)) suspected.push(page);
+    for (let page = start; page < end; page++) if (!added.has(page)) suspected.push(page);
   }
-  for (const [page, offsets] of await readPages(ask, name, suspected)) {
-    if (offsets.length !== before[page - lo]) changed.push({ page, kept: offsets, added: [] });
+  for (const sum of await sumPages(ask, name, suspected)) {
+    if (sum.rows !== before[sum.page - lo]) changed.push({ ...sum, added: [] });
   }
   return { changed: changed.sort((left, right) => left.page - right.page), hasLost: suspected.length > 0 };
-}
-
-/** A page mostly has one of them. */
-function sorted(offsets: readonly number[]): readonly number[] {
-  return offsets.length > 1 ? offsets.toSorted((left, right) => left - right) : offsets;
 }
 
 function sumOf(numbers: Int32Array): number {
@@ -67,24 +57,34 @@ function sumOf(numbers: Int32Array): number {
   return sum;
 }
 
-/** Gives the line pointers of the visible rows of each of these pages. */
-async function readPages(ask: Ask, name: string, pages: readonly number[]): Promise<ReadonlyMap<number, Uint16Array>> {
-  if (pages.length === 0) return new Map();
-  const rows = await ask(pageScan(name), [`{${pages.join(",")}}`]);
-  return new Map(rows.map(([page, offsets]) => [Number(page), offsetsOf(offsets)]));
+/** A page with one new row mostly lost one at most, which its sum tells; the others are listed at once. */
+async function lookAt(ask: Ask, name: string, added: ReadonlyMap<number, readonly number[]>): Promise<ChangedPage[]> {
+  const single: number[] = [];
+  const others: number[] = [];
+  for (const [page, offsets] of added) (offsets.length === 1 ? single : others).push(page);
+  const sums = await sumPages(ask, name, single);
+  const lists = await listPages(ask, name, others);
+  return [
+    ...sums.map((sum) => ({ ...sum, added: added.get(sum.page) ?? [] })),
+    ...lists.map((list) => ({
+      ...list,
+      added: (added.get(list.page) ?? []).toSorted((left, right) => left - right),
+    })),
+  ];
 }
 
-/** Both ascend. By a loop, as for all that is done for each row: a set would be most of the work. */
-function without(offsets: Uint16Array, others: readonly number[]): Uint16Array {
-  const left = new Uint16Array(offsets.length);
-  let count = 0;
-  let at = 0;
-  for (let index = 0; index < offsets.length; index++) {
-    const offset = offsets[index] ?? 0;
-    while (at < others.length && (others[at] ?? 0) < offset) at += 1;
-    if (others[at] !== offset) left[count++] = offset;
-  }
-  return left.subarray(0, count);
+/** Costs less than half of a list. */
+async function sumPages(ask: Ask, name: string, pages: readonly number[]) {
+  if (pages.length === 0) return [];
+  const sums = await ask(sumScan(name), [`{${pages.join(",")}}`]);
+  return sums.map(([page, rows, hash]) => ({ page: Number(page), rows: Number(rows), hash: Number(hash) }));
+}
+
+/** Gives the line pointers of the visible rows of each of these pages. */
+export async function listPages(ask: Ask, name: string, pages: readonly number[]): Promise<readonly PageRows[]> {
+  if (pages.length === 0) return [];
+  const rows = await ask(listScan(name), [`{${pages.join(",")}}`]);
+  return rows.map(([page, offsets]) => ({ page: Number(page), offsets: offsetsOf(offsets) }));
 }
 
 function groupScan(name: string): string {
@@ -97,7 +97,15 @@ function groupScan(name: string): string {
                  from only ${name} z where ${range}) b`;
 }
 
-function pageScan(name: string): string {
+function sumScan(name: string): string {
+  return `
+      select g.page, c.n, c.hash
+        from unnest($1::bigint[]) g(page)
+       cross join lateral (
+               select count(*) as n, bit_xor(hashtid(y.ctid)) as hash from only ${name} y where ${onPage("y")}) c`;
+}
+
+function listScan(name: string): string {
   return `
       select g.page, c.offsets
         from unnest($1::bigint[]) g(page)

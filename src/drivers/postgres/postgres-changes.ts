@@ -13,7 +13,7 @@ import {
 } from "../change-tracker.ts";
 import type { RowOptions, SourceTable } from "../driver.ts";
 import type { PlaceHashes } from "../place-hashes.ts";
-import { findChangedPages } from "./postgres-changed-pages.ts";
+import { type Ask, findChangedPages, listPages } from "./postgres-changed-pages.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { readTableMarks } from "./postgres-marks.ts";
 import { PostgresPlaceHashes } from "./postgres-place-hashes.ts";
@@ -24,6 +24,7 @@ import { canCountRows, headerXidOf, type RangeQuestion, readRangeRows } from "./
 import { storedColumns } from "./postgres-rows.ts";
 import { lockLikeLeader } from "./postgres-table-lock.ts";
 import type { CatalogTable } from "./postgres-tables.ts";
+import { hashTid } from "./postgres-tid-hash.ts";
 import { asSchemaLocked } from "./schema-changed.ts";
 
 const MIN_VERSION = 140000;
@@ -186,13 +187,19 @@ export class PostgresTracker implements ChangeTracker {
   }
 
   async changedPages(table: SourceTable, { since, ...question }: ChangesQuestion): Promise<readonly ChangedPage[]> {
-    const found = await findChangedPages((sql, values) => this.#scan(table, () => ({ sql, values })), {
+    const found = await findChangedPages(this.#asking(table), {
       ...question,
       name: nameOf(table),
       xid: headerXidOf(since),
     });
     if (found.hasLost) this.#isLosing.add(tableKey(table));
     return found.changed;
+  }
+
+  readonly hashPlace = hashTid;
+
+  listPages(table: SourceTable, pages: readonly number[]): Promise<readonly PageRows[]> {
+    return listPages(this.#asking(table), nameOf(table), pages);
   }
 
   async *rowsAt(
@@ -240,6 +247,10 @@ export class PostgresTracker implements ChangeTracker {
       await leader.query("select pg_sleep(0.1)");
     }
     return false;
+  }
+
+  #asking(table: SourceTable): Ask {
+    return (sql, values) => this.#scan(table, () => ({ sql, values }));
   }
 
   /** The statement is chosen when its turn has come: earlier ones tell what suits the table. */
