@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
-import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
+import { dump, emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const TABLES = `create function price(i int) returns numeric immutable language sql as 'select i * 1.19';
   create table t (i int, price numeric(10,2) generated always as (price(i)) stored,
@@ -98,6 +98,49 @@ describe.each(postgresMajors)("restoring generated columns of PostgreSQL %i", (m
     await expect(restoring).rejects.toMatchObject({
       message: "cannot restore the rows of public.must: unknown",
       hint: expect.stringContaining("its generated column m,"),
+    });
+  });
+
+  test("makes tables whose generated columns read tables that come later, their own one, or one of the search path", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table z_known (id int, name text, pad text); insert into z_known values (1, 'one', repeat('x', 9000));
+       create function name_of(int) returns text immutable language sql as 'select name from public.z_known where id = $1';
+       create function short_of(int) returns text immutable language sql as 'select name from z_known where id = $1';
+       create function twice(int) returns int immutable language sql as 'select $1 * 2';
+       create table a (id int); create function own_of(int) returns bool immutable language sql as 'select $1 > 0 or exists (select from public.a)';
+       alter table a add name text generated always as (name_of(id)) stored, add short text generated always as (short_of(id)) stored,
+         add own bool generated always as (own_of(id)) stored; comment on column a.name is 'of another';
+       create table b (c int generated always as (twice(d)) stored, d int) partition by list (d); create table b_1 partition of b default;
+       create table child () inherits (a); insert into a values (1); insert into child values (1); insert into b (d) values (2)`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const { warnings } = await restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader, { parallel: 1 }));
+
+    expect(warnings).toEqual([]);
+    expect(dump(major, target.url)).toBe(dump(major, source.url));
+    expect(await target.query("select id, name, short, own from a")).toEqual([
+      ["1", "one", "one", "t"],
+      ["1", "one", "one", "t"],
+    ]);
+  });
+
+  test("names the table whose generated column cannot be made", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table z_known (id int); create function counted(int) returns int immutable language plpgsql as 'begin return (select count(*) from public.z_known); end';
+       create table a (id int, n int generated always as (counted(1)) stored)`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    await using target = await emptyDatabase(major);
+
+    const restoring = restoreIntoEmpty(optionsFor(target.ownerUrl, snapshot.reader));
+
+    await expect(restoring).rejects.toMatchObject({
+      message: 'cannot create table public.a: relation "public.z_known" does not exist',
+      hint: expect.stringContaining("generated column"),
     });
   });
 });

@@ -1,16 +1,16 @@
-import { OperationalError, reasonIn } from "../../base/errors.ts";
+import { type OperationalError, reasonIn } from "../../base/errors.ts";
 import type { Definition } from "../driver.ts";
-import { refusalOf } from "./create-definitions.ts";
-import { isOfStatement } from "./postgres-errors.ts";
+import { asNamed, nameOf, refusalOf } from "./create-definitions.ts";
+import { isOfStatement, UNKNOWN_NAME } from "./postgres-errors.ts";
 import { quoteLiteral, quoteName } from "./postgres-quote.ts";
 
 /** Nothing in the database needs them. */
 const DISPENSABLE = new Set(["refresh", "publication", "comment", "grant", "extension-dependency"]);
 
 const FOREIGN_KEY_VIOLATION = "23503";
-/** A relation, function, type or column that is not found. */
-const UNKNOWN_NAME = new Set(["not-found", "42883", "42704", "42703"]);
 const DUPLICATES = new Set(["23505", "23P01"]);
+const COLLIDE =
+  "Remove the rows that collide from the source and back it up again, or choose other tables with --tables.";
 
 /** Executes statements in one transaction, with an empty search_path or that of the role. */
 export type Execute = (sql: string, path?: "own") => Promise<void>;
@@ -30,7 +30,7 @@ export async function createBehindRows(definition: Definition, execute: Execute)
     if (canBeNotValid(definition, error)) return createNotValid(definition, { error, execute });
     if (mayLookAround(definition, error) && (await createUnderOwnPath(definition, execute))) return undefined;
     if (canBeMissing(definition, error)) return refusalOf(definition, error);
-    throw asNamed(definition, error);
+    throw asNamed(definition, error, DUPLICATES.has(error.code) ? COLLIDE : undefined);
   }
 }
 
@@ -87,22 +87,4 @@ function canBeMissing({ kind, sql }: Definition, { code }: OperationalError): bo
     (kind === "attach" && code === "not-found") ||
     (sql.includes(" VALIDATE CONSTRAINT ") && code === "42704")
   );
-}
-
-function asNamed(definition: Definition, error: OperationalError): OperationalError {
-  const hint = DUPLICATES.has(error.code)
-    ? "Remove the rows that collide from the source and back it up again, or choose other tables with --tables."
-    : error.hint;
-  const { code, cause } = error;
-  return new OperationalError(`cannot create ${nameOf(definition)}: ${reasonIn(error)}`, {
-    kind: "database",
-    code,
-    hint,
-    cause,
-  });
-}
-
-function nameOf({ kind, schema, name, table }: Definition): string {
-  if (table) return `${kind} ${name} of ${table.schema}.${table.name}`;
-  return `${kind} ${schema ? `${schema}.` : ""}${name}`;
 }

@@ -14,7 +14,7 @@ import {
 } from "./created-content.ts";
 import { createBehindRows } from "./create-behind-rows.ts";
 import { createDefinitions } from "./create-definitions.ts";
-import { isOfStatement, isRaised, violatedOf } from "./postgres-errors.ts";
+import { isOfStatement, isRaised, UNKNOWN_NAME, violatedOf } from "./postgres-errors.ts";
 import { findMiscomputed } from "./postgres-generated.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
 import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners.ts";
@@ -23,7 +23,6 @@ import { copyOptions } from "./postgres-rows.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
 import { takeOffCheck, takeOffChecks } from "./take-off-check.ts";
 
-const UNKNOWN_NAME = new Set(["not-found", "42883", "42704"]);
 /** What a row gets that is not for this partition, or for none: the hash of an enum is another one in each database. */
 const CHECK_VIOLATION = "23514";
 

@@ -202,6 +202,9 @@ function violatedBy(error: unknown): Violated | undefined {
  */
 const OF_STATEMENT = /^(not-found|denied|(0A|2[0-3]|2F|3[89]|3F|42|44|54|P0)\w{3})$/;
 
+/** A relation, function, type or column that is not found. */
+export const UNKNOWN_NAME: ReadonlySet<string> = new Set(["not-found", "42883", "42704", "42703"]);
+
 export function isOfStatement(error: unknown): error is OperationalError {
   return error instanceof OperationalError && OF_STATEMENT.test(error.code);
 }
