@@ -67,10 +67,11 @@ export interface Replacer extends AsyncDisposable {
   /** Loads rows and gives the number that the server stored. */
   load(rows: ReplacementRows): Promise<number>;
   /**
-   * Takes the check off for which the last `load` failed, until `finish`, and what that load did back: then it can be repeated. Only one
-   * that the definitions of the snapshot have too; false: the restore has failed.
+   * Takes the check off for which the last `load` into a table failed, or all that may have raised the error, until `finish`, and what that
+   * load did back: then it can be repeated. Only those that the definitions of the snapshot have too. Fails with the error, and a better
+   * hint where there is one, when nothing is to be taken off: the restore has failed.
    */
-  takeOffCheck(error: unknown, stored: readonly Definition[]): Promise<boolean>;
+  takeOffCheck(error: unknown, table: TableName, stored: readonly Definition[]): Promise<void>;
   /** Replaces large objects: those that the rows name get the content that the rows hold. */
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings, also for checks that rows violate. */

@@ -289,7 +289,7 @@ async function loadPart(
         streams: streamsOf(reader, part, signal, (bytes) => report({ type: "rows", table: label, rows: 0, bytes })),
       });
     } catch (error) {
-      if (!(await replacer.takeOffCheck(error, reader.manifest.definitions))) throw error;
+      await replacer.takeOffCheck(error, table, reader.manifest.definitions);
     }
   }
 }

@@ -158,6 +158,85 @@ describe.each(postgresMajors)("restoring rows that violate what is proven, Postg
       code: "23514",
     });
   });
+
+  const raising = `create function fine(int) returns bool language plpgsql immutable as $$ begin return true; end $$;
+    create domain d as int constraint d_fine check (fine(value)); create domain e as int;
+    create table t (id int primary key, i int constraint fine check (fine(i)), d d, plain int check (plain > 0)); insert into t values (1, -1, 1, 1), (2, 1, -1, 1);
+    create table parted (a int) partition by list (a); create table part partition of parted (constraint of_part check (fine(a))) default; insert into parted values (-5)`;
+  const stricter = `create or replace function fine(int) returns bool language plpgsql immutable as $$ begin if $1 < 0 then raise 'too low'; end if; return true; end $$`;
+
+  test("makes checks NOT VALID whose function raises an error since, of tables, partitions and domains", async () => {
+    await using database = await createDatabase(major, raising);
+    await using snapshot = await snapshotOf(database.url);
+    const before = await database.query(CONSTRAINTS);
+    await database.query(`${stricter}; delete from t; delete from parted`);
+
+    const { warnings } = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(warnings.toSorted()).toEqual([
+      expect.stringMatching(/^check fine of public.t is restored as NOT VALID: too low/),
+      expect.stringMatching(/^check of_part of public.part is restored as NOT VALID: too low/),
+      expect.stringMatching(/^check public.d.d_fine is restored as NOT VALID: too low/),
+    ]);
+    const unproven = before.map((row) =>
+      /fine|of_part/.test(row[1] ?? "") ? row.with(2, `${row[2]} NOT VALID`).with(4, "f") : row,
+    );
+    expect(await database.query(CONSTRAINTS)).toEqual(unproven);
+    expect(await database.query("select sum(i), sum(d) from t union all select sum(a), 0 from parted")).toEqual([
+      ["0", "0"],
+      ["-5", "0"],
+    ]);
+  });
+
+  test("names the checks that came later and raise an error, and leaves all as it was", async () => {
+    await using database = await createDatabase(
+      major,
+      "create domain e as int; create table t (id int, e e); insert into t values (-1, 1)",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(`delete from t; create function fine(int) returns bool language plpgsql as $$ begin return true; end $$; ${stricter.replace("immutable", "")};
+      alter table t add constraint later check (fine(id)); alter domain e add constraint e_later check (fine(value))`);
+    const before = await database.query(CONSTRAINTS);
+
+    const restoring = restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    await expect(restoring).rejects.toMatchObject({
+      message: expect.stringMatching(/^cannot restore public.t: too low/),
+      hint: expect.stringContaining("later of public.t, e_later of domain public.e"),
+    });
+    expect(await database.query(CONSTRAINTS)).toEqual(before);
+    expect(await database.query("select count(*) from t")).toEqual([["0"]]);
+  });
+
+  test("says which domain must be the login's own for its check to be taken off, and leaves all as it was", async () => {
+    await using database = await createDatabase(major, raising);
+    const login = `login_${database.name}`;
+    await database.query(
+      `create role ${login} login password 'pw'; grant ${login} to current_user; grant all on schema public to ${login}; alter table t owner to ${login}`,
+    );
+    try {
+      await using snapshot = await snapshotOf(database.url);
+      const before = await database.query(CONSTRAINTS);
+      const options = inPlaceOptionsFor(database.urlFor(login, "pw"), snapshot.reader, { tables: ["t"] });
+
+      const silent = await restoreSnapshot(options);
+      await database.query(stricter);
+      const raised = restoreSnapshot(options);
+
+      expect(silent.warnings).toEqual([]);
+      const hint = expect.stringContaining("owns the domain public.d");
+      await expect(raised).rejects.toMatchObject({ message: expect.stringContaining("too low"), hint });
+      await database.query(
+        "create or replace function fine(int) returns bool language plpgsql immutable as 'begin return $1 > 0; end'",
+      );
+      const refused = restoreSnapshot(options);
+      await expect(refused).rejects.toMatchObject({ code: "23514", hint });
+      expect(await database.query(CONSTRAINTS)).toEqual(before);
+      expect(await database.query("select count(*) from t")).toEqual([["2"]]);
+    } finally {
+      await database.query(`drop owned by ${login}; drop role ${login}`);
+    }
+  });
 });
 
 test("brings rows back that have NULL where a NOT NULL is NOT VALID (PostgreSQL 18)", async () => {

@@ -21,7 +21,7 @@ import { assignOwners, readOwnerRoles, setOwnersRights } from "./postgres-owners
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
-import { takeOffCheck, takeOffChecks } from "./take-off-check.ts";
+import { findCallingChecks, takeOffCheck } from "./take-off-check.ts";
 
 /** What a row gets that is not for this partition, or for none: the hash of an enum is another one in each database. */
 const CHECK_VIOLATION = "23514";
@@ -109,7 +109,10 @@ class PostgresCreator implements Creator {
       await client.begin("isolation level read committed", { search_path: "" });
       // Two that take the checks of several parents off, whose children they share, would wait for each other.
       await client.query(`select pg_catalog.pg_advisory_xact_lock(${TAKE_OFF_LOCK})`);
-      const definitions = violated ? await takeOffCheck(client, violated) : await takeOffChecks(client, table);
+      const definitions: Definition[] = [];
+      for (const one of violated ? [violated] : await findCallingChecks(client, table)) {
+        definitions.push(...(await takeOffCheck(client, one)));
+      }
       await client.query("commit");
       return definitions;
     });

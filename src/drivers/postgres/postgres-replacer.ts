@@ -1,4 +1,4 @@
-import { codeOf, messageOf, OperationalError } from "../../base/errors.ts";
+import { messageOf, OperationalError } from "../../base/errors.ts";
 import { freeBytes } from "../../base/free-bytes.ts";
 import type { Connection, Definition, SequenceState, ServerIdentity, TableName } from "../driver.ts";
 import type { InspectOptions, OpenReplacerOptions, ReplacementRows, Replacer, TargetTable } from "../replacer.ts";
@@ -8,7 +8,6 @@ import { openPostgresClient, type PostgresClient } from "./postgres-client.ts";
 import { wasCommitted } from "./postgres-commit.ts";
 import { createBehindRows } from "./create-behind-rows.ts";
 import { refuseUnfinished } from "./created-content.ts";
-import { violatedOf } from "./postgres-errors.ts";
 import { findGenerated, findRecomputed, type GeneratedColumn } from "./postgres-generated.ts";
 import { readIdentity } from "./postgres-identity.ts";
 import { loadLargeObjects } from "./postgres-large-objects.ts";
@@ -30,7 +29,7 @@ import {
   type UsedSequence,
 } from "./postgres-replace-catalog.ts";
 import { resetSequence } from "./postgres-sequence-reset.ts";
-import { isStoredCheck, takeOffCheck } from "./take-off-check.ts";
+import { isRefusal, takeOffStored } from "./take-off-stored.ts";
 
 const LOCK_TIMEOUT = "30s";
 
@@ -181,18 +180,12 @@ class PostgresReplacer implements Replacer {
     return count;
   }
 
-  async takeOffCheck(error: unknown, stored: readonly Definition[]): Promise<boolean> {
+  async takeOffCheck(error: unknown, table: TableName, stored: readonly Definition[]): Promise<void> {
+    if (!isRefusal(error)) throw error;
     const client = this.#client;
-    const violated = violatedOf(error);
-    if (!violated) return false;
     await client.query("rollback to savepoint rowkeep_load; set local search_path = ''");
-    const checks = await takeOffCheck(client, violated, (check) => isStoredCheck(check, stored)).catch((second) => {
-      // Why the rows did not come is what the person must read.
-      throw codeOf(second) === "denied" ? error : second;
-    });
+    this.#takenOff.push(...(await takeOffStored(client, { error, table, stored })));
     await client.query("release savepoint rowkeep_load; set local search_path to default");
-    this.#takenOff.push(...checks);
-    return checks.length > 0;
   }
 
   async #copy({ table, columns, format, encoding, streams }: ReplacementRows): Promise<number> {

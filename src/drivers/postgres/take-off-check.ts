@@ -48,7 +48,7 @@ export interface HeldCheck {
   readonly definition: string;
 }
 
-const NOT_NULL = "NOT NULL";
+export const NOT_NULL = "NOT NULL";
 
 function alter({ isDomain, place }: HeldCheck): string {
   return `ALTER ${isDomain ? "DOMAIN" : "TABLE"} ${place}`;
@@ -73,44 +73,23 @@ function putOn(check: HeldCheck, comments: readonly (readonly [string, string])[
   ];
 }
 
-/** Drops all checks of a table, and of the domains in its columns, that call functions of people: one of them failed and is not named. */
-export async function takeOffChecks(
+/** Finds all checks of a table, and of the domains in its columns, that call functions of people: one of them raised an error and is not named. */
+export async function findCallingChecks(
   client: PostgresClient,
   { schema, name }: TableName,
-): Promise<readonly Definition[]> {
+): Promise<readonly Violated[]> {
   const rows = await client.query(FIND_CALLING, [schema, name]);
-  const taken: Definition[] = [];
-  for (const [of, table, domain, constraint] of rows) {
+  return rows.map(([of, table, domain, constraint]) => {
     const holder = table === null ? { domain: domain ?? "" } : { table: table ?? "" };
-    taken.push(...(await takeOffCheck(client, { schema: of ?? "", ...holder, constraint: constraint ?? "" })));
-  }
-  return taken;
-}
-
-/**
- * Whether a snapshot has rows with the same check: then they violate it since its function changed, or it never saw them, and not since it
- * came later. One that is NOT VALID is for rows that come from applications.
- */
-export function isStoredCheck(
-  { schema, holder, isDomain, definition }: HeldCheck,
-  stored: readonly Definition[],
-): boolean {
-  if (definition.endsWith(" NOT VALID")) return true;
-  return stored.some(({ kind, schema: of, name, table, sql }) => {
-    const isOfHolder = isDomain
-      ? kind === "domain" && of === schema && name === holder
-      : table?.schema === schema && table.name === holder;
-    return isOfHolder && (definition === NOT_NULL ? DOMAIN_NOT_NULL.test(sql) : sql.includes(definition));
+    return { schema: of ?? "", ...holder, constraint: constraint ?? "" };
   });
 }
 
-/** At the end of what stands before the checks. */
-const DOMAIN_NOT_NULL = / NOT NULL(?:;| CONSTRAINT )/;
-
-/** The checks of the table $2, and of domains in arrays, composites and ranges of its columns, too. What the server brings is no dependency. */
+/** The checks of the table $2 and its partitions, and of domains in arrays, composites and ranges of its columns, too. What the server brings is no dependency. */
 const FIND_CALLING = `
   with recursive relation(oid) as (
-    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2),
+    select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2
+    union select c.oid from relation r join pg_catalog.pg_inherits i on i.inhparent = r.oid join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition),
   used(oid) as (
     select a.atttypid from relation r join pg_catalog.pg_attribute a on a.attrelid = r.oid where a.attnum > 0 and not a.attisdropped
     union select o.oid from used u join pg_catalog.pg_type t on t.oid = u.oid, lateral (
