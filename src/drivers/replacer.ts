@@ -67,9 +67,9 @@ export interface Replacer extends AsyncDisposable {
   /** Loads rows and gives the number that the server stored. */
   load(rows: ReplacementRows): Promise<number>;
   /**
-   * Takes the check off for which the last `load` into a table failed, or all that may have raised the error, until `finish`, and what that
-   * load did back: then it can be repeated. Only those that the definitions of the snapshot have too. Fails with the error, and a better
-   * hint where there is one, when nothing is to be taken off: the restore has failed.
+   * Takes the check off for which the last `load` into a table failed, or `apply` of its merge, or all that may have raised the error, until
+   * `finish`, and what that did back: then it can be repeated. Only those that the definitions of the snapshot have too. Fails with the
+   * error, and a better hint where there is one, when nothing is to be taken off: the restore has failed.
    */
   takeOffCheck(error: unknown, table: TableName, stored: readonly Definition[]): Promise<void>;
   /** Replaces large objects: those that the rows name get the content that the rows hold. */

@@ -2,7 +2,7 @@ import { formatCount, formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import { openReplacer } from "../drivers/open-driver.ts";
 import type { Replacer, TargetTable } from "../drivers/replacer.ts";
-import type { MergeMode, RowMerge } from "../drivers/row-merge.ts";
+import type { MergeCounts, MergeMode, RowMerge } from "../drivers/row-merge.ts";
 import { type BoundCondition, bindCondition } from "../plan/bind-condition.ts";
 import { chooseUnit } from "../plan/choose-unit.ts";
 import { checkMerge } from "../plan/plan-merge.ts";
@@ -201,7 +201,7 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
   report({ type: "phase", text: `restoring rows of ${label}` });
   return await discardUnlessDone(safety, async () => {
     await replacer.open();
-    const counts = await merge.apply(mode);
+    const counts = await applyAll(replacer, merge, request);
     const after = await replacer.countRows(unit.table);
     if (after !== target.rows - counts.deleted + counts.inserted) {
       throw new OperationalError(
@@ -225,6 +225,17 @@ async function mergeAll(request: Request): Promise<RestoreResult> {
       mode,
     };
   });
+}
+
+/** Merges the rows, whatever today's checks say, where they were the same when the snapshot was taken. */
+async function applyAll(replacer: Replacer, merge: RowMerge, { unit, mode, reader }: Request): Promise<MergeCounts> {
+  for (;;) {
+    try {
+      return await merge.apply(mode);
+    } catch (error) {
+      await replacer.takeOffCheck(error, unit.table, reader.manifest.definitions);
+    }
+  }
 }
 
 function labelOf({ schema, name }: { readonly schema: string; readonly name: string }): string {

@@ -187,6 +187,11 @@ export function isRaised(error: unknown): boolean {
   return error instanceof OperationalError && /^(P0|22|23|38)\w{3}$/.test(error.code);
 }
 
+/** Whether a constraint was violated, or a function of one raised an error itself. */
+export function isOfConstraint(error: unknown): error is OperationalError {
+  return error instanceof OperationalError && (violatedOf(error) !== undefined || /^(P0|38)/.test(error.code));
+}
+
 const NOT_NULL_VIOLATION = "23502";
 
 /** https://www.postgresql.org/docs/current/protocol-error-fields.html */

@@ -1,8 +1,9 @@
-import { OperationalError } from "../../base/errors.ts";
+import { OperationalError, reasonIn } from "../../base/errors.ts";
 import type { TableName } from "../driver.ts";
 import type { ReplacementRows } from "../replacer.ts";
 import type { MarkRequest, MergeCounts, MergeMode, RowMerge } from "../row-merge.ts";
 import type { PostgresClient } from "./postgres-client.ts";
+import { isOfConstraint } from "./postgres-errors.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 
@@ -64,7 +65,11 @@ class PostgresRowMerge implements RowMerge {
     const list = columns.map(quoteIdentifier).join(", ");
     const sql = `copy ${ROWS} (${list}) from stdin${copyOptions({ format: "text", encoding })}`;
     let rows = 0;
-    for (const bytes of streams) rows += await this.#client.copyIn(sql, bytes);
+    for (const bytes of streams) {
+      rows += await this.#client.copyIn(sql, bytes).catch((error: unknown) => {
+        throw isOfConstraint(error) ? this.#refusedByDomain(error) : error;
+      });
+    }
     await this.#client.query(`analyze ${ROWS}`);
     return rows;
   }
@@ -108,6 +113,7 @@ class PostgresRowMerge implements RowMerge {
   async apply(mode: MergeMode): Promise<MergeCounts> {
     const { relation } = this.#table;
     const planned = await this.count(mode);
+    await this.#client.query("savepoint rowkeep_load");
     let [deleted, updated] = [0, 0];
     if (mode === "replace") {
       deleted = await this.#client.execute(`delete from ${relation} t using ${MARKS} m where ${SAME_PLACE}`);
@@ -119,6 +125,7 @@ class PostgresRowMerge implements RowMerge {
     await this.#client.query("set constraints all immediate");
     const isAsPlanned = deleted === planned.deleted && inserted === planned.inserted && updated === planned.updated;
     if (!isAsPlanned || (await this.#countWrong(mode)) > 0) throw this.#wrongRows();
+    await this.#client.query("release savepoint rowkeep_load");
     return { deleted, inserted, updated };
   }
 
@@ -187,6 +194,18 @@ class PostgresRowMerge implements RowMerge {
   async #number(sql: string): Promise<number> {
     const [row] = await this.#client.query(sql);
     return Number(row?.[0]);
+  }
+
+  /** The rows beside the table obey nothing else of it. */
+  #refusedByDomain(error: OperationalError): OperationalError {
+    const { kind, code, cause } = error;
+    const { schema, name } = this.#table;
+    return new OperationalError(`cannot restore rows of ${schema}.${name}: ${reasonIn(error)}`, {
+      kind,
+      code,
+      hint: "A domain of its columns refuses them: drop that constraint for as long as they are restored, or restore the whole table without --where.",
+      cause,
+    });
   }
 
   #wrongRows(): OperationalError {
