@@ -8,6 +8,8 @@ export interface OwnersToPlan {
   readonly roles: readonly OwnerRole[];
   /** The connected role: it owns everything that nobody else is given. */
   readonly user: string;
+  /** How many the snapshot holds, whose owners it does not know. */
+  readonly largeObjects: number;
   /** The person asked for owners. */
   readonly wanted: boolean;
 }
@@ -27,7 +29,7 @@ export function otherOwners(definitions: readonly Definition[], user: string): r
 }
 
 /** Decides which objects get their owners, and says which ones do not. */
-export function planOwners({ definitions, roles, user, wanted }: OwnersToPlan): OwnerPlan {
+export function planOwners({ definitions, roles, user, largeObjects, wanted }: OwnersToPlan): OwnerPlan {
   const owners = ownersOf(definitions, user);
   if (owners.length === 0) return { assign: [], warnings: [], notes: [] };
   if (!wanted) {
@@ -41,6 +43,11 @@ export function planOwners({ definitions, roles, user, wanted }: OwnersToPlan): 
       const reason = exists ? `${user} may not give objects to that role` : "the target has no such role";
       return sentence({ role, count: countOf(owners, role), user, reason });
     });
+  if (largeObjects > 0) {
+    warnings.push(
+      `${formatPlural(largeObjects, "large object")} ${largeObjects === 1 ? "belongs" : "belong"} to ${user} now: a snapshot does not hold their owners`,
+    );
+  }
   return { assign: owners.filter(({ role }) => assignable.has(role)), warnings, notes: [] };
 }
 

@@ -104,10 +104,10 @@ function choose(options: CreateOptions): { readonly options: CreateOptions; read
 }
 
 async function readOwnerPlan({ reader, owners: wanted }: CreateOptions, creator: Creator): Promise<OwnerPlan> {
-  const { definitions } = reader.manifest;
+  const { definitions, largeObjects } = reader.manifest;
   const { user } = creator.identity;
   const roles = await creator.readOwnerRoles(otherOwners(definitions, user));
-  return planOwners({ definitions, roles, user, wanted });
+  return planOwners({ definitions, roles, user, largeObjects: largeObjects.count, wanted });
 }
 
 interface PlanParts {

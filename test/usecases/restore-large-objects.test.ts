@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
-import { inPlaceOptionsFor, snapshotOf } from "../support/restoring.ts";
+import { inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 
 const STATE = `select oid, lomowner::regrole, lomacl, obj_description(oid, 'pg_largeobject'), md5(lo_get(oid))
                  from pg_largeobject_metadata order by 1`;
@@ -27,6 +28,25 @@ describe.each(postgresMajors)("restoring large objects of PostgreSQL %i in place
       expect(await database.query(STATE)).toEqual(before.with(-1, last ?? []));
     } finally {
       await database.query(`drop owned by ${app}, ${writer}; drop role ${app}, ${writer}`);
+    }
+  });
+
+  test("names them where owners come back in a new database, as theirs are in no snapshot", async () => {
+    await using source = await createDatabase(major, "select lo_create(78), lo_create(79); create table t ()");
+    const app = `app_${source.name}`;
+    await source.query(`create role ${app}; alter table t owner to ${app}`);
+    try {
+      await using snapshot = await snapshotOf(source.url);
+      await using target = await createDatabase(major);
+
+      const { warnings } = await restoreIntoEmpty(optionsFor(target.url, snapshot.reader, { owners: true }));
+
+      expect(warnings).toEqual([
+        expect.stringMatching(/^2 large objects belong to \w+ now: a snapshot does not hold their owners$/),
+      ]);
+      await target.query(`drop owned by ${app}`);
+    } finally {
+      await source.query(`drop owned by ${app}; drop role ${app}`);
     }
   });
 });
