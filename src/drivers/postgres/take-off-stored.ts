@@ -36,7 +36,7 @@ export async function takeOffStored(
     taken.push(...checks);
   }
   if (taken.length === 0) {
-    throw violated || suspects.length === 0 ? error : withHint(error, table, raisedBy(suspects));
+    throw violated || suspects.length === 0 ? error : withHint(error, table, error.hint ?? raisedBy(suspects));
   }
   return taken;
 }
@@ -58,7 +58,7 @@ function raisedBy(suspects: readonly Violated[]): string {
   const names = suspects.map(({ schema, table, domain, constraint }) =>
     table ? `${constraint} of ${schema}.${table}` : `${constraint} of domain ${schema}.${domain}`,
   );
-  return `Make NOT VALID, where the rows are restored, the check that raises it, one of: ${names.join(", ")}.`;
+  return `Look at the checks that call functions there, and make NOT VALID the one that raises it: ${names.join(", ")}.`;
 }
 
 /**
