@@ -92,10 +92,16 @@ function newestMarks(left: SnapshotSummary, right: SnapshotSummary): Partial<Sna
     ...newest("verifiedAt"),
     ...newest("drilledAt"),
     ...newest("undoneAt"),
+    ...latestUndo(left, right),
     ...newest("passedAt"),
     ...newest("acknowledgedAt"),
     ...(left.pinned || right.pinned ? { pinned: true } : {}),
   };
+}
+
+function latestUndo({ undoingBy: left }: SnapshotSummary, { undoingBy: right }: SnapshotSummary) {
+  const latest = left && right ? (BigInt(left) > BigInt(right) ? left : right) : (left ?? right);
+  return latest ? { undoingBy: latest } : {};
 }
 
 export interface LocatedSnapshot {

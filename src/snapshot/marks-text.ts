@@ -16,6 +16,7 @@ const marksShape = record({
   verifiedAt: instant,
   drilledAt: instant,
   undoneAt: instant,
+  undoingBy: optional(text(20, /^\d+$/)),
   passedAt: instant,
   acknowledgedAt: instant,
 });
@@ -38,11 +39,12 @@ export function parseMarks(bytes: Buffer): Marks {
     value = undefined;
   }
   if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
-  const { verifiedAt, drilledAt, undoneAt, passedAt, acknowledgedAt } = value as Marks;
+  const { verifiedAt, drilledAt, undoneAt, undoingBy, passedAt, acknowledgedAt } = value as Marks;
   return {
     ...(verifiedAt ? { verifiedAt } : {}),
     ...(drilledAt ? { drilledAt } : {}),
     ...(undoneAt ? { undoneAt } : {}),
+    ...(undoingBy ? { undoingBy } : {}),
     ...(passedAt ? { passedAt } : {}),
     ...(acknowledgedAt ? { acknowledgedAt } : {}),
   };

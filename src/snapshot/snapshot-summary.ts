@@ -10,6 +10,8 @@ export interface Marks {
   readonly verifiedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly undoneAt?: string | undefined;
+  /** The transaction of the last `undo` that was about to put it back (PostgreSQL's xid8): it may have been killed. */
+  readonly undoingBy?: string | undefined;
   readonly passedAt?: string | undefined;
   readonly acknowledgedAt?: string | undefined;
 }

@@ -144,7 +144,8 @@ export interface FindSafetyOptions extends LocateOptions {
 
 export interface FoundSafety {
   readonly snapshot: PlacedSnapshot;
-  readonly warnings: readonly string[];
+  /** One sentence for what the server cannot tell: whether rows that people have changed since would be lost. */
+  readonly doubts: readonly string[];
   /** Where the safety snapshot of a later restore may be: these did not answer. */
   readonly unread: readonly UnopenedDestination[];
 }
@@ -181,7 +182,10 @@ async function findSafetyIn(
       throw nothingToUndo(options.job, { reason, hint });
     }
     const outcome = await outcomeOf(last, options);
-    if (outcome !== "aborted") return { snapshot: last, warnings: outcome === "unknown" ? [doubtOf(last)] : [] };
+    if (outcome !== "aborted") {
+      const doubts = outcome === "unknown" ? [doubtOf(last, "the restore that took")] : [];
+      return { snapshot: last, doubts: [...doubts, ...(await refuseUndone(last, options))] };
+    }
     // What another database lost is not what is asked for now.
     const target = last.safetyOf?.target;
     candidates = candidates
@@ -212,18 +216,32 @@ async function outcomeOf(snapshot: PlacedSnapshot, { job, askOutcome }: FindSafe
   // Before this was recorded only a kill left the safety snapshot of a restore that changed nothing.
   if (transaction === undefined || target === undefined) return "committed";
   const outcome = await askOutcome(snapshot, { transaction, target });
-  if (outcome !== "in progress") return outcome;
-  throw new OperationalError(`cannot undo the last restore of ${job}: it is still going on`, {
+  if (outcome === "in progress") throw stillGoingOn(job, "it");
+  return outcome;
+}
+
+/** Fails when an `undo` that did not come to say so put the rows back. Gives a doubt when the server cannot tell. */
+async function refuseUndone(last: PlacedSnapshot, { job, askOutcome }: FindSafetyOptions): Promise<readonly string[]> {
+  const { undoingBy: transaction, safetyOf } = last;
+  if (transaction === undefined || !safetyOf) return [];
+  const outcome = await askOutcome(last, { transaction, target: safetyOf.target });
+  if (outcome === "committed") throw nothingToUndo(job, { reason: "it was undone already" });
+  if (outcome === "in progress") throw stillGoingOn(job, "an undo of it");
+  return outcome === "unknown" ? [doubtOf(last, "an undo that put back")] : [];
+}
+
+function stillGoingOn(job: string, what: string): OperationalError {
+  return new OperationalError(`cannot undo the last restore of ${job}: ${what} is still going on`, {
     kind: "locked",
     code: "restore-running",
     hint: "Wait until it has ended.",
   });
 }
 
-function doubtOf({ id, safetyOf }: PlacedSnapshot): string {
+function doubtOf({ id, safetyOf }: PlacedSnapshot, what: string): string {
   const { database, host, port } = safetyOf?.target ?? {};
   return (
-    `whether the restore that took ${id} was committed is not known: only ${database} at ${host}:${port} can tell, ` +
+    `whether ${what} ${id} was committed is not known: only ${database} at ${host}:${port} can tell, ` +
     "for as long as it remembers"
   );
 }
@@ -240,6 +258,20 @@ function nothingToUndo(
 }
 
 /**
+ * Remembers, before rows are put back and under their locks, which transaction does it: whoever gets the locks next, or comes after a
+ * kill, can ask the server. A destination that cannot take it will not take the mark of `markUndone` either, which tells.
+ */
+export async function markUndoing(
+  snapshot: PlacedSnapshot,
+  { transaction }: Pick<SafetyRequest, "transaction">,
+  options: MarkOptions,
+): Promise<SafetySnapshot> {
+  await markEverywhere(snapshot, { undoingBy: transaction }, options);
+  // The mark of a transaction that was rolled back says nothing.
+  return { warnings: [], discard: async () => undefined };
+}
+
+/**
  * Remembers at every destination that this safety snapshot was put back. The rows are back by then: a destination that
  * cannot take the mark is a warning, one sentence each.
  */
@@ -247,7 +279,8 @@ export async function markUndone(
   snapshot: PlacedSnapshot,
   options: MarkOptions & { readonly now: Date },
 ): Promise<readonly string[]> {
-  const failed = await markEverywhere(snapshot, { undoneAt: options.now.toISOString() }, options);
+  const marks = { undoneAt: options.now.toISOString(), undoingBy: undefined };
+  const failed = await markEverywhere(snapshot, marks, options);
   return failed.map(({ name, error }) => `${name} does not know that ${snapshot.id} was put back: ${error.message}`);
 }
 

@@ -29,7 +29,11 @@ async function writeJob({ url }: Pick<TestDatabase, "url">, more = ""): Promise<
 
 /** Restores in a process that is killed when the query gives `t`. */
 async function restoreUntil(database: TestDatabase, condition: string): Promise<void> {
-  const killed = await runCli(["restore", place.file, "latest", "--tables", "people", "--yes"], {
+  await killWhen(database, condition, ["restore", place.file, "latest", "--tables", "people", "--yes"]);
+}
+
+async function killWhen(database: TestDatabase, condition: string, args: readonly string[]): Promise<void> {
+  const killed = await runCli(args, {
     home: place.home,
     cwd: place.folder,
     during: (child) => {
@@ -44,6 +48,9 @@ async function restoreUntil(database: TestDatabase, condition: string): Promise<
 
 const WAITS = `exists (select from pg_stat_activity where application_name = 'rowkeep restore'
   and wait_event_type = 'Lock' and datname = current_database())`;
+
+/** How many sessions wait for a lock. */
+const WAITING = `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
 
 describe("rowkeep undo", () => {
   test("passes over a restore that was killed before its COMMIT: it replaced nothing", async () => {
@@ -240,5 +247,60 @@ describe("rowkeep undo", () => {
 
     expect([failed.exitCode, undo.exitCode], undo.stderr).toEqual([5, 0]);
     expect(await database.query("select v from people")).toEqual([["first"]]);
+  });
+
+  test("puts rows back once when two wait for the same lock, and keeps what was written in between", async () => {
+    await using database = await shop();
+    await database.query(
+      "create materialized view slow as select v, pg_sleep(1)::text from people; update people set v = 'before'",
+    );
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await using holder = await openSession(database.url);
+    await holder.query("begin; update people set v = 'held'");
+    const waiting = (count: number) => expect.poll(() => database.query(WAITING)).toEqual([[String(count)]]);
+
+    const first = cli("undo", place.file, "--yes");
+    await waiting(1);
+    const written = database.query("insert into people values (2, 'work')");
+    await waiting(2);
+    const second = cli("undo", place.file, "--yes", "--json");
+    await waiting(3);
+    await holder.query("rollback");
+    const [done, again] = await Promise.all([first, second, written]);
+
+    expect([done.exitCode, again.exitCode]).toEqual([0, 2]);
+    expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
+    expect(await database.query("select v from people order by id")).toEqual([["before"], ["work"]]);
+  });
+
+  test("has nothing to undo after an undo that was killed just after its COMMIT", async () => {
+    await using database = await shop();
+    await database.query(
+      "create materialized view slow as select v, pg_sleep(1)::text from people; update people set v = 'before'",
+    );
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await killWhen(database, "exists (select from people where v = 'before')", ["undo", place.file, "--yes"]);
+    await database.query("update people set v = 'work'");
+
+    const again = await cli("undo", place.file, "--yes", "--json");
+
+    expect(again.exitCode).toBe(2);
+    expect(again.last()).toMatchObject({ code: "nothing-to-undo" });
+    expect(await database.query("select v from people")).toEqual([["work"]]);
+  });
+
+  test("puts rows back after an undo that was killed before its COMMIT", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'before'");
+    await cli("restore", place.file, "latest", "--tables", "people", "--yes");
+    await using reader = await openSession(database.url);
+    await reader.query("begin; select from orders");
+    await killWhen(database, WAITS, ["undo", place.file, "--yes"]);
+    await reader.query("commit");
+
+    const again = await cli("undo", place.file, "--yes");
+
+    expect(again.exitCode, again.stderr).toBe(0);
+    expect(await database.query("select v from people")).toEqual([["before"]]);
   });
 });

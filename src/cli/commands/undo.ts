@@ -4,7 +4,7 @@ import type { PastReplacement } from "../../drivers/replacer.ts";
 import type { PlacedSnapshot, UnopenedDestination } from "../../snapshot/locate-snapshot.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { restoreSnapshot } from "../../usecases/restore-snapshot.ts";
-import { checkStillLast, findSafetySnapshot, markUndone } from "../../usecases/safety-snapshot.ts";
+import { checkStillLast, findSafetySnapshot, markUndoing, markUndone } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
@@ -41,7 +41,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
       return findOutcome(connection, past, waiting);
     },
   };
-  const { snapshot: safety, warnings: doubts, unread } = await findSafetySnapshot(finding);
+  const { snapshot: safety, doubts, unread } = await findSafetySnapshot(finding);
   const isAsked = options.plan === true || (context.isInteractive && options.yes !== true);
   if (unread[0] && !isAsked) throw perhapsNotLast(job.name, safety.id, unread[0]);
   // Before the question, not only in the result.
@@ -66,6 +66,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
     planOnly: options.plan === true,
     confirm: (plan) => confirmPlan(context, plan, options),
     checkAgain: () => checkStillLast(safety, finding),
+    takeSafetySnapshot: (request) => markUndoing(safety, request, { prefix, signal }),
     allowConversion: false,
     ignoreMissing: false,
     thaw,
