@@ -1,6 +1,7 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { sealJson } from "../../src/snapshot/sealed-json.ts";
 import { runCli } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
 import { openSession } from "../support/other-session.ts";
@@ -301,6 +302,32 @@ describe("rowkeep undo", () => {
     const again = await cli("undo", place.file, "--yes");
 
     expect(again.exitCode, again.stderr).toBe(0);
+    expect(await database.query("select v from people")).toEqual([["before"]]);
+  });
+
+  test("is refused where nobody is asked and the server has forgotten whether the restore was committed", async () => {
+    await using database = await shop();
+    await database.query("update people set v = 'before'");
+    const kept = await cli("restore", place.file, "latest", "--tables", "people", "--yes", "--json");
+    const id = String(kept.last()["safetySnapshot"]);
+    const path = join(place.folder, "backups", "shop", database.name, id, "manifest.json");
+    const { sha256: _seal, ...manifest } = JSON.parse(await readFile(path, "utf8"));
+    // What the server cannot know is what it answers for one that it has forgotten.
+    const safetyOf = { ...manifest.safetyOf, transaction: "999999999999" };
+    await writeFile(path, sealJson({ ...manifest, safetyOf }));
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+    const plan = await cli("undo", place.file, "--plan", "--json");
+    const before = await database.query("select v from people");
+    const restored = await cli("restore", place.file, id, "--yes");
+
+    expect([undo.exitCode, plan.exitCode, restored.exitCode]).toEqual([9, 0, 0]);
+    expect(undo.last()).toMatchObject({
+      code: "needs-confirmation",
+      message: expect.stringMatching(/^cannot undo the last restore of shop: whether .* was committed is not known/),
+      hint: expect.stringContaining(`rowkeep restore shop ${id}`),
+    });
+    expect(before).toEqual([["snapshot"]]);
     expect(await database.query("select v from people")).toEqual([["before"]]);
   });
 });

@@ -44,6 +44,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const { snapshot: safety, doubts, unread } = await findSafetySnapshot(finding);
   const isAsked = options.plan === true || (context.isInteractive && options.yes !== true);
   if (unread[0] && !isAsked) throw perhapsNotLast(job.name, safety.id, unread[0]);
+  if (doubts[0] && !isAsked) throw perhapsNotDone(job.name, safety.id, doubts[0]);
   // Before the question, not only in the result.
   for (const doubt of doubts) context.output.warn(doubt);
   const located = await locateIn(context, opened, { prefix, name: safety.id });
@@ -87,6 +88,15 @@ export const undo: CommandAction = async (context, { args, options }) => {
   );
   return located.hasWarnings || (warnings.length > 0 && !plan) ? 3 : 0;
 };
+
+/** It would replace rows that nobody keeps, perhaps by those from before a restore that never was. */
+function perhapsNotDone(job: string, id: string, doubt: string): OperationalError {
+  return new OperationalError(`cannot undo the last restore of ${job}: ${doubt}`, {
+    kind: "refused",
+    code: "needs-confirmation",
+    hint: `Look at it with rowkeep undo ${job} --plan; rowkeep restore ${job} ${id} puts these rows back and keeps those of now.`,
+  });
+}
 
 /** A script reads no warning: it would put back what an older restore had replaced. */
 function perhapsNotLast(job: string, id: string, { name, error }: UnopenedDestination): OperationalError {
