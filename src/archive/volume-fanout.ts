@@ -20,12 +20,14 @@ interface OwnLane extends Lane {
 
 /**
  * Stores volumes at several destinations side by side, each in its own order and with its own fate: one that fails drops
- * out alone. The whole fails only when none is left, or by the signal.
+ * out alone. The whole fails only when none is left, by the signal, or with `id-taken` when somebody else began the folder at one of them:
+ * what has one name must be the same everywhere.
  */
 export class VolumeFanout {
   readonly #lanes: readonly OwnLane[];
   readonly #folder: string;
   readonly #controller = new AbortController();
+  #taken: OperationalError | undefined;
   readonly signal: AbortSignal;
 
   constructor(destinations: readonly Destination[], folder: string, signal: AbortSignal) {
@@ -63,6 +65,8 @@ export class VolumeFanout {
       await assertStored(destination, key, size, this.signal);
     };
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));
+    // Only now: it is known of each destination whose volume it has, and so what may be removed there.
+    if (this.#taken) this.#giveWay(this.#taken);
   }
 
   /** Does one more thing at every living destination, behind everything that is queued there. */
@@ -103,8 +107,29 @@ export class VolumeFanout {
       return;
     }
     lane.error = error;
-    if (this.living.length === 0) this.stop(noneLeft(this.#lanes, error));
+    if (isOfAnother(lane, error)) this.#taken = idTaken(`${lane.destination.name}/${this.#folder}`, error);
+    if (this.living.length === 0 && !this.#taken) this.stop(noneLeft(this.#lanes, error));
   }
+
+  #giveWay(reason: OperationalError): void {
+    // What failed may have been stored by the other one.
+    for (const lane of this.#lanes) if (lane.error) lane.keys.length = 0;
+    this.stop(reason);
+  }
+}
+
+/** Whoever stores the first volume has the folder. */
+function isOfAnother({ keys }: Lane, { kind, code }: OperationalError): boolean {
+  return kind === "destination" && code === "exists" && keys.length === 0;
+}
+
+function idTaken(folder: string, cause: OperationalError): OperationalError {
+  return new OperationalError(`cannot store ${folder}: another run or restore has taken this id`, {
+    kind: "destination",
+    code: "id-taken",
+    hint: "Try again; let two machines that share a job's destinations not start in the same second.",
+    cause,
+  });
 }
 
 /** A server that calls half of a file done must be found out before a manifest says that all is there. */

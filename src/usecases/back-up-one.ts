@@ -38,7 +38,7 @@ export interface OneBackUpOptions {
 }
 
 interface OneDatabase
-  extends Pick<BackUpOptions, "connection" | "early" | "lock" | "destinations" | "otherIds" | "onBegin"> {
+  extends Pick<BackUpOptions, "connection" | "early" | "lock" | "destinations" | "otherIds" | "onBegin" | "onTaken"> {
   readonly keys: KeyRing | undefined;
   readonly brake: Brake;
   /** What an incremental shall not need any more where it is mostly dead; left out: nothing. */
@@ -109,6 +109,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     findAnomalies: one.brake.findAnomalies,
     otherIds: one.otherIds,
     onBegin: one.onBegin,
+    onTaken: one.onTaken,
     volumeBytes: job.volumeSize === undefined ? undefined : parseByteSize(job.volumeSize),
     track,
     base,

@@ -1,4 +1,5 @@
 import { formatPlural } from "../base/counts.ts";
+import { codeOf } from "../base/errors.ts";
 import { sideBySide } from "../base/side-by-side.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Destination } from "../destinations/destination.ts";
@@ -72,6 +73,8 @@ export interface BackUpOptions {
   readonly otherIds?: ((start: string) => readonly string[]) | undefined;
   /** Called with the id before anything is stored. */
   readonly onBegin?: ((id: string) => void) | undefined;
+  /** Called with an id that turned out to be somebody else's: nothing below it is ours. */
+  readonly onTaken?: ((id: string) => void) | undefined;
   /** Size at which a volume is full; left out: 128 MiB. */
   readonly volumeBytes?: number | undefined;
   readonly signal: AbortSignal;
@@ -100,7 +103,7 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
     const attempt = (count: number) => {
       // Without what the attempt before took over from it.
       const fresh = count > 0 && base ? baseOf(base.reader, { isRemembered: base.isRemembered }) : base;
-      return backUpOnce({ ...options, base: fresh, ownEncoding });
+      return backUpUnlessTaken({ ...options, base: fresh, ownEncoding });
     };
     return beginAgain(attempt, options);
   };
@@ -108,7 +111,21 @@ export async function backUp(options: BackUpOptions): Promise<BackUpResult> {
   return { ...result, durationMs: Math.round(performance.now() - startedAt) };
 }
 
-/** The same with one attempt: it fails with `schema-changed` or `schema-locked`, too. */
+async function backUpUnlessTaken(options: BackUpOptions): Promise<BackUpResult> {
+  let begun: string | undefined;
+  const onBegin = (id: string) => {
+    begun = id;
+    options.onBegin?.(id);
+  };
+  try {
+    return await backUpOnce({ ...options, onBegin });
+  } catch (error) {
+    if (begun !== undefined && codeOf(error) === "id-taken") options.onTaken?.(begun);
+    throw error;
+  }
+}
+
+/** The same with one attempt: it fails with `schema-changed`, `schema-locked` or `id-taken`, too. */
 export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> {
   const startedAt = performance.now();
   const { base, signal, report } = options;

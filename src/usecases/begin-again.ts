@@ -8,6 +8,8 @@ const WAITS_MS: Readonly<Record<string, readonly number[]>> = {
   "schema-changed": [0, 1000, 4000],
   // Nobody waits for us meanwhile, and to refresh a materialized view may take long: half an hour.
   "schema-locked": [0, 1000, 4000, 15_000, 40_000, ...Array<number>(30).fill(60_000)],
+  // Another machine began a snapshot in the same second.
+  "id-taken": [500, 1000, 2000, 4000],
 };
 
 /**
@@ -26,7 +28,8 @@ export async function beginAgain<T>(
       const wait = WAITS_MS[String(codeOf(error))]?.[count];
       if (wait === undefined) throw error;
       report?.({ type: "phase", text: `beginning again: ${messageOf(error)}` });
-      await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
+      // Two that hindered each other shall not meet again.
+      await sleep(wait * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
 }

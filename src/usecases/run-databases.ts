@@ -111,6 +111,8 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
     onlyForOthersAt: lastOnlyForOthers(job, prefix, state),
     otherIds: (start) => state.idsBeside(prefix, start),
     onBegin: (id) => state.beginSnapshot(job.name, prefix, id),
+    // The next run would remove what another machine is storing there.
+    onTaken: (id) => state.endSnapshot(prefix, id),
     warn,
   });
   const { manifest } = result;

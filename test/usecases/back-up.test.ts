@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -317,3 +318,32 @@ async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
 }
+
+test("begins again with another id when another machine takes the same one at a destination", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  await using near = await place();
+  await using far = await place();
+  const foreign = (id: string) => join(near.folder, "backups", "shop", "shop", id);
+  const ids: string[] = [];
+  const taken: string[] = [];
+
+  const { manifest, destinations } = await backUp(
+    optionsFor(database.url, near, {
+      destinations: [near.destination, far.destination],
+      onBegin: (id) => {
+        if (ids.push(id) > 1) return;
+        mkdirSync(foreign(id), { recursive: true });
+        writeFileSync(join(foreign(id), "volume-0001.tar"), "of the other one");
+      },
+      onTaken: (id) => taken.push(id),
+    }),
+  );
+
+  const [first = "", second = ""] = ids;
+  expect(ids).toEqual([first, manifest.id]);
+  expect(taken).toEqual([first]);
+  expect(destinations.map(({ status }) => status)).toEqual(["stored", "stored"]);
+  expect(await readdir(foreign(first))).toEqual(["volume-0001.tar"]);
+  expect(await readFile(join(foreign(first), "volume-0001.tar"), "utf8")).toBe("of the other one");
+  expect(await readdir(join(far.folder, "backups", "shop", "shop"))).toEqual([second]);
+});

@@ -194,7 +194,7 @@ describe("a run", () => {
     const { manifest } = await run(at, at.there);
     at.faults.schedule = always("list", { kind: "omit" });
 
-    await run(at, at.there).catch((failure: unknown) => expect(failure).toMatchObject({ code: "exists" }));
+    await run(at, at.there).catch((failure: unknown) => expect(failure).toMatchObject({ code: "id-taken" }));
 
     at.faults.schedule = undefined;
     expect(await idsOf(at.real)).toContain(manifest.id);
