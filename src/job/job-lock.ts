@@ -1,14 +1,20 @@
-import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync, rmSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import { createHomeFolder, type Home } from "./home.ts";
 
-/** Held while one job runs on this machine. */
+/** Held while a command of one job runs on this machine. */
 export interface JobLock extends Disposable {
   readonly job: string;
+}
+
+export interface JobLockOptions {
+  /** What holds it, for messages: `run`, `prune`, `sync`. */
+  readonly command: string;
+  readonly now: Date;
 }
 
 /**
@@ -16,7 +22,7 @@ export interface JobLock extends Disposable {
  * file, so the operating system frees it when the process ends, however it ends.
  * Fails with kind `locked` when another process holds it.
  */
-export async function takeJobLock(home: Home, job: string, now: Date): Promise<JobLock> {
+export async function takeJobLock(home: Home, job: string, { command, now }: JobLockOptions): Promise<JobLock> {
   await createHomeFolder(folderOf(home));
   const path = lockPathOf(home, job);
   const holderPath = `${path}.holder`;
@@ -25,15 +31,19 @@ export async function takeJobLock(home: Home, job: string, now: Date): Promise<J
     database.exec("pragma busy_timeout = 200; begin exclusive");
   } catch (cause) {
     database.close();
-    throw await heldByAnother(job, holderPath, cause);
+    throw await heldByAnother({ job, command }, holderPath, cause);
   }
-  const token = randomUUID();
-  await writeFile(holderPath, JSON.stringify({ pid: process.pid, since: now.toISOString(), token }), { mode: 0o600 });
+  const holder: Holder = { command, pid: process.pid, host: hostname(), since: now.toISOString() };
+  await writeFile(holderPath, JSON.stringify(holder), { mode: 0o600 });
   return {
     job,
     [Symbol.dispose]() {
-      database.close();
-      void rm(holderPath, { force: true }).catch(() => undefined);
+      // While the lock is held: afterwards the file is somebody else's.
+      try {
+        rmSync(holderPath, { force: true });
+      } finally {
+        database.close();
+      }
     },
   };
 }
@@ -61,15 +71,28 @@ function lockPathOf(home: Home, job: string): string {
   return join(folderOf(home), `${encodeURIComponent(job)}.lock`);
 }
 
-async function heldByAnother(job: string, holderPath: string, cause: unknown): Promise<OperationalError> {
-  let holder = "";
+interface Holder {
+  readonly command: string;
+  readonly pid: number;
+  readonly host: string;
+  readonly since: string;
+}
+
+async function heldByAnother(
+  { job, command }: { readonly job: string; readonly command: string },
+  holderPath: string,
+  cause: unknown,
+): Promise<OperationalError> {
+  let reason = "another command is at work on it";
   try {
-    const { pid, since } = JSON.parse(await readFile(holderPath, "utf8")) as { pid: number; since: string };
-    holder = ` (process ${pid}, since ${since})`;
+    const holder = JSON.parse(await readFile(holderPath, "utf8")) as Partial<Holder>;
+    const host = holder.host === undefined ? "" : ` on ${holder.host}`;
+    const name = holder.command === undefined ? "another command" : `rowkeep ${holder.command}`;
+    reason = `${name} is at work on it (process ${holder.pid}${host}, since ${holder.since})`;
   } catch {
     // Who holds it is only a kindness.
   }
-  return new OperationalError(`cannot run ${job}: another run of it is under way${holder}`, {
+  return new OperationalError(`cannot ${command} ${job}: ${reason}`, {
     kind: "locked",
     code: "locked",
     hint: "Wait for it to end, or stop it.",

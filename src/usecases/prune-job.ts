@@ -35,7 +35,7 @@ export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
   const { job, home, env, signal, report, now } = options;
   assertAvailable(job);
   if (!hasRetention(job)) throw noRetention(job.name);
-  using _lock = await takeJobLock(home, job.name, now());
+  using _lock = await takeJobLock(home, job.name, { command: "prune", now: now() });
   const warnings: string[] = [];
   const warn = (message: string) => {
     warnings.push(message);

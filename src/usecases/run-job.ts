@@ -21,7 +21,7 @@ export interface RunJobOptions extends RunOptions {
 export async function runJob(options: RunJobOptions): Promise<RunResult> {
   const { job, home, report } = options;
   assertAvailable(job);
-  using _lock = await takeJobLock(home, job.name, options.now());
+  using _lock = await takeJobLock(home, job.name, { command: "run", now: options.now() });
   using state = await openStateStore(home, (message) => report({ type: "warning", message }));
   await endDeadRuns(job, state, () => false);
   await refuseDisabled(job, state);

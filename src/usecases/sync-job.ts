@@ -65,7 +65,7 @@ export interface SyncResult {
  */
 export async function syncJob(options: SyncJobOptions): Promise<SyncResult> {
   const { job, home, env, signal } = options;
-  using _lock = options.dryRun ? undefined : await takeJobLock(home, job.name, options.now());
+  using _lock = options.dryRun ? undefined : await takeJobLock(home, job.name, { command: "sync", now: options.now() });
   const sync = new Sync(options);
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn: (message) => sync.warn(message) };
   await using places = await openDestinations(job, { ...surroundings, patience: options.patience });

@@ -207,7 +207,10 @@ describe("rowkeep prune", () => {
     await writeJob(database, "retention: { keepLast: 0, keepWithin: 0d }");
     const empty = await cli("prune", file, "--json");
     await writeJob(database, "retention: { keepLast: 1 }");
-    using _lock = await takeJobLock(findHome({ homeFlag: home, env: {} }), "shop", new Date());
+    using _lock = await takeJobLock(findHome({ homeFlag: home, env: {} }), "shop", {
+      command: "sync",
+      now: new Date(),
+    });
     const locked = await cli("prune", file, "--json");
 
     expect([none.exitCode, none.last()["code"]]).toEqual([2, "no-retention"]);

@@ -1,6 +1,6 @@
 import { fork } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -111,14 +111,16 @@ describe("the state store", () => {
 });
 
 describe("the lock of a job", () => {
-  test("is held by one run at a time and names its holder", async () => {
-    using _lock = await takeJobLock(home, "shop", new Date("2026-11-21T02:00:00Z"));
+  test("is held by one command at a time and names its holder", async () => {
+    using _lock = await takeJobLock(home, "shop", { command: "sync", now: new Date("2026-11-21T02:00:00Z") });
 
-    const second = takeJobLock(home, "shop", new Date());
+    const second = takeJobLock(home, "shop", { command: "prune", now: new Date() });
 
     await expect(second).rejects.toMatchObject({ kind: "locked", exitCode: 8 });
-    await expect(second).rejects.toThrow(`process ${process.pid}, since 2026-11-21T02:00:00.000Z`);
-    using other = await takeJobLock(home, "crm", new Date());
+    await expect(second).rejects.toThrow(
+      `cannot prune shop: rowkeep sync is at work on it (process ${process.pid} on ${hostname()}, since 2026-11-21T02:00:00.000Z)`,
+    );
+    using other = await takeJobLock(home, "crm", { command: "sync", now: new Date() });
     expect(other.job).toBe("crm");
   });
 
@@ -128,17 +130,19 @@ describe("the lock of a job", () => {
     await writeFile(
       script,
       `const { takeJobLock } = await import(${JSON.stringify(source)});
-       await takeJobLock(${JSON.stringify(home)}, "shop", new Date());
+       await takeJobLock(${JSON.stringify(home)}, "shop", { command: "sync", now: new Date() });
        process.send("held"); setInterval(() => undefined, 1000);`,
     );
     const child = fork(script, { execArgv: [] });
     await new Promise((resolve) => child.once("message", resolve));
-    await expect(takeJobLock(home, "shop", new Date())).rejects.toMatchObject({ kind: "locked" });
+    await expect(takeJobLock(home, "shop", { command: "sync", now: new Date() })).rejects.toMatchObject({
+      kind: "locked",
+    });
 
     child.kill("SIGKILL");
     await new Promise((resolve) => child.once("exit", resolve));
 
-    using lock = await takeJobLock(home, "shop", new Date());
+    using lock = await takeJobLock(home, "shop", { command: "sync", now: new Date() });
     expect(lock.job).toBe("shop");
   });
 });

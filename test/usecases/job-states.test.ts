@@ -53,7 +53,7 @@ test("a job tells its last full and its last incremental, each of those that suc
 test("a run that began and holds no lock any more has failed; one that holds it has not", async () => {
   using store = await openStateStore(home, warn);
   store.beginRun({ job: "shop", kind: "full", startedAt: NOW.toISOString() });
-  const lock = await takeJobLock(home, "shop", NOW);
+  const lock = await takeJobLock(home, "shop", { command: "sync", now: NOW });
 
   const [during] = await states();
   lock[Symbol.dispose]();
@@ -65,14 +65,14 @@ test("a run that began and holds no lock any more has failed; one that holds it 
 
 test("a job is running as long as a process holds its lock, and asking takes the lock from nobody", async () => {
   await addRuns({});
-  const lock = await takeJobLock(home, "shop", NOW);
+  const lock = await takeJobLock(home, "shop", { command: "sync", now: NOW });
 
   const [during] = await states();
-  await expect(takeJobLock(home, "shop", NOW)).rejects.toMatchObject({ kind: "locked" });
+  await expect(takeJobLock(home, "shop", { command: "sync", now: NOW })).rejects.toMatchObject({ kind: "locked" });
   lock[Symbol.dispose]();
   const [after] = await states();
 
   expect([during?.state, after?.state]).toEqual(["running", "ok"]);
-  using again = await takeJobLock(home, "shop", NOW);
+  using again = await takeJobLock(home, "shop", { command: "sync", now: NOW });
   expect(again.job).toBe("shop");
 });

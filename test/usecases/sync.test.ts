@@ -334,7 +334,7 @@ test("completes the others when one cannot be used, says why, and fails when non
 
 test("does not work beside a run of the same job", async () => {
   await using places = await createPlaces("one", "two");
-  using _lock = await takeJobLock(places.home, "shop", new Date());
+  using _lock = await takeJobLock(places.home, "shop", { command: "sync", now: new Date() });
 
   await expect(places.sync()).rejects.toMatchObject({ kind: "locked" });
 });
