@@ -184,7 +184,10 @@ async function findSafetyIn(
     const outcome = await outcomeOf(last, options);
     if (outcome !== "aborted") {
       const doubts = outcome === "unknown" ? [doubtOf(last, "the restore that took")] : [];
-      return { snapshot: last, doubts: [...doubts, ...(await refuseUndone(last, options))] };
+      return {
+        snapshot: last,
+        doubts: [...doubts, ...(await refuseUndone(last, options)), ...(await orderDoubts(candidates, options))],
+      };
     }
     // What another database lost is not what is asked for now.
     const target = last.safetyOf?.target;
@@ -228,6 +231,28 @@ async function refuseUndone(last: PlacedSnapshot, { job, askOutcome }: FindSafet
   if (outcome === "committed") throw nothingToUndo(job, { reason: "it was undone already" });
   if (outcome === "in progress") throw stillGoingOn(job, "an undo of it");
   return outcome === "unknown" ? [doubtOf(last, "an undo that put back")] : [];
+}
+
+/**
+ * Transactions are numbered in their order, whatever a clock says, and a server that was set back begins again with lower numbers. A later
+ * one that changed nothing is no doubt.
+ */
+async function orderDoubts(
+  [last, ...others]: readonly PlacedSnapshot[],
+  options: FindSafetyOptions,
+): Promise<readonly string[]> {
+  const { target, transaction } = last?.safetyOf ?? {};
+  if (!last || !target || transaction === undefined) return [];
+  for (const other of others) {
+    const { safetyOf, undoneAt } = other;
+    if (undoneAt !== undefined || safetyOf?.transaction === undefined) continue;
+    if (!isSameDatabase(safetyOf.target, target) || BigInt(safetyOf.transaction) <= BigInt(transaction)) continue;
+    if ((await outcomeOf(other, options)) === "aborted") continue;
+    return [
+      `which is of the last restore, ${last.id} or ${other.id}, is not known: a clock or the server was set back`,
+    ];
+  }
+  return [];
 }
 
 function stillGoingOn(job: string, what: string): OperationalError {

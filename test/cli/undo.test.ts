@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { sealJson } from "../../src/snapshot/sealed-json.ts";
@@ -49,6 +49,14 @@ async function killWhen(database: TestDatabase, condition: string, args: readonl
 
 const WAITS = `exists (select from pg_stat_activity where application_name = 'rowkeep restore'
   and wait_event_type = 'Lock' and datname = current_database())`;
+
+type Fields = Readonly<Record<string, unknown>>;
+
+async function changeManifest({ name }: TestDatabase, id: string, change: (manifest: Fields) => Fields): Promise<void> {
+  const path = join(place.folder, "backups", "shop", name, id, "manifest.json");
+  const { sha256: _seal, ...manifest } = JSON.parse(await readFile(path, "utf8")) as Fields;
+  await writeFile(path, sealJson({ ...manifest, ...change(manifest) }));
+}
 
 /** How many sessions wait for a lock. */
 const WAITING = `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
@@ -310,11 +318,10 @@ describe("rowkeep undo", () => {
     await database.query("update people set v = 'before'");
     const kept = await cli("restore", place.file, "latest", "--tables", "people", "--yes", "--json");
     const id = String(kept.last()["safetySnapshot"]);
-    const path = join(place.folder, "backups", "shop", database.name, id, "manifest.json");
-    const { sha256: _seal, ...manifest } = JSON.parse(await readFile(path, "utf8"));
     // What the server cannot know is what it answers for one that it has forgotten.
-    const safetyOf = { ...manifest.safetyOf, transaction: "999999999999" };
-    await writeFile(path, sealJson({ ...manifest, safetyOf }));
+    await changeManifest(database, id, ({ safetyOf }) => ({
+      safetyOf: { ...(safetyOf as object), transaction: "999999999999" },
+    }));
 
     const undo = await cli("undo", place.file, "--yes", "--json");
     const plan = await cli("undo", place.file, "--plan", "--json");
@@ -329,5 +336,27 @@ describe("rowkeep undo", () => {
     });
     expect(before).toEqual([["snapshot"]]);
     expect(await database.query("select v from people")).toEqual([["before"]]);
+  });
+
+  test("is refused where nobody is asked and a clock was set back between two restores", async () => {
+    await using database = await shop();
+    const restored = ["restore", place.file, "latest", "--tables", "people", "--yes", "--json"];
+    await database.query("update people set v = 'first'");
+    const first = String((await cli(...restored)).last()["safetySnapshot"]);
+    const ahead = "20991231T235959Z-full";
+    await changeManifest(database, first, () => ({ id: ahead, createdAt: "2099-12-31T23:59:59.000Z" }));
+    const folder = join(place.folder, "backups", "shop", database.name);
+    await rename(join(folder, first), join(folder, ahead));
+    await database.query("update people set v = 'second'");
+    const second = String((await cli(...restored)).last()["safetySnapshot"]);
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+
+    expect(undo.exitCode).toBe(9);
+    expect(undo.last()).toMatchObject({
+      code: "needs-confirmation",
+      message: expect.stringContaining(`${ahead} or ${second}`),
+    });
+    expect(await database.query("select v from people")).toEqual([["snapshot"]]);
   });
 });
