@@ -2,7 +2,7 @@ import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { sealJson } from "../../src/snapshot/sealed-json.ts";
-import { runCli } from "../support/cli.ts";
+import { runCli, runCliHere } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
 import { openSession } from "../support/other-session.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
@@ -359,4 +359,31 @@ describe("rowkeep undo", () => {
     });
     expect(await database.query("select v from people")).toEqual([["snapshot"]]);
   });
+});
+
+test("a run during a restore takes the old rows of all its tables, never a mixture", async () => {
+  await using database = await createDatabase(
+    18,
+    `create function slow(v text) returns boolean language plpgsql as $$ begin
+       if v = 'old' and current_setting('application_name') = 'rowkeep restore' then perform pg_sleep(2); end if;
+       return true; end $$;
+     create table a (v text); insert into a values ('old'); create table b (v text check (slow(v))); insert into b values ('old')`,
+  );
+  await writeJob(database);
+  await cli("run", place.file);
+  await database.query("update a set v = 'new'; update b set v = 'new'");
+  const elsewhere = { home: join(place.folder, "elsewhere"), cwd: place.folder };
+
+  const restoring = cli("restore", place.file, "latest", "--yes");
+  const sleeping = `select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()`;
+  await expect.poll(() => database.query(sleeping), { timeout: 20_000 }).toEqual([["1"]]);
+  const run = await runCliHere(["run", place.file], elsewhere);
+  const stillRestoring = await database.query(sleeping);
+  const restored = await restoring;
+  const rows = [];
+  for (const table of ["a", "b"]) rows.push((await cli("cat", place.file, "latest", table)).stdout.trim());
+
+  expect([run.exitCode, restored.exitCode, stillRestoring]).toEqual([0, 0, [["1"]]]);
+  expect(rows).toEqual(["new", "new"]);
+  expect(await database.query("select v from a union all select v from b")).toEqual([["old"], ["old"]]);
 });
