@@ -37,6 +37,23 @@ export function findAnomalies({ before, after, choose, maxShrink }: FindAnomalie
   return anomalies.sort((left, right) => (keyOf(left) < keyOf(right) ? -1 : 1));
 }
 
+/** Tables of the snapshot before whose rows the job does not want any more, by name; a partition counts with its root. */
+export interface NoLongerWanted {
+  readonly excluded: readonly string[];
+  readonly schemaOnly: readonly string[];
+}
+
+export function findNoLongerWanted({
+  before,
+  choose,
+}: Pick<FindAnomaliesOptions, "before" | "choose">): NoLongerWanted {
+  const namesOf = (choice: TableChoice) =>
+    [...sumByRoot(before.filter((table) => choose(table) === choice)).values()]
+      .map(({ schema, name }) => `${schema}.${name}`)
+      .sort();
+  return { excluded: namesOf("excluded"), schemaOnly: namesOf("schema-only") };
+}
+
 function hasShrunk(before: number, after: number, maxShrink: number): boolean {
   const lost = before - after;
   return (after === 0 || before >= MIN_ROWS) && lost > before * maxShrink;

@@ -3,7 +3,13 @@ import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Job } from "../job/read-job.ts";
 import type { StateStore } from "../job/state-store.ts";
-import { type CountedTable, findAnomalies, maxShrinkOf } from "../plan/find-anomalies.ts";
+import {
+  type CountedTable,
+  findAnomalies,
+  findNoLongerWanted,
+  maxShrinkOf,
+  type NoLongerWanted,
+} from "../plan/find-anomalies.ts";
 import { chooseTable } from "../plan/table-patterns.ts";
 import { listEverywhere, type PlacedList } from "../snapshot/locate-snapshot.ts";
 import type { Anomaly, StoredTable } from "../snapshot/manifest.ts";
@@ -25,6 +31,8 @@ export interface BrakeOptions extends RepositoryOptions {
 /** What a new snapshot is compared with. */
 export interface Brake {
   readonly findAnomalies: (tables: readonly StoredTable[]) => readonly Anomaly[];
+  /** What the job was changed to leave out: no alarm, but whoever changed it may have meant less. */
+  readonly noLongerWanted: NoLongerWanted;
   /** Why nothing could be compared, though there may be a snapshot before. */
   readonly problem?: string | undefined;
   /** What it was read from: an incremental usually builds on the same one. */
@@ -42,7 +50,12 @@ export async function readBrake(options: ReadBrakeOptions): Promise<Brake> {
   const { tables, problem, read } = await readLastTables(options);
   const choose = chooseTable(job.tables ?? {});
   const maxShrink = maxShrinkOf(job.safety?.maxShrink);
-  return { findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }), problem, read };
+  return {
+    findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }),
+    noLongerWanted: findNoLongerWanted({ before: tables, choose }),
+    problem,
+    read,
+  };
 }
 
 interface LastTables extends Pick<Brake, "problem" | "read"> {

@@ -1,3 +1,4 @@
+import type { NoLongerWanted } from "../plan/find-anomalies.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { type SnapshotSummary, summaryOf } from "../snapshot/snapshot-summary.ts";
 import type { DestinationFate } from "../snapshot/snapshot-writer.ts";
@@ -12,6 +13,8 @@ export interface MadeSnapshot
   > {
   /** Why a full was made although an incremental was wanted. */
   readonly reason?: string | undefined;
+  /** What the job was changed to leave out: the snapshot before has it. */
+  readonly noLongerWanted?: NoLongerWanted | undefined;
   /** What was stored again, so that earlier snapshots which are mostly dead can go; its bytes are among `storedBytes`. */
   readonly carriedOver?: Manifest["carriedOver"];
   readonly durationMs: number;

@@ -122,7 +122,13 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
     ...places.failed.map(({ name, error }) => ({ name, status: "failed" as const, error })),
   ];
   if (fates.every(({ status }) => status === "stored")) state.endSnapshot(prefix, manifest.id);
-  run.snapshots.push({ ...madeSnapshotOf(result, fates), ...(reason ? { reason } : {}) });
+  const { noLongerWanted } = brake;
+  const isNarrower = noLongerWanted.excluded.length + noLongerWanted.schemaOnly.length > 0;
+  run.snapshots.push({
+    ...madeSnapshotOf(result, fates),
+    ...(reason ? { reason } : {}),
+    ...(isNarrower ? { noLongerWanted } : {}),
+  });
   warningsOf(result, fates).forEach(warn);
   // One that just failed would only fail again, and slowly.
   const storedAt = new Set(fates.filter(({ status }) => status === "stored").map(({ name }) => name));

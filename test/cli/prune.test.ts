@@ -331,7 +331,7 @@ describe("the anomaly brake", () => {
     expect(await listed()).toHaveLength(1);
   });
 
-  test("notices a table that vanished, also without a retention, and not one that the job no longer wants", async () => {
+  test("notices a table that vanished, also without a retention, and names once one that the job no longer wants", async () => {
     await using database = await oneTable(1000);
     await database.query("create table u (i int); insert into u values (1); create table v as select * from t");
     await writeJob(database, "");
@@ -341,10 +341,32 @@ describe("the anomaly brake", () => {
 
     const run = await cli("run", file, "--json");
     const nothing = await cli("prune", file, "--json");
+    const again = await cli("run", file, "--json");
 
     expect(run.exitCode).toBe(3);
     expect(run.last()["warnings"]).toEqual(["public.u vanished: it had 1 row"]);
+    expect(run.last()["snapshots"]).toMatchObject([{ noLongerWanted: { excluded: ["public.v"], schemaOnly: [] } }]);
+    expect([again.exitCode, again.last()["warnings"]]).toEqual([0, []]);
+    expect(again.last()["snapshots"]).not.toHaveProperty("0.noLongerWanted");
     expect(nothing.last()["code"]).toBe("no-retention");
+  });
+
+  test("names every table that a narrower job leaves out, and lets prune go on", async () => {
+    await using database = await oneTable(5);
+    await database.query("create table a (i int); create table b as select 1; create table c as select 1");
+    await writeJob(database, "retention: { keepLast: 1 }");
+    const [first] = await makeSnapshots(1);
+    await writeJob(database, "tables: { include: [t, c], schemaOnly: [c] }\nretention: { keepLast: 1 }");
+
+    const run = await cli("run", file, "--json");
+
+    expect([run.exitCode, run.last()["warnings"]]).toEqual([0, []]);
+    expect(run.last()["snapshots"]).toMatchObject([
+      { noLongerWanted: { excluded: ["public.a", "public.b"], schemaOnly: ["public.c"] } },
+    ]);
+    expect(idsOf(run.last()["removed"])).toEqual([first]);
+    await writeJob(database, "tables: { include: [c] }");
+    expect((await cli("run", file)).stdout).toContain("      no longer backed up, as the job says: public.t\n");
   });
 
   test("takes the job's own share, and compares nothing with a safety snapshot", async () => {

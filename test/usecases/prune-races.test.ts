@@ -159,7 +159,7 @@ describe("a prune beside a run of another machine", () => {
       lock: undefined,
       keys: undefined,
       destinations: [near],
-      brake: { findAnomalies: () => [] },
+      brake: { findAnomalies: () => [], noLongerWanted: { excluded: [], schemaOnly: [] } },
       warn: () => undefined,
     };
     const base = await backUpOne(options, one);

@@ -375,7 +375,7 @@ describe("pruning after a run", () => {
       startedAt: more.now ?? NOW,
       now: more.now ?? NOW,
       result: { manifest, destinations, durationMs: 0 },
-      brake: { findAnomalies: () => [], problem: more.problem },
+      brake: { findAnomalies: () => [], noLongerWanted: { excluded: [], schemaOnly: [] }, problem: more.problem },
       warn: (message) => warnings.push(message),
       signal: never,
       report: () => undefined,

@@ -56,6 +56,9 @@ export interface MadeSnapshot {
   readonly rawBytes: number;
   readonly storedBytes: number;
   readonly carriedOver?: CarriedOver | undefined;
+  readonly noLongerWanted?:
+    | { readonly excluded: readonly string[]; readonly schemaOnly: readonly string[] }
+    | undefined;
   readonly durationMs: number;
   readonly destinations: readonly { readonly name: string; readonly status: string; readonly error?: string }[];
 }
@@ -157,6 +160,9 @@ export function printMadeSnapshot(output: Output, snapshot: MadeSnapshot): void 
       ].join(", "),
   );
   if (snapshot.reason) output.line(`      a full instead of an incremental: ${plain(snapshot.reason)}`);
+  const { excluded = [], schemaOnly = [] } = snapshot.noLongerWanted ?? {};
+  if (excluded.length > 0) output.line(`      no longer backed up, as the job says: ${plain(excluded.join(", "))}`);
+  if (schemaOnly.length > 0) output.line(`      without rows now, as the job says: ${plain(schemaOnly.join(", "))}`);
   if (snapshot.carriedOver) output.line(`      carried over: ${plain(formatCarriedOver(snapshot.carriedOver))}`);
   for (const { name } of stored) output.line(`      at ${plain(name)}`);
 }
