@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { openObjectSink } from "../archive/object-sink.ts";
 import { openLocalBytes, openObjectBytes, type StoredBytes } from "../archive/stored-bytes.ts";
 import { OperationalError } from "../base/errors.ts";
-import type { Destination } from "../destinations/destination.ts";
+import type { Destination, OpenDestinationOptions } from "../destinations/destination.ts";
 import { openResilientDestination } from "../destinations/open-resilient-destination.ts";
 import { destinationSettingsOf } from "../job/destination-settings-of.ts";
 import { parseDestinationUrl, parseFileUrl, type RemoteFile } from "../job/destination-url.ts";
@@ -56,7 +56,7 @@ export async function openImportFile(written: string, context: CliContext): Prom
       hint: "Name the file in it that rowkeep export wrote.",
     });
   }
-  const destination = await openRemote(named, context);
+  const destination = await openRemote(named, context, { asItIs: true });
   try {
     const bytes = await openObjectBytes({ ...named, destination, signal: context.signal });
     return { ...bytes, [Symbol.asyncDispose]: () => Promise.resolve(destination[Symbol.asyncDispose]()) };
@@ -73,11 +73,15 @@ function namedFileOf(written: string, cwd: string): string | RemoteFile {
   return resolve(cwd, String(parseDestinationUrl(written, cwd)["path"]));
 }
 
-async function openRemote({ destination }: RemoteFile, context: CliContext): Promise<Destination> {
+async function openRemote(
+  { destination }: RemoteFile,
+  context: CliContext,
+  options: Pick<OpenDestinationOptions, "asItIs"> = {},
+): Promise<Destination> {
   // It was checked against the schema.
   const written = destination as unknown as JobDestination;
   const settings = await destinationSettingsOf(written, 0, newJobSurroundings(context));
-  return openResilientDestination(settings, { signal: context.signal });
+  return openResilientDestination(settings, { ...options, signal: context.signal });
 }
 
 async function isFolder(path: string): Promise<boolean> {

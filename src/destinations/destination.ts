@@ -84,6 +84,12 @@ export interface ThawAnswer {
   readonly withinHours?: number | undefined;
 }
 
+export interface OpenDestinationOptions {
+  readonly signal: AbortSignal;
+  /** For who only reads: the folder of an FTP or SSH server that is missing is not made. Default: it is. */
+  readonly asItIs?: boolean | undefined;
+}
+
 /**
  * A place where objects are kept. Every implementation keeps these promises (the contract suite tests each one):
  *

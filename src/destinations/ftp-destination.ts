@@ -8,6 +8,7 @@ import {
   type GetOptions,
   type ObjectInfo,
   type OpenBytes,
+  type OpenDestinationOptions,
   type PutOptions,
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
@@ -38,14 +39,17 @@ interface Options {
 
 /**
  * Connects to a server, with explicit TLS unless the settings say otherwise, and creates the destination's folder when
- * it is missing.
+ * it is missing, unless the destination is to be left as it is.
  */
-export async function openFtpDestination(settings: FtpSettings, { signal }: Options): Promise<Destination> {
+export async function openFtpDestination(
+  settings: FtpSettings,
+  { asItIs = false, signal }: OpenDestinationOptions,
+): Promise<Destination> {
   const name = settings.name ?? `ftp://${settings.host}/${settings.path.replace(/^\//, "")}`;
   assertOneLine(name, settings);
   const destination = new FtpDestination(settings, name);
   try {
-    await destination.prepare({ signal });
+    await destination.prepare({ asItIs, signal });
     return destination;
   } catch (error) {
     await destination[Symbol.asyncDispose]();
@@ -70,12 +74,12 @@ class FtpDestination implements Destination {
     this.#connections = new FtpConnections(settings, name);
   }
 
-  async prepare({ signal }: Options): Promise<void> {
+  async prepare({ asItIs, signal }: Options & { readonly asItIs: boolean }): Promise<void> {
     try {
       using lease = await this.#connections.take(signal);
       await lease.run(signal, async (session) => {
         if (!this.#root.startsWith("/")) this.#root = posix.join(await session.client.pwd(), this.#root);
-        if ((await lookForFolder(session, this.#root)) === "folder") return;
+        if (asItIs || (await lookForFolder(session, this.#root)) === "folder") return;
         const parts = this.#root.split("/").filter((part) => part !== "");
         for (let depth = 1; depth <= parts.length; depth++) {
           const folder = `/${parts.slice(0, depth).join("/")}`;

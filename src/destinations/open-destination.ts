@@ -1,9 +1,5 @@
-import type { Destination } from "./destination.ts";
+import type { Destination, OpenDestinationOptions } from "./destination.ts";
 import type { DestinationSettings } from "./destination-settings.ts";
-
-export interface OpenDestinationOptions {
-  readonly signal: AbortSignal;
-}
 
 /**
  * Opens a destination; its protocol's library is loaded now and not before. The caller disposes the result.

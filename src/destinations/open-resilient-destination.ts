@@ -1,6 +1,6 @@
-import type { Destination } from "./destination.ts";
+import type { Destination, OpenDestinationOptions } from "./destination.ts";
 import type { DestinationSettings } from "./destination-settings.ts";
-import { openDestination, type OpenDestinationOptions } from "./open-destination.ts";
+import { openDestination } from "./open-destination.ts";
 import { Attempts, knownError, type RetryClock, type RetryLimits, SYSTEM_CLOCK } from "./retry-attempts.ts";
 import { RetryingDestination } from "./retrying-destination.ts";
 import { sliceBytesOf, ThrottledDestination } from "./throttled-destination.ts";
@@ -49,11 +49,11 @@ export async function openResilientDestination(
   settings: DestinationSettings,
   options: OpenResilientOptions,
 ): Promise<Destination> {
-  const { openRetry = OPEN_RETRY_LIMITS, clock = SYSTEM_CLOCK, signal } = options;
+  const { openRetry = OPEN_RETRY_LIMITS, clock = SYSTEM_CLOCK, asItIs, signal } = options;
   const attempts = new Attempts(openRetry, clock, { isOpen: false });
   while (true) {
     try {
-      const real = await openDestination(settings, { signal });
+      const real = await openDestination(settings, { asItIs, signal });
       return makeResilient(real, { ...options, bandwidth: settings.bandwidth });
     } catch (error) {
       await attempts.again(knownError(error, `open ${settings.name ?? settings.type}`, signal), { signal });

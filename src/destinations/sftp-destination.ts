@@ -9,6 +9,7 @@ import {
   type GetOptions,
   type ObjectInfo,
   type OpenBytes,
+  type OpenDestinationOptions,
   type PutOptions,
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
@@ -27,12 +28,18 @@ interface Options {
   readonly signal: AbortSignal;
 }
 
-/** Connects to a server, checks its host key and creates the destination's folder (0700) when it is missing. */
-export async function openSftpDestination(settings: SftpSettings, { signal }: Options): Promise<Destination> {
+/**
+ * Connects to a server, checks its host key and creates the destination's folder (0700) when it is missing, unless the destination is to
+ * be left as it is.
+ */
+export async function openSftpDestination(
+  settings: SftpSettings,
+  { asItIs = false, signal }: OpenDestinationOptions,
+): Promise<Destination> {
   const name = settings.name ?? `sftp://${settings.host}/${settings.path.replace(/^\//, "")}`;
   const destination = new SftpDestination(settings, name);
   try {
-    await destination.prepare({ signal });
+    await destination.prepare({ asItIs, signal });
     return destination;
   } catch (error) {
     await destination[Symbol.asyncDispose]();
@@ -54,12 +61,13 @@ class SftpDestination implements Destination {
     this.#files = new SftpFiles(this.#connection);
   }
 
-  async prepare({ signal }: Options): Promise<void> {
+  async prepare({ asItIs, signal }: Options & { readonly asItIs: boolean }): Promise<void> {
     const parts = this.#root.split("/").filter((part) => part !== "");
     try {
       for (let depth = 1; depth <= parts.length; depth++) {
         const folder = `${this.#root.startsWith("/") ? "/" : ""}${parts.slice(0, depth).join("/")}`;
         const known = await this.#files.ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
+        if (known === undefined && asItIs) return;
         if (known === undefined) await this.#files.makeFolder(folder, signal);
       }
     } catch (error) {

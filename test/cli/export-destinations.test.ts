@@ -1,7 +1,9 @@
-import { readdirSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync, readdirSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { execute } from "../../src/cli/main.ts";
 import { runCli, runCliHere } from "../support/cli.ts";
@@ -25,6 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => database?.[Symbol.asyncDispose]());
 
+const ENTRY = fileURLToPath(new URL("../../bin/rowkeep.js", import.meta.url));
 const SUM = "select count(*), md5(string_agg(id || note, ',' order by id)) from orders";
 
 withPrograms(PROGRAMS, () => {
@@ -144,6 +147,14 @@ withPrograms(PROGRAMS, () => {
     expect(wrong.exitCode).toBe(7);
     expect(wrong.last()["message"]).toContain("cannot read s3://backups/others/text: it is no file");
   });
+
+  test.each(["sftp", "ftp"] as const)("rowkeep import makes no folder at %s that is not there", async (type) => {
+    const mistyped = await cli("import", urlOf(type, "mis/typed", "shop.rowkeep"), database.url, "--json");
+
+    expect([mistyped.exitCode, mistyped.last()["code"]]).toEqual([6, "not-found"]);
+    expect(mistyped.last()["message"]).toMatch(/^cannot open .*mis\/typed\/shop\.rowkeep: it does not exist$/);
+    expect(await readdir(join(six[type].folder, "data"))).not.toContain("mis");
+  });
 });
 
 describe("rowkeep export to stdout", () => {
@@ -214,6 +225,21 @@ describe("rowkeep export to stdout", () => {
 
     expect(exitCode).toBe(6);
     expect(stderr).toContain("cannot write the export to stdout: its reader has closed it");
+  });
+
+  test("tells once that the disk behind it is full", async ({ skip }) => {
+    if (process.platform !== "linux") skip("needs /dev/full");
+    const full = openSync("/dev/full", "w");
+    const env = { PATH: process.env.PATH, ROWKEEP_HOME: place.home };
+    const stdio = ["ignore" as const, full, "pipe" as const];
+    const ended = spawnSync(process.execPath, [ENTRY, "export", database.url, "-"], { env, stdio, encoding: "utf8" });
+    closeSync(full);
+
+    expect(ended.status).toBe(6);
+    expect(ended.stderr.match(/^(error|hint): .*$/gm)).toEqual([
+      "error: cannot write the export to stdout: no space left on the device",
+      "hint:  Free space there, or send the output elsewhere.",
+    ]);
   });
 
   test("is not what import reads", async () => {
