@@ -6,7 +6,7 @@ import { type CliContext, createContext, type GlobalFlags, type Surroundings } f
 import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
 import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
 import { type Chosen, chooseCommand } from "./program.ts";
-import { openStdout } from "./stdout.ts";
+import { openStdout, UNWRITABLE_HINT } from "./stdout.ts";
 import { loadRedact, type Redact, redactUrls } from "./redaction.ts";
 
 /**
@@ -96,7 +96,7 @@ function isHelpOrVersion(error: unknown): boolean {
 const EXIT_UNWRITABLE = 2;
 
 function tellUnwritable(reason: string): void {
-  writeNow(2, `error: cannot write the output: ${reason}\nhint:  Free space there, or send the output elsewhere.\n`);
+  writeNow(2, `error: cannot write the output: ${reason}\nhint:  ${UNWRITABLE_HINT}\n`);
   // Of a pipe it may be known only when the command has ended.
   process.exitCode ||= EXIT_UNWRITABLE;
 }

@@ -1,11 +1,12 @@
 import { tmpdir } from "node:os";
 import type { FileSink } from "../archive/file-sink.ts";
-import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
+import { codeOf, OperationalError } from "../base/errors.ts";
 import { orAborted } from "../base/or-aborted.ts";
 import { destinationError } from "../destinations/destination.ts";
 import type { ExportTo } from "../usecases/export-database.ts";
 import type { CliContext } from "./context.ts";
 import type { OutputStream } from "./output.ts";
+import { reasonOf, UNWRITABLE_HINT } from "./stdout.ts";
 
 const PLACE = "stdout";
 /** As long as no more was written, nothing leaves: an export may begin again before it has read a row. */
@@ -77,8 +78,9 @@ class StdoutSink implements FileSink {
 }
 
 function unwritable(cause: unknown): Error {
-  const isClosed = codeOf(cause) === "EPIPE" || codeOf(cause) === "ERR_STREAM_DESTROYED";
-  const reason = isClosed ? "its reader has closed it" : messageOf(cause);
-  const code = codeOf(cause) === "ENOSPC" ? "full" : "failed";
-  return destinationError(`cannot write the export to stdout: ${reason}`, code, { cause });
+  const isFull = codeOf(cause) === "ENOSPC";
+  return destinationError(`cannot write the export to stdout: ${reasonOf(cause)}`, isFull ? "full" : "failed", {
+    ...(isFull ? { hint: UNWRITABLE_HINT } : {}),
+    cause,
+  });
 }

@@ -16,9 +16,9 @@ export interface Stdout {
 export function openStdout(onFailure: (reason: string) => void): Stdout {
   let hasFailed = false;
   const fail = (error: unknown) => {
-    if (hasFailed || CLOSED.has(codeOf(error) ?? "")) return;
+    if (hasFailed || isClosed(error)) return;
     hasFailed = true;
-    onFailure(REASONS[codeOf(error) ?? ""] ?? messageOf(error));
+    onFailure(reasonOf(error));
   };
   const { stdout } = process;
   stdout.on("error", fail);
@@ -29,6 +29,18 @@ export function openStdout(onFailure: (reason: string) => void): Stdout {
     },
   };
 }
+
+/** Whether this is no failure of ours: nobody reads stdout any more. */
+export function isClosed(error: unknown): boolean {
+  return CLOSED.has(codeOf(error) ?? "");
+}
+
+/** Says why something cannot be written to stdout. */
+export function reasonOf(error: unknown): string {
+  return isClosed(error) ? "its reader has closed it" : (REASONS[codeOf(error) ?? ""] ?? messageOf(error));
+}
+
+export const UNWRITABLE_HINT = "Free space there, or send the output elsewhere.";
 
 const CLOSED: ReadonlySet<string> = new Set(["EPIPE", "ERR_STREAM_DESTROYED"]);
 const REASONS: Readonly<Record<string, string>> = {
@@ -59,9 +71,10 @@ class FileOutput implements OutputStream {
       for (let at = 0; this.#error === undefined && at < bytes.length; ) at += writeSync(this.#descriptor, bytes, at);
     } catch (error) {
       this.#error = error;
-      this.#fail(error);
     }
-    done?.(this.#error);
+    // Who asks for the outcome tells it.
+    if (done) done(this.#error);
+    else if (this.#error !== undefined) this.#fail(this.#error);
     return true;
   }
 }

@@ -1,8 +1,10 @@
+import { OperationalError } from "../base/errors.ts";
 import type { OutputStream } from "./output.ts";
+import { isClosed, reasonOf, UNWRITABLE_HINT } from "./stdout.ts";
 
 /**
  * Writes data to stdout as it is, at the pace at which it is read: a piece may be reused once the next one is asked for. Ends
- * early, without an error, when the reader closes stdout. What `Output` writes is for people and has secrets hidden; data is
+ * early, without an error, when the reader closes stdout; fails with kind `usage` when it cannot be written otherwise. What `Output` writes is for people and has secrets hidden; data is
  * exact.
  */
 export async function writeData(
@@ -15,10 +17,15 @@ export async function writeData(
     const onAbort = () => written.resolve(undefined);
     signal.addEventListener("abort", onAbort);
     stdout.write(piece, (error) => written.resolve(error));
-    // An error that is no closed pipe was told by main.ts, which ends with its exit code.
     const error = await written.promise;
     signal.removeEventListener("abort", onAbort);
     signal.throwIfAborted();
-    if (error) return;
+    if (isClosed(error)) return;
+    if (error) throw unwritable(error);
   }
+}
+
+function unwritable(cause: unknown): Error {
+  const message = `cannot write the output: ${reasonOf(cause)}`;
+  return new OperationalError(message, { kind: "usage", code: "unwritable", hint: UNWRITABLE_HINT, cause });
 }
