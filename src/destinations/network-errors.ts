@@ -27,6 +27,8 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   ECONNABORTED: "the connection was cut",
 };
 
+const UNREACHABLE_HINT = "Check host, port and network, or try again later.";
+
 const CERTIFICATE = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|ERR_TLS_CERT)/;
 
 /** What an error of a socket or of TLS means; undefined when it is none. */
@@ -34,7 +36,7 @@ export function networkMeaning(error: unknown): ErrorMeaning | undefined {
   const system = codeOf(error) ?? "";
   const words = UNREACHABLE[system];
   if (words !== undefined) {
-    return { code: "unreachable", words, hint: "Check host, port and network, or try again later." };
+    return { code: "unreachable", words, hint: UNREACHABLE_HINT };
   }
   if (!CERTIFICATE.test(system)) return undefined;
   const hint = "Give the authority that signed it, or use the host name that it was made for.";
@@ -54,5 +56,6 @@ export function remoteError(
   if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) return error;
   const meaning = meaningOf(error) ?? networkMeaning(error);
   if (meaning === undefined) return error;
-  return destinationError(`cannot ${action}: ${meaning.words}`, meaning.code, { hint: meaning.hint, cause: error });
+  const { code, words, hint = code === "unreachable" ? UNREACHABLE_HINT : undefined } = meaning;
+  return destinationError(`cannot ${action}: ${words}`, code, { hint, cause: error });
 }

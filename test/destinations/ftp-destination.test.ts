@@ -159,6 +159,7 @@ withPrograms(["proftpd", "openssl"], () => {
       const failure = await failureOf(there.put(key, open, { size: 200_000, signal }));
 
       expectReason(failure, "unreachable");
+      expect(failure).toMatchObject({ hint: expect.stringContaining("try again later") });
       expect(await readdir(join(serverOf("explicit").folder, "data/cut"))).toEqual([]);
       await put(there, key, "again");
       expect(await readText(there, key)).toBe("again");

@@ -101,6 +101,7 @@ withPrograms(["sshd", "ssh-keygen"], () => {
       const failure = await failureOf(there.put(key, open, { size: 200_000, signal }));
 
       expectReason(failure, "unreachable");
+      expect(failure).toMatchObject({ hint: expect.stringContaining("try again later") });
       expect(await there.stat(key, { signal })).toBeUndefined();
       await put(there, key, "again");
       expect(await readText(there, key)).toBe("again");

@@ -54,3 +54,13 @@ test("statements that wait for their turn end with the reason of an abort", asyn
 
   expect((await results).map((result) => (result as PromiseRejectedResult).reason)).toEqual([reason, reason, reason]);
 });
+
+test("a statement whose connection is ended says so, and what to do", async () => {
+  const [[pid = ""] = []] = await client.query("select pg_backend_pid()");
+
+  const failure = client.query("select pg_sleep(30)").catch((error: unknown) => error);
+  await database.query(`select pg_terminate_backend(${pid})`);
+
+  expect(await failure).toMatchObject({ kind: "database", hint: expect.stringContaining("then run it again") });
+  await expect(client.query("select 1")).rejects.toMatchObject({ code: "connection-lost", hint: expect.any(String) });
+});

@@ -218,6 +218,25 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
     },
   );
 
+  test.each(["upsert", "insert-missing"] as const)(
+    "says what to do about another row with the same unique value with %s",
+    async (mode) => {
+      await using shop = await openRowShop(
+        major,
+        "create table t (id int primary key, v text unique); insert into t values (1, 'a'), (2, 'b')",
+      );
+      await shop.run("delete from t where id = 1; update t set v = 'a' where id = 2");
+
+      const restoring = shop.rows({ where: "id = 1", mode });
+
+      await expect(restoring).rejects.toMatchObject({
+        code: "23505",
+        hint: expect.stringContaining("the same unique value"),
+      });
+      expect(await shop.run(ALL)).toEqual(["2|a"]);
+    },
+  );
+
   test("restores identities, leaves generated columns to the server and moves sequences on", async () => {
     await using shop = await openRowShop(
       major,

@@ -13,6 +13,8 @@ const UNCONVERTIBLE: Known = {
   hint: "Look for names, comments and definitions with characters that are not in both encodings, and change them.",
 };
 
+const STOPPED = { code: "server-stopped", hint: "Look at the server's log for the reason, then run it again." };
+
 /** What the server's SQLSTATEs mean to a backup. https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const BY_STATE: Readonly<Record<string, Known>> = {
   "28P01": {
@@ -50,15 +52,25 @@ const BY_STATE: Readonly<Record<string, Known>> = {
     code: "23502",
     hint: "The rows hold NULL where none may be today: drop the NOT NULL where they are restored.",
   },
+  "23505": {
+    code: "23505",
+    hint: "A row there has the same unique value as one that is restored: change or remove it there, or restore it too.",
+  },
   "23514": {
     code: "23514",
     hint: "The rows violate a check of today: make it NOT VALID where they are restored, as it cannot be proven for them.",
   },
   "25P03": { code: "idle-timeout", hint: "Raise idle_in_transaction_session_timeout for this login." },
   "57014": { code: "canceled" },
-  "57P01": { code: "server-stopped", reason: "the server ended the connection" },
-  "57P02": { code: "server-stopped", reason: "the server crashed" },
+  "57P01": { ...STOPPED, reason: "the server ended the connection" },
+  "57P02": { ...STOPPED, reason: "the server crashed" },
   "57P03": { code: "server-starting", reason: "the server is starting or stopping", hint: "Try again in a moment." },
+};
+
+const LOST: Known = {
+  code: "connection-lost",
+  reason: "the connection was cut",
+  hint: "Check the network and the server's log, then run it again.",
 };
 
 /** What errors of the socket and of TLS mean. */
@@ -74,8 +86,8 @@ const BY_CODE: Readonly<Record<string, Known>> = {
   EHOSTUNREACH: { code: "unreachable", reason: "there is no route to it", hint: "Check the network." },
   ENETUNREACH: { code: "unreachable", reason: "there is no route to it", hint: "Check the network." },
   ENOENT: { code: "unreachable", reason: "its socket does not exist", hint: "Check the socket's folder and the port." },
-  ECONNRESET: { code: "connection-lost", reason: "the connection was cut" },
-  EPIPE: { code: "connection-lost", reason: "the connection was cut" },
+  ECONNRESET: LOST,
+  EPIPE: LOST,
   stalled: { code: "stalled", hint: "Check the network between this machine and the server." },
   ERR_TLS_CERT_ALTNAME_INVALID: {
     code: "tls-refused",
@@ -137,9 +149,9 @@ function explain(error: unknown): Known {
       hint: "Set tls: off if the network can be trusted.",
     };
   }
-  if (/timeout expired/.test(message)) return { code: "unreachable", reason: "it does not answer" };
+  if (/timeout expired/.test(message)) return BY_CODE["ETIMEDOUT"] ?? { code: "unreachable" };
   if (/^Connection terminated|not queryable|Client was closed/.test(message)) {
-    return { code: "connection-lost", reason: "the connection was cut" };
+    return LOST;
   }
   // Lower case is for our own words, which no output hides: a server could send anything.
   return { code: /^[0-9A-Z_]+$/.test(code) ? code : "failed" };
