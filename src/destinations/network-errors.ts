@@ -38,6 +38,13 @@ export function networkMeaning(error: unknown): ErrorMeaning | undefined {
   if (words !== undefined) {
     return { code: "unreachable", words, hint: UNREACHABLE_HINT };
   }
+  if (system === "EPROTO") {
+    return {
+      code: "failed",
+      words: "it does not speak TLS there",
+      hint: "Check the port, or write http:// for https://.",
+    };
+  }
   if (!CERTIFICATE.test(system)) return undefined;
   const hint = "Give the authority that signed it, or use the host name that it was made for.";
   return { code: "denied", words: "its certificate is not trusted", hint };

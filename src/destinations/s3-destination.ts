@@ -294,6 +294,13 @@ function s3Meaning(error: unknown): ErrorMeaning | undefined {
   if (name === "CredentialsProviderError" || name === "TokenProviderError") {
     return { code: "denied", words: "no credentials were found", hint: "Give keys or a profile in the job file." };
   }
+  if (message === "Region is missing") {
+    return {
+      code: "failed",
+      words: "its region is not known",
+      hint: "Give the region of the bucket, like eu-central-1.",
+    };
+  }
   if (/Quota|StorageFull|InsufficientCapacity/.test(name ?? "")) {
     return { code: "full", words: "its quota is used up", hint: "Free space there, or raise the quota." };
   }

@@ -9,6 +9,10 @@ z.config({ jitless: true });
 const text = (description: string) => z.string().min(1).describe(description);
 const secret = (description: string) =>
   z.string().min(1).describe(`${description} Better not in clear: \${env:NAME}, file:path or cmd:command.`);
+/** What SDKs take for the address of a service; they throw anything for what they do not. */
+export const isHttpAddress = (text: string) => /^https?:\/\//i.test(text) && URL.canParse(text);
+export const HTTP_ADDRESS_WORDS = "must begin with https:// or http://";
+const address = (description: string) => text(description).refine(isHttpAddress, HTTP_ADDRESS_WORDS);
 const flag = (description: string) => z.boolean().describe(description);
 const count = (description: string) => z.int().min(0).describe(description);
 
@@ -73,7 +77,7 @@ export const destinationSchema = z
       bucket: text("Bucket."),
       prefix: text("Key prefix in the bucket.").optional(),
       region: text("Region.").optional(),
-      endpoint: text("Address of an S3-compatible service.").optional(),
+      endpoint: address("Address of an S3-compatible service.").optional(),
       pathStyle: flag("Address the bucket in the path instead of the host name.").optional(),
       profile: text("Profile of the AWS configuration files.").optional(),
       accessKeyId: secret("Access key.").optional(),
@@ -89,10 +93,12 @@ export const destinationSchema = z
       container: text("Container."),
       prefix: text("Name prefix in the container.").optional(),
       connection: secret("Connection string.").optional(),
-      account: text("Storage account, with sas or, without, for the managed identity of the machine.").optional(),
+      account: text("Storage account, with sas or, without, for the managed identity of the machine.")
+        .regex(/^[\w-]+$/, "must be the name of a storage account")
+        .optional(),
       sas: secret("Shared access signature.").optional(),
       clientId: text("Which one of the machine's managed identities; default: AZURE_CLIENT_ID or its own.").optional(),
-      endpoint: text("Address of the account's blobs; default: https://<account>.blob.core.windows.net.").optional(),
+      endpoint: address("Address of the account's blobs; default: https://<account>.blob.core.windows.net.").optional(),
       tier: text("Of volumes only, what else is stored stays readable at once: Hot, Cool, Cold or Archive.").optional(),
     }),
     z.strictObject({

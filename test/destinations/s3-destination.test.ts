@@ -115,6 +115,21 @@ withPrograms(["radosgw", "ceph-mon", "ceph-osd", "ceph"], () => {
       expect(failure.message).toContain("no such bucket");
     });
 
+    test("says that it does not know the region", async () => {
+      const failure = await failureOf(
+        openDestination({ ...settingsOf(), endpoint: undefined, region: undefined }, { signal }),
+      );
+
+      expectReason(failure, "failed");
+      expect(failure.message).toContain("its region is not known");
+    });
+
+    test("says that a server speaks no TLS", async () => {
+      const endpoint = server.endpoint.replace("http:", "https:");
+
+      expectReason(await failureOf(openDestination(settingsOf({ endpoint }), { signal })), "failed");
+    });
+
     test("says unreachable when no server listens", async () => {
       expectReason(
         await failureOf(openDestination(settingsOf({ endpoint: "http://127.0.0.1:1" }), { signal })),

@@ -136,3 +136,12 @@ test("secrets that were typed go into files of their own, references and names s
     destinations[1],
   ]);
 });
+
+test.each([
+  ["s3://b?endpoint=minio.local:9000", "endpoint: must begin with https:// or http://"],
+  ["s3://b?endpoint=http://", "endpoint: must begin with https:// or http://"],
+  ["azure://c?account=a&endpoint=a.example", "endpoint: must begin with https:// or http://"],
+  ["azure://c?account=my account", "account: must be the name of a storage account"],
+])("refuses what no SDK can make an address of: %s", (text, problem) => {
+  expect(() => parse(text)).toThrow(problem);
+});

@@ -2,7 +2,7 @@ import { homedir } from "node:os";
 import { confirm, input, password, select } from "@inquirer/prompts";
 import { OperationalError } from "../../base/errors.ts";
 import { destinationNameOf } from "../../job/destination-name.ts";
-import type { JobDestination } from "../../job/job-schema.ts";
+import { HTTP_ADDRESS_WORDS, isHttpAddress, type JobDestination } from "../../job/job-schema.ts";
 import type { WrittenDestination } from "../../job/destination-url.ts";
 import { isReference, keepSecret } from "../../job/secrets.ts";
 import type { CliContext } from "../context.ts";
@@ -10,6 +10,7 @@ import type { DestinationTrial } from "../try-destination.ts";
 import { type Asking, askingOf, isGiven, isPort, tellFailure } from "./asking.ts";
 
 type Type = JobDestination["type"];
+type Validate = (text: string) => true | string;
 type Fields = Record<string, string | number | boolean>;
 
 const TYPES: readonly { readonly name: string; readonly value: Type }[] = [
@@ -109,9 +110,21 @@ class Questions {
     return answer.trim();
   }
 
-  async optional(field: string, message: string): Promise<string> {
+  /** `none` is what no answer means. Once there is one, Return gives it again. */
+  async optional(
+    field: string,
+    { message, none, validate = () => true }: { message: string; none: string; validate?: Validate },
+  ): Promise<string> {
     const known = this.#known[field];
-    const answer = await input({ message, ...(known === undefined ? {} : { default: String(known) }) }, this.#asking);
+    const words = known === undefined ? `Return: ${none}` : `a space: ${none}`;
+    const answer = await input(
+      {
+        message: `${message} (${words})`,
+        ...(known === undefined ? {} : { default: String(known) }),
+        validate: (text) => text.trim() === "" || validate(text.trim()),
+      },
+      this.#asking,
+    );
     if (answer.trim() !== "") this.fields[field] = answer.trim();
     return answer.trim();
   }
@@ -169,8 +182,11 @@ async function askForFields(context: CliContext, ask: Questions, type: Type): Pr
       break;
     case "gcs":
       await ask.text("bucket", "Bucket");
-      await ask.optional("prefix", "Prefix in the bucket (Return: none)");
-      await ask.optional("keyFile", "Key file of a service account (Return: application default credentials)");
+      await ask.optional("prefix", { message: "Prefix in the bucket", none: "none" });
+      await ask.optional("keyFile", {
+        message: "Key file of a service account",
+        none: "application default credentials",
+      });
       break;
     case "ftp":
       await askForFtp(ask);
@@ -205,8 +221,12 @@ async function askForSftp(context: CliContext, ask: Questions): Promise<void> {
 
 async function askForS3(ask: Questions): Promise<void> {
   await ask.text("bucket", "Bucket");
-  await ask.optional("prefix", "Prefix in the bucket (Return: none)");
-  const endpoint = await ask.optional("endpoint", "Address of the service (Return: Amazon)");
+  await ask.optional("prefix", { message: "Prefix in the bucket", none: "none" });
+  const endpoint = await ask.optional("endpoint", {
+    message: "Address of the service",
+    none: "Amazon",
+    validate: (text) => isHttpAddress(text) || `It ${HTTP_ADDRESS_WORDS}`,
+  });
   await ask.text("region", "Region", endpoint === "" ? "eu-central-1" : "us-east-1");
   if (endpoint !== "") ask.fields["pathStyle"] = true;
   const way = await ask.choose("Credentials", [
@@ -214,7 +234,7 @@ async function askForS3(ask: Questions): Promise<void> {
     { name: "what the environment, a profile or the machine's role gives", value: "chain" },
   ]);
   if (way === "chain") {
-    await ask.optional("profile", "Profile (Return: the default chain)");
+    await ask.optional("profile", { message: "Profile", none: "the default chain" });
     return;
   }
   await ask.text("accessKeyId", "Access key ID");
@@ -223,7 +243,7 @@ async function askForS3(ask: Questions): Promise<void> {
 
 async function askForAzure(ask: Questions): Promise<void> {
   await ask.text("container", "Container");
-  await ask.optional("prefix", "Prefix in the container (Return: none)");
+  await ask.optional("prefix", { message: "Prefix in the container", none: "none" });
   const way = await ask.choose("Credentials", [
     { name: "a connection string", value: "connection" },
     { name: "a shared access signature", value: "sas" },
@@ -235,7 +255,7 @@ async function askForAzure(ask: Questions): Promise<void> {
   }
   await ask.text("account", "Storage account");
   if (way === "sas") await ask.secret("sas", "Shared access signature");
-  else await ask.optional("clientId", "Client ID of the identity (Return: the machine's own)");
+  else await ask.optional("clientId", { message: "Client ID of the identity", none: "the machine's own" });
 }
 
 async function askForFtp(ask: Questions): Promise<void> {
@@ -250,5 +270,6 @@ async function askForFtp(ask: Questions): Promise<void> {
   await ask.text("user", "User");
   await ask.secret("password", "Password");
   await ask.text("path", "Folder on the server", "/");
-  if (tls !== "off") await ask.optional("ca", "PEM file with its certificate authority (Return: the system's)");
+  if (tls !== "off")
+    await ask.optional("ca", { message: "PEM file with its certificate authority", none: "the system's" });
 }
