@@ -88,6 +88,8 @@ export interface OpenDestinationOptions {
   readonly signal: AbortSignal;
   /** For who only reads: the folder of an FTP or SSH server that is missing is not made. Default: it is. */
   readonly asItIs?: boolean | undefined;
+  /** For a trial: disposal removes the folders that opening made there, where they are empty. Default: they stay. */
+  readonly removesMade?: boolean | undefined;
 }
 
 /**

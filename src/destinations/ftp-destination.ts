@@ -41,15 +41,12 @@ interface Options {
  * Connects to a server, with explicit TLS unless the settings say otherwise, and creates the destination's folder when
  * it is missing, unless the destination is to be left as it is.
  */
-export async function openFtpDestination(
-  settings: FtpSettings,
-  { asItIs = false, signal }: OpenDestinationOptions,
-): Promise<Destination> {
+export async function openFtpDestination(settings: FtpSettings, options: OpenDestinationOptions): Promise<Destination> {
   const name = settings.name ?? `ftp://${settings.host}/${settings.path.replace(/^\//, "")}`;
   assertOneLine(name, settings);
-  const destination = new FtpDestination(settings, name);
+  const destination = new FtpDestination(settings, name, options.removesMade);
   try {
-    await destination.prepare({ asItIs, signal });
+    await destination.prepare(options);
     return destination;
   } catch (error) {
     await destination[Symbol.asyncDispose]();
@@ -66,15 +63,19 @@ export async function openFtpDestination(
 class FtpDestination implements Destination {
   readonly name: string;
   #root: string;
+  readonly #removesMade: boolean;
+  /** Those that opening made, the deepest last. */
+  readonly #made: string[] = [];
   readonly #connections: FtpConnections;
 
-  constructor(settings: FtpSettings, name: string) {
+  constructor(settings: FtpSettings, name: string, removesMade = false) {
+    this.#removesMade = removesMade;
     this.name = name;
     this.#root = settings.path.replace(/(.)\/+$/, "$1");
     this.#connections = new FtpConnections(settings, name);
   }
 
-  async prepare({ asItIs, signal }: Options & { readonly asItIs: boolean }): Promise<void> {
+  async prepare({ asItIs, signal }: OpenDestinationOptions): Promise<void> {
     try {
       using lease = await this.#connections.take(signal);
       await lease.run(signal, async (session) => {
@@ -83,7 +84,8 @@ class FtpDestination implements Destination {
         const parts = this.#root.split("/").filter((part) => part !== "");
         for (let depth = 1; depth <= parts.length; depth++) {
           const folder = `/${parts.slice(0, depth).join("/")}`;
-          if ((await lookForFolder(session, folder)) === "nothing") await makeFolder(session, folder);
+          if ((await lookForFolder(session, folder)) !== "nothing") continue;
+          if (await makeFolder(session, folder)) this.#made.push(folder);
         }
       });
     } catch (error) {
@@ -207,6 +209,10 @@ class FtpDestination implements Destination {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const folder of this.#removesMade ? this.#made.toReversed() : []) {
+      const limit = AbortSignal.timeout(TIDY_MS);
+      await this.#connections.use(limit, ({ client }) => client.send(`RMD ${folder}`)).catch(() => undefined);
+    }
     this.#connections[Symbol.dispose]();
   }
 

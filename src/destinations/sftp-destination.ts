@@ -34,12 +34,12 @@ interface Options {
  */
 export async function openSftpDestination(
   settings: SftpSettings,
-  { asItIs = false, signal }: OpenDestinationOptions,
+  options: OpenDestinationOptions,
 ): Promise<Destination> {
   const name = settings.name ?? `sftp://${settings.host}/${settings.path.replace(/^\//, "")}`;
-  const destination = new SftpDestination(settings, name);
+  const destination = new SftpDestination(settings, name, options.removesMade);
   try {
-    await destination.prepare({ asItIs, signal });
+    await destination.prepare(options);
     return destination;
   } catch (error) {
     await destination[Symbol.asyncDispose]();
@@ -51,24 +51,30 @@ export async function openSftpDestination(
 class SftpDestination implements Destination {
   readonly name: string;
   readonly #root: string;
+  readonly #removesMade: boolean;
+  /** The destination's folder and those above it, as far as opening made them, the deepest last. */
+  readonly #made: string[] = [];
   readonly #connection: SftpConnection;
   readonly #files: SftpFiles;
 
-  constructor(settings: SftpSettings, name: string) {
+  constructor(settings: SftpSettings, name: string, removesMade = false) {
+    this.#removesMade = removesMade;
     this.name = name;
     this.#root = settings.path.replace(/(.)\/+$/, "$1");
     this.#connection = new SftpConnection(settings, name);
     this.#files = new SftpFiles(this.#connection);
   }
 
-  async prepare({ asItIs, signal }: Options & { readonly asItIs: boolean }): Promise<void> {
+  async prepare({ asItIs, signal }: OpenDestinationOptions): Promise<void> {
     const parts = this.#root.split("/").filter((part) => part !== "");
     try {
       for (let depth = 1; depth <= parts.length; depth++) {
         const folder = `${this.#root.startsWith("/") ? "/" : ""}${parts.slice(0, depth).join("/")}`;
         const known = await this.#files.ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
         if (known === undefined && asItIs) return;
-        if (known === undefined) await this.#files.makeFolder(folder, signal);
+        if (known !== undefined) continue;
+        await this.#files.makeFolder(folder, signal);
+        this.#made.push(folder);
       }
     } catch (error) {
       throw remoteError(error, `open ${this.name}`, sftpMeaning);
@@ -206,6 +212,10 @@ class SftpDestination implements Destination {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const signal = AbortSignal.timeout(TIDY_MS);
+    for (const folder of this.#removesMade ? this.#made.toReversed() : []) {
+      await this.#files.ask(signal, (sftp, done) => sftp.rmdir(folder, done)).catch(() => undefined);
+    }
     await this.#connection[Symbol.asyncDispose]();
   }
 

@@ -10,7 +10,7 @@ export async function probeDestination(
   settings: DestinationSettings,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly string[]> {
-  await using destination = await openDestination(settings, { signal });
+  await using destination = await openDestination(settings, { removesMade: true, signal });
   const checks = await checkDestination(destination, { now: () => new Date(), signal });
   const failed = checks.find(({ status }) => status === "failed");
   if (failed?.error) throw failed.error;

@@ -155,6 +155,19 @@ withPrograms(PROGRAMS, () => {
     expect(mistyped.last()["message"]).toMatch(/^cannot open .*mis\/typed\/shop\.rowkeep: it does not exist$/);
     expect(await readdir(join(six[type].folder, "data"))).not.toContain("mis");
   });
+
+  test.each(["sftp", "ftp"] as const)("rowkeep job create leaves no folder at %s behind its trial", async (type) => {
+    const create = () =>
+      cli("job", "create", "tried", "--url", database.url, "--to", urlOf(type, "new/tried", ""), "--yes", "--json");
+
+    const created = await create();
+    const kept = await readdir(join(six[type].folder, "data"));
+    await cli("run", "tried");
+
+    expect(created.exitCode).toBe(0);
+    expect(kept).not.toContain("new");
+    expect(await readdir(join(six[type].folder, "data/new/tried"))).toEqual(["tried"]);
+  });
 });
 
 describe("rowkeep export to stdout", () => {
