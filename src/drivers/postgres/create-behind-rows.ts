@@ -80,11 +80,16 @@ async function createUnderOwnPath({ schema = "", name, sql }: Definition, execut
   }
 }
 
-/** An index that only makes queries faster, its place in the index of a partitioned table, and a proof whose constraint has another name. */
+/**
+ * An index that only makes queries faster, its place in the index of a partitioned table, and the name or proof of a constraint that another
+ * one brings: it may not be there, or have a name that the server chose.
+ */
 function canBeMissing({ kind, sql }: Definition, { code }: OperationalError): boolean {
   return (
     (kind === "index" && sql.startsWith("CREATE INDEX ")) ||
     (kind === "attach" && code === "not-found") ||
-    (sql.includes(" VALIDATE CONSTRAINT ") && code === "42704")
+    (BROUGHT.test(sql) && (code === "42704" || code === "42710"))
   );
 }
+
+const BROUGHT = /^ALTER TABLE .+ (?:RENAME|VALIDATE) CONSTRAINT /;
