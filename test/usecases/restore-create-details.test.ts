@@ -155,6 +155,23 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     ]);
   });
 
+  test.each([
+    ["swapped", ["a to c", "b to a", "c to b"]],
+    ["passed on", ["b to c", "a to b"]],
+    ["passed down", ["a to c", "b to a"]],
+  ])("has the names of foreign keys of partitions that were %s", async (_how, renames) => {
+    await using source = await createDatabase(
+      major,
+      `${TWO_KEYS}; ${renames.map((rename) => `alter table part rename constraint ${rename};`).join("")}
+       comment on constraint b on other is 'of other'; ${renames.length === 3 ? "comment on constraint a on part is 'y'; comment on constraint b on part is 'x'" : ""}`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    expect(await target.query(FOREIGN_KEYS)).toEqual(await source.query(FOREIGN_KEYS));
+  });
+
   test("names a foreign key of a partition that rows violate and its name there", async () => {
     await using source = await createDatabase(
       major,
@@ -211,6 +228,10 @@ const TWO_KEYS = `
   create table r (id int primary key); insert into r values (1); create table parted (x int, y int, c int) partition by list (c);
   create table part partition of parted for values in (1); create table other partition of parted for values in (2);
   alter table parted add constraint a foreign key (x) references r, add constraint b foreign key (y) references r`;
+
+const FOREIGN_KEYS = `
+  select conrelid::regclass, conname, conkey, conparentid <> 0, obj_description(oid, 'pg_constraint')
+    from pg_constraint where contype = 'f' order by conrelid::regclass::text, conname`;
 
 const PROVEN = `
   select conrelid::regclass, conname, convalidated, conislocal, coninhcount from pg_constraint

@@ -11,10 +11,10 @@ import {
 } from "./captured-object.ts";
 import { IS_LOST_CHECK } from "./lost-checks.ts";
 
-/** The foreign key of the root that the foreign key `k` of a partition comes from: its number and name. */
-export const ROOT_KEY = `(
+/** The foreign key of the root that a foreign key of a partition comes from: its number and name. */
+export const rootKeyOf = (key: string) => `(
   with recursive above(oid, parent, conname) as (
-    select k.oid, k.conparentid, k.conname union all
+    select ${key}.oid, ${key}.conparentid, ${key}.conname union all
     select a.oid, a.conparentid, a.conname from above join pg_catalog.pg_constraint a on a.oid = above.parent)
   select above.oid, above.conname from above where above.parent = 0)`;
 
@@ -56,34 +56,75 @@ async function captureProven(query: CatalogQuery): Promise<readonly CapturedObje
   });
 }
 
+/** Whether a foreign key is that of a partition, which the key of its root brings. */
+const isBrought = (key: string) =>
+  `(${key}.contype = 'f' and ${key}.conrelid <> (select p.conrelid from pg_catalog.pg_constraint p where p.oid = ${key}.conparentid))`;
+
+/** The name that the constraint `o` gets when it is made. */
+const NAME_AT_FIRST = `case when ${isBrought("o")} then (select x.conname from ${rootKeyOf("o")} x) else o.conname end`;
+
 /** Foreign keys of partitions that have another name than that of their root, which brings them, or hold where the one above is NOT VALID. */
 async function captureForeignKeys(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
-    `select k.oid, n.nspname, c.relname, k.conname, r.conname, k.convalidated and not p.convalidated, r.oid
+    `select k.oid, n.nspname, c.relname, k.conname, r.conname, k.convalidated and not p.convalidated, r.oid, c.oid
        from pg_catalog.pg_constraint k join pg_catalog.pg_constraint p on p.oid = k.conparentid
-       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace, lateral ${ROOT_KEY} r
-      where k.contype = 'f' and k.conrelid <> p.conrelid and (k.conname <> r.conname or k.convalidated and not p.convalidated)
-        and not exists (select from pg_catalog.pg_constraint o where o.conrelid = k.conrelid and o.oid <> k.oid and o.conname = r.conname)
+       join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace, lateral ${rootKeyOf("k")} r
+      where ${isBrought("k")} and (k.conname <> r.conname or k.convalidated and not p.convalidated)
+        and not exists (select from pg_catalog.pg_constraint o where o.conrelid = k.conrelid and o.oid <> k.oid and ${NAME_AT_FIRST} = r.conname)
         and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")}
       order by n.nspname, c.relname, k.conname`,
   );
-  return rows.map(([oid, schema, table, name, rootName, isProven, root]) => {
-    const self = { schema: schema ?? "", name: table ?? "" };
-    const relation = `ALTER TABLE ${quoteName(self.schema, self.name)}`;
+  const keys = rows.map(([oid, schema = "", table = "", name = "", rootName = "", isProven, root, relation]) => ({
+    self: { schema: schema ?? "", name: table ?? "" },
+    name: name ?? "",
+    rootName: rootName ?? "",
+    isProven: isProven === "t",
+    key: keyOf("pg_constraint", oid),
+    root: keyOf("pg_constraint", root),
+    relation,
+  }));
+  return [...Map.groupBy(keys, ({ relation }) => relation).values()].flatMap(renderKeys);
+}
+
+interface BroughtKey {
+  readonly self: { readonly schema: string; readonly name: string };
+  readonly name: string;
+  readonly rootName: string;
+  readonly isProven: boolean;
+  readonly key: string;
+  /** That of the root's key. */
+  readonly root: string;
+}
+
+/** Renders the keys of one partition. Where one is to have the name that another is made with, the first sets all of them aside. */
+function renderKeys(keys: readonly BroughtKey[]): readonly CapturedObject[] {
+  const renamed = keys.filter(({ name, rootName }) => name !== rootName);
+  const areCrossed = renamed.some(({ name }) => renamed.some(({ rootName }) => rootName === name));
+  const [first] = renamed;
+  const places = new Map(renamed.map(({ key }, index) => [key, `rowkeep_renamed_${index + 1}`]));
+  return keys.map((one) => {
+    const { self, name, rootName, isProven, key, root } = one;
+    const alter = `ALTER TABLE ${quoteName(self.schema, self.name)}`;
+    const rename = (from: string, to: string) =>
+      `${alter} RENAME CONSTRAINT ${quoteIdentifier(from)} TO ${quoteIdentifier(to)};`;
+    const isCrossed = areCrossed && name !== rootName;
+    const setsAside = isCrossed && one === first;
+    const aside = setsAside ? renamed.map((other) => rename(other.rootName, places.get(other.key) ?? "")) : [];
+    const from = isCrossed ? (places.get(key) ?? "") : rootName;
     const statements = [
-      ...(name === rootName
-        ? []
-        : [`${relation} RENAME CONSTRAINT ${quoteIdentifier(rootName ?? "")} TO ${quoteIdentifier(name ?? "")};`]),
-      ...(isProven === "t" ? [`${relation} VALIDATE CONSTRAINT ${quoteIdentifier(name ?? "")};`] : []),
+      ...aside,
+      ...(name === rootName ? [] : [rename(from, name)]),
+      ...(isProven ? [`${alter} VALIDATE CONSTRAINT ${quoteIdentifier(name)};`] : []),
     ];
+    const others = setsAside ? renamed.map((other) => other.root) : isCrossed && first ? [first.key] : [];
     return {
-      key: keyOf("pg_constraint", oid),
-      after: [keyOf("pg_constraint", root)],
+      key,
+      after: [root, ...others],
       definition: {
         section: "post-data",
         kind: "foreign-key",
         schema: self.schema,
-        name: name ?? "",
+        name,
         table: self,
         sql: statements.join("\n"),
       },

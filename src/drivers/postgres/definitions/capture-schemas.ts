@@ -8,7 +8,7 @@ import {
   parseJson,
   USER_SCHEMAS,
 } from "./captured-object.ts";
-import { ROOT_KEY } from "./capture-inherited.ts";
+import { rootKeyOf } from "./capture-inherited.ts";
 import { IS_LOST_CHECK } from "./lost-checks.ts";
 import { OBJECT_ADDRESSES } from "./object-addresses.ts";
 
@@ -145,7 +145,7 @@ export async function captureComments(query: CatalogQuery): Promise<readonly Cap
        select 'pg_constraint', k.oid, 0, 'CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ' ON ' || case when k.contypid <> 0 then 'DOMAIN ' || ${name("tn.nspname", "t.typname")} else ${name("n.nspname", "c.relname")} end,
               coalesce(n.nspname, tn.nspname), c.relname,
               case when ${IS_LOST_CHECK} then 'pg_constraint:' || k.oid when k.contypid <> 0 then 'pg_type:' || k.contypid when k.contype in ('c', 'n') then 'pg_class:' || k.conrelid
-                   else 'pg_constraint:' || coalesce((select r.oid from ${ROOT_KEY} r where r.conname = k.conname and k.contype = 'f'), k.oid) end
+                   else 'pg_constraint:' || coalesce((select r.oid from ${rootKeyOf("k")} r where r.conname = k.conname and k.contype = 'f'), k.oid) end
          from pg_catalog.pg_constraint k
          left join pg_catalog.pg_class c on c.oid = k.conrelid left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          left join pg_catalog.pg_type t on t.oid = k.contypid left join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
