@@ -172,6 +172,19 @@ describe.each(postgresMajors)("a database made anew in PostgreSQL %i", (major) =
     expect(await target.query(FOREIGN_KEYS)).toEqual(await source.query(FOREIGN_KEYS));
   });
 
+  test("has foreign keys of a partition beside the same one from above", async () => {
+    await using source = await createDatabase(
+      major,
+      `${TWO_KEYS}; alter table part rename constraint b to z; alter table part add constraint "0" foreign key (y) references r`,
+    );
+    await using target = await emptyDatabase(major);
+
+    await restoreAnew(source, target);
+
+    expect(await target.query(FOREIGN_KEYS)).toEqual(await source.query(FOREIGN_KEYS));
+    expect(await target.query(FOREIGN_KEYS)).toContainEqual(["part", "0", "{2}", "f", null]);
+  });
+
   test("names a foreign key of a partition that rows violate and its name there", async () => {
     await using source = await createDatabase(
       major,

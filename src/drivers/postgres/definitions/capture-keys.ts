@@ -1,40 +1,54 @@
 import { quoteIdentifier, quoteName } from "../postgres-quote.ts";
-import { type CapturedObject, type CatalogQuery, isNoMember, keyOf, USER_SCHEMAS } from "./captured-object.ts";
+import {
+  type CapturedObject,
+  type CatalogQuery,
+  isNoMember,
+  keyOf,
+  parseJson,
+  USER_SCHEMAS,
+  WITH_ABOVE,
+} from "./captured-object.ts";
 
 /** Primary keys, unique and exclusion constraints, foreign keys: what is checked when the rows are there. */
 export async function captureConstraints(query: CatalogQuery): Promise<readonly CapturedObject[]> {
   const rows = await query(
     `select k.oid, n.nspname, c.relname, c.relkind, k.conname, k.contype, pg_catalog.pg_get_constraintdef(k.oid), i.indexrelid,
             pi.inhparent::pg_catalog.regclass::pg_catalog.text, x.relname, i.indisclustered,
-            fn.nspname, f.relname
+            (${WITH_ABOVE}
+             select pg_catalog.jsonb_agg('pg_constraint:' || a.oid order by a.oid) from above join pg_catalog.pg_constraint a on a.conrelid = above.oid
+              where k.contype = 'f' and c.relispartition and a.contype = 'f' and a.conparentid = 0 and a.confrelid = k.confrelid)
        from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        left join pg_catalog.pg_index i on i.indexrelid = k.conindid and k.contype in ('p', 'u', 'x')
        left join pg_catalog.pg_class x on x.oid = i.indexrelid
        left join pg_catalog.pg_inherits pi on pi.inhrelid = i.indexrelid
-       left join pg_catalog.pg_class f on f.oid = k.confrelid left join pg_catalog.pg_namespace fn on fn.oid = f.relnamespace
       where k.contype in ('p', 'u', 'x', 'f') and (k.contype <> 'f' or k.conparentid = 0) and ${USER_SCHEMAS} and ${isNoMember("pg_class", "c.oid")}
       order by n.nspname, c.relname, k.conname`,
   );
   return rows.flatMap((row) => {
-    const [oid, schema, table, kind, name, type, definition, indexOid, parentIndex, indexName, clustered] = row;
+    const [oid, schema, table, kind, name, type, definition, indexOid, parentIndex, indexName, clustered, above] = row;
     const self = { schema: schema ?? "", name: table ?? "" };
     const full = quoteName(self.schema, self.name);
     const isForeign = type === "f";
     const only = isForeign && kind === "p" ? "" : "ONLY ";
-    const object = (what: string, sql: string, part = ""): CapturedObject => ({
+    const object = (
+      what: string,
+      sql: string,
+      { part = "", after = [] as readonly string[] } = {},
+    ): CapturedObject => ({
       key: keyOf("pg_constraint", oid, part),
+      after,
       definition: { section: "post-data", kind: what, schema: self.schema, name: name ?? "", table: self, sql },
     });
     const add = `ALTER TABLE ${only}${full} ADD CONSTRAINT ${quoteIdentifier(name ?? "")} ${definition};`;
     const cluster = clustered === "t" ? `\nALTER TABLE ${full} CLUSTER ON ${quoteIdentifier(indexName ?? "")};` : "";
-    const objects = [object(isForeign ? "foreign-key" : "constraint", add + cluster)];
+    // A key from above that comes later would take one of its own for its part there.
+    const after = parseJson<readonly string[]>(above, []);
+    const objects = [object(isForeign ? "foreign-key" : "constraint", add + cluster, { after })];
     if (parentIndex && indexOid) {
       objects.push(
-        object(
-          "attach",
-          `ALTER INDEX ${parentIndex} ATTACH PARTITION ${quoteName(self.schema, indexName ?? "")};`,
-          ":attach",
-        ),
+        object("attach", `ALTER INDEX ${parentIndex} ATTACH PARTITION ${quoteName(self.schema, indexName ?? "")};`, {
+          part: ":attach",
+        }),
       );
     }
     return objects;
