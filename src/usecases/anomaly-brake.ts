@@ -35,6 +35,8 @@ export interface Brake {
   readonly noLongerWanted: NoLongerWanted;
   /** Why nothing could be compared, though there may be a snapshot before. */
   readonly problem?: string | undefined;
+  /** Id of the snapshot that it is compared with: the newest by its date that was there before. */
+  readonly id?: string | undefined;
   /** What it was read from: an incremental usually builds on the same one. */
   readonly read?: ReadManifest | undefined;
 }
@@ -47,18 +49,17 @@ export interface ReadBrakeOptions extends BrakeOptions {
 /** Reads how many rows the tables had in the last complete snapshot. A destination that does not answer has no say. */
 export async function readBrake(options: ReadBrakeOptions): Promise<Brake> {
   const { job } = options;
-  const { tables, problem, read } = await readLastTables(options);
+  const { tables, ...last } = await readLastTables(options);
   const choose = chooseTable(job.tables ?? {});
   const maxShrink = maxShrinkOf(job.safety?.maxShrink);
   return {
     findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }),
     noLongerWanted: findNoLongerWanted({ before: tables, choose }),
-    problem,
-    read,
+    ...last,
   };
 }
 
-interface LastTables extends Pick<Brake, "problem" | "read"> {
+interface LastTables extends Pick<Brake, "problem" | "id" | "read"> {
   readonly tables: readonly CountedTable[];
 }
 
@@ -83,7 +84,7 @@ async function readLastTables(options: ReadBrakeOptions): Promise<LastTables> {
   const newestFirst = [...places.keys()].sort((left, right) => compareIdTexts(right, left));
   for (const id of newestFirst) {
     const tables = state.tablesOf(prefix, id);
-    if (tables) return { tables };
+    if (tables) return { tables, id };
     for (const destination of places.get(id) ?? []) {
       const opened = await attempt(() =>
         openRepository(destination, prefix, { keys: options.keys }).open(id, { signal }),
@@ -93,6 +94,7 @@ async function readLastTables(options: ReadBrakeOptions): Promise<LastTables> {
       if (manifest.safetyOf !== undefined || manifest.job !== job.name) break;
       return {
         tables: manifest.tables.map(({ schema, name, partitionRoot, rows }) => ({ schema, name, partitionRoot, rows })),
+        id,
         read: { ...opened, readAt: destination },
       };
     }

@@ -7,6 +7,8 @@ import { jobKeysOf } from "../job/encryption.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import type { StateStore } from "../job/state-store.ts";
+import type { Manifest } from "../snapshot/manifest.ts";
+import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
 import { readBrake } from "./anomaly-brake.ts";
@@ -130,6 +132,7 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
     ...(isNarrower ? { noLongerWanted } : {}),
   });
   warningsOf(result, fates).forEach(warn);
+  if (brake.id !== undefined && compareIdTexts(brake.id, manifest.id) > 0) warn(datedBefore(brake.id, manifest));
   // One that just failed would only fail again, and slowly.
   const storedAt = new Set(fates.filter(({ status }) => status === "stored").map(({ name }) => name));
   const alive = destinations.filter(({ name }) => storedAt.has(name));
@@ -137,6 +140,11 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
   await removeGarbage({ destinations: alive, prefix, now: now(), warn, signal });
   const prune = { job, home, prefix, destinations, state, startedAt, result, brake, keys, warn, signal, report };
   run.removed.push(...(await pruneAfterRun({ ...prune, now: now() })));
+}
+
+/** Who restores would get the older rows, and nothing would tell. */
+function datedBefore(earlier: string, { id, job }: Pick<Manifest, "id" | "job">): string {
+  return `${id} is dated before ${earlier}, which was there already: a clock was set back; until it has passed that time, rowkeep restore ${job} means ${earlier}, so name the new one by its id`;
 }
 
 /** The databases that a job backs up. Fails with kind `database`. */

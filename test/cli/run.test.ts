@@ -3,6 +3,8 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { openLocalDestination } from "../../src/destinations/local-destination.ts";
+import { never, writeSample } from "../snapshot/sample-snapshot.ts";
 import { runCli, runCliHere } from "../support/cli.ts";
 import { PASSWORD } from "../support/postgres-server.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
@@ -222,6 +224,27 @@ describe("rowkeep run", () => {
     expect([run.exitCode, verify.exitCode]).toEqual([0, 0]);
     const left = await readdir(join(folder, "backups"), { recursive: true });
     expect(left.filter((name) => name.includes("rowkeep-spool-") || /in-progress.+/.test(name))).toEqual([]);
+  });
+
+  test("warns when its snapshot is dated before one that was there: latest is the other one", async () => {
+    await using database = await createDatabase(18, "create table t (i int)");
+    const file = await writeJob(database.url);
+    await using destination = await openLocalDestination(
+      { type: "local", path: join(folder, "backups") },
+      { signal: never },
+    );
+    const [id, createdAt] = ["20990101T000000Z-full", "2099-01-01T00:00:00.000Z"];
+    const written = { spoolFolder: join(folder, "spool"), prefix: `shop/${database.name}`, id };
+    const manifest = { createdAt, database: database.name };
+    await writeSample({ ...written, manifest, destinations: [destination] });
+
+    const run = await cli("run", file, "--json");
+
+    const [made] = run.last()["snapshots"] as [{ id: string }];
+    expect(run.exitCode).toBe(3);
+    expect(run.last()["warnings"]).toContain(
+      `${made.id} is dated before ${id}, which was there already: a clock was set back; until it has passed that time, rowkeep restore shop means ${id}, so name the new one by its id`,
+    );
   });
 
   test("stands in the history as a failure when it was killed, and with its size when it ended", async () => {

@@ -38,6 +38,7 @@ export async function createFolder(): Promise<TestFolder> {
 export interface SampleOptions {
   readonly destinations: readonly Destination[];
   readonly spoolFolder: string;
+  readonly prefix?: string;
   readonly id?: string;
   readonly compression?: Compression;
   readonly lock?: Lock | undefined;
