@@ -131,7 +131,8 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
   const { base, signal, report } = options;
   // Before the database is read: a passphrase takes a second, and a mistake in a key ends the run here.
   const key = options.lock && (await createSnapshotKey(options.lock));
-  report({ type: "phase", text: `connecting to ${options.connection.database}` });
+  // A lock of somebody else may be waited for without end: the words must not say that the network is at fault.
+  report({ type: "phase", text: `connecting to ${options.connection.database} and locking its tables` });
   const track = options.track || base !== undefined;
   await using source = await openSource(options.connection, { ...options, track, since: base?.reader.manifest.trust });
   const plan = planBackup(source.tables, source.concurrency);

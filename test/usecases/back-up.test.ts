@@ -326,6 +326,7 @@ test("begins again with another id when another machine takes the same one at a 
   const foreign = (id: string) => join(near.folder, "backups", "shop", "shop", id);
   const ids: string[] = [];
   const taken: string[] = [];
+  const phases: string[] = [];
 
   const { manifest, destinations } = await backUp(
     optionsFor(database.url, near, {
@@ -336,12 +337,14 @@ test("begins again with another id when another machine takes the same one at a 
         writeFileSync(join(foreign(id), "volume-0001.tar"), "of the other one");
       },
       onTaken: (id) => taken.push(id),
+      report: (event) => event.type === "phase" && phases.push(event.text),
     }),
   );
 
   const [first = "", second = ""] = ids;
   expect(ids).toEqual([first, manifest.id]);
   expect(taken).toEqual([first]);
+  expect(phases[0]).toBe(`connecting to ${database.name} and locking its tables`);
   expect(destinations.map(({ status }) => status)).toEqual(["stored", "stored"]);
   expect(await readdir(foreign(first))).toEqual(["volume-0001.tar"]);
   expect(await readFile(join(foreign(first), "volume-0001.tar"), "utf8")).toBe("of the other one");
