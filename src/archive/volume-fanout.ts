@@ -10,10 +10,13 @@ export interface Lane {
   readonly keys: readonly string[];
   /** Why it dropped out; it gets nothing more then. */
   readonly error: OperationalError | undefined;
+  /** A volume was stored there: the folder is nobody else's. Before that, what its first key names may be of another machine. */
+  readonly isOwned: boolean;
 }
 
 interface OwnLane extends Lane {
   readonly keys: string[];
+  isOwned: boolean;
   error: OperationalError | undefined;
   tail: Promise<void>;
 }
@@ -35,6 +38,7 @@ export class VolumeFanout {
       destination,
       keys: [],
       error: undefined,
+      isOwned: false,
       tail: Promise.resolve(),
     }));
     this.#folder = folder;
@@ -58,15 +62,17 @@ export class VolumeFanout {
   async store(volume: SealedVolume): Promise<void> {
     const key = `${this.#folder}/${volume.name}`;
     await using source = new SharedFile(volume.path);
-    const put = async ({ destination }: OwnLane) => {
+    const put = async (lane: OwnLane) => {
+      const { destination } = lane;
       const { size, sha256, path: file } = volume;
       const options = { size, sha256, exclusive: true, archival: true, file, signal: this.signal };
       await destination.put(key, () => source.read(), options);
+      lane.isOwned = true;
       await assertStored(destination, key, size, this.signal);
     };
     await Promise.all(this.#lanes.map((lane) => this.#queue(lane, key, put)));
     // Only now: it is known of each destination whose volume it has, and so what may be removed there.
-    if (this.#taken) this.#giveWay(this.#taken);
+    if (this.#taken) this.stop(this.#taken);
   }
 
   /** Does one more thing at every living destination, behind everything that is queued there. */
@@ -109,12 +115,6 @@ export class VolumeFanout {
     lane.error = error;
     if (isOfAnother(lane, error)) this.#taken = idTaken(`${lane.destination.name}/${this.#folder}`, error);
     if (this.living.length === 0 && !this.#taken) this.stop(noneLeft(this.#lanes, error));
-  }
-
-  #giveWay(reason: OperationalError): void {
-    // What failed may have been stored by the other one.
-    for (const lane of this.#lanes) if (lane.error) lane.keys.length = 0;
-    this.stop(reason);
   }
 }
 

@@ -225,8 +225,10 @@ class VolumeSnapshotWriter implements SnapshotWriter {
   /**
    * Removes what was stored, as far as possible: the rest is garbage, which no command uses and a later run removes. The
    * manifest goes first. Where it cannot be removed, or may still arrive, the volumes stay: never a snapshot with holes.
+   * Where nothing is known to be ours, what is there may be of a machine that took the same id.
    */
-  async #removeFrom({ destination, keys }: Lane): Promise<void> {
+  async #removeFrom({ destination, keys, isOwned }: Lane): Promise<void> {
+    if (!isOwned) return;
     const signal = AbortSignal.timeout(CLEAN_UP_MS);
     const manifest = keys.find(isManifest);
     if (manifest !== undefined && !(await tryRemove(destination, manifest, signal))) return;

@@ -120,10 +120,34 @@ test("never replaces a snapshot that has the same id, and leaves it whole", asyn
   await writeSample({ destinations: [folder.destination], spoolFolder: folder.spool });
 
   await expect(writeSample({ destinations: [folder.destination], spoolFolder: folder.spool })).rejects.toMatchObject({
-    code: "exists",
+    code: "id-taken",
   });
 
   expect((await openRepository(folder.destination, PREFIX).list({ signal: never })).snapshots).toHaveLength(1);
+});
+
+test("leaves alone what another machine stored below the same id before it had a volume there", async () => {
+  await using folder = await createFolder();
+  const { destination, spool } = folder;
+  const failing = new AbortController();
+  const key = `${PREFIX}/${ID}/volume-0001.tar`;
+  const foreign = Buffer.from("of the other one");
+  const interrupted: Destination = {
+    ...failingFrom(destination, 1),
+    async put(_key, _open, { signal }) {
+      const other = async function* () {
+        yield foreign;
+      };
+      await destination.put(key, other, { size: foreign.length, signal: never });
+      failing.abort(new Error("the database is gone"));
+      signal.throwIfAborted();
+    },
+  };
+  const storing = writeSample({ destinations: [interrupted], spoolFolder: spool, signal: failing.signal });
+
+  await expect(storing).rejects.toThrow("the database is gone");
+
+  expect(await destination.stat(key, { signal: never })).toMatchObject({ size: foreign.length });
 });
 
 test("a hostile manifest never gives anything but an operational error", async () => {
