@@ -206,13 +206,13 @@ async function assertReferences({ target, prefix, id, parts, signal }: CopySnaps
   });
 }
 
-/** What is known of the content holds for every copy of it; that a copy was verified holds for that copy alone. */
+/** What is known of the content holds for every copy of it; what verify found holds for that copy alone. */
 async function copyMarks({ sources, target, prefix, id, signal }: CopySnapshotOptions): Promise<void> {
   for (const { destination } of sources) {
     try {
       const key = `${prefix}/${id}/${MARKS_NAME}`;
       const bytes = await collectBytes(destination.get(key, { signal }), MAX_MARKS_BYTES, key);
-      const { verifiedAt: _, ...marks } = parseMarks(bytes);
+      const { verifiedAt: _verified, damagedAt: _damaged, ...marks } = parseMarks(bytes);
       if (Object.keys(marks).length > 0) await openRepository(target.destination, prefix).mark(id, marks, { signal });
       return;
     } catch (error) {

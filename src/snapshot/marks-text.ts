@@ -14,6 +14,7 @@ const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/;
 const instant = optional(text(40, INSTANT));
 const marksShape = record({
   verifiedAt: instant,
+  damagedAt: instant,
   drilledAt: instant,
   undoneAt: instant,
   undoingBy: optional(text(20, /^\d+$/)),
@@ -39,9 +40,10 @@ export function parseMarks(bytes: Buffer): Marks {
     value = undefined;
   }
   if (marksShape(value) !== undefined) throw archiveError("cannot read the marks of a snapshot", "invalid-manifest");
-  const { verifiedAt, drilledAt, undoneAt, undoingBy, passedAt, acknowledgedAt } = value as Marks;
+  const { verifiedAt, damagedAt, drilledAt, undoneAt, undoingBy, passedAt, acknowledgedAt } = value as Marks;
   return {
     ...(verifiedAt ? { verifiedAt } : {}),
+    ...(damagedAt ? { damagedAt } : {}),
     ...(drilledAt ? { drilledAt } : {}),
     ...(undoneAt ? { undoneAt } : {}),
     ...(undoingBy ? { undoingBy } : {}),

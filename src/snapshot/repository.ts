@@ -182,18 +182,20 @@ class ObjectRepository implements Repository {
     const { id, manifest, volumeBytes } = folder;
     if (manifest === undefined) return;
     const pinned = folder.pinned ? { pinned: true } : {};
-    const marks = { ...(folder.marks ? await readMarks(this.#marksOf(id, options)) : {}), ...pinned };
+    const { damagedAt, ...proofs } = folder.marks ? await readMarks(this.#marksOf(id, options)) : {};
+    const marks = { ...proofs, ...pinned };
+    const isDamaged = damagedAt !== undefined;
     const envelope = isEncrypted(manifest) ? await this.#readEnvelope(id, options) : undefined;
     try {
       const summary = folder.known ?? (await this.#summaryTwice(id, manifest, { ...options, envelope }));
-      const isIncomplete = volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
+      const isIncomplete = isDamaged || volumeBytes < summary.storedBytes ? { isIncomplete: true } : {};
       found.snapshots.push({ ...summary, ...marks, ...isIncomplete });
     } catch (error) {
       if (!isDamage(error)) throw error;
       if (isLocked(error)) {
         const isIntact = !envelope || !this.#options.checksLocked || (await this.#isIntact(folder, envelope, options));
         const known = envelope ? closedOf(envelope, folder) : {};
-        const isIncomplete = isIntact ? {} : { isIncomplete: true };
+        const isIncomplete = isIntact && !isDamaged ? {} : { isIncomplete: true };
         found.locked.push({ id, storedBytes: volumeBytes, error, ...known, ...isIncomplete, ...marks });
       }
       // Removed between the listing and now.

@@ -3,11 +3,12 @@ import type { Anomaly, Manifest } from "./manifest.ts";
 import type { RetentionFacts } from "./retention-facts.ts";
 
 /**
- * When a snapshot was last proved, when a safety snapshot was put back, when a later restore of its database began that
+ * When a snapshot was last proved, when bytes of this copy were found damaged, and not good since, when a safety snapshot was put back, when a later restore of its database began that
  * took none, when somebody said that its anomalies are as they should be; kept beside its manifest. ISO 8601.
  */
 export interface Marks {
   readonly verifiedAt?: string | undefined;
+  readonly damagedAt?: string | undefined;
   readonly drilledAt?: string | undefined;
   readonly undoneAt?: string | undefined;
   /** The transaction of the last `undo` that was about to put it back (PostgreSQL's xid8): it may have been killed. */
@@ -19,10 +20,10 @@ export interface Marks {
 /** What a list of snapshots tells of one. */
 export interface SnapshotSummary
   extends Pick<Manifest, "id" | "job" | "database" | "kind" | "createdAt" | "consistency" | "source" | "safetyOf">,
-    Marks {
+    Omit<Marks, "damagedAt"> {
   /** No retention removes it. */
   readonly pinned?: boolean | undefined;
-  /** The list shows fewer bytes of volumes than the manifest names: a volume is missing, or the list is cut short. */
+  /** A volume is missing, or the list is cut short: it shows fewer bytes than the manifest names. Or `verify` found damage. */
   readonly isIncomplete?: boolean | undefined;
   readonly anomalies?: readonly Anomaly[] | undefined;
   readonly encrypted: boolean;
@@ -36,7 +37,7 @@ export interface SnapshotSummary
 }
 
 /** A snapshot that is encrypted to a key that nobody gave: what can be known without it. */
-export interface LockedSnapshot extends Marks {
+export interface LockedSnapshot extends Omit<Marks, "damagedAt"> {
   readonly id: string;
   readonly pinned?: boolean | undefined;
   /** Bytes of the volumes that are there. */
@@ -45,7 +46,7 @@ export interface LockedSnapshot extends Marks {
   readonly error: OperationalError;
   /** What its envelope tells, which anybody could have written; undefined where it is missing or damaged. */
   readonly envelope?: ClosedEnvelope | undefined;
-  /** The list shows less than the envelope names. */
+  /** The list shows less than the envelope names, or `verify` found damage. */
   readonly isIncomplete?: boolean | undefined;
 }
 

@@ -73,8 +73,10 @@ export async function chooseBase(options: ChooseBaseOptions): Promise<ChosenBase
 
 interface Place {
   readonly destination: Destination;
-  /** Snapshots that are whole as far as a list can tell, safety snapshots left out. */
+  /** Snapshots, safety snapshots left out. */
   readonly ids: ReadonlySet<string>;
+  /** Those that are not: parts are missing, or `verify` found damage. */
+  readonly spoiled: ReadonlySet<string>;
   /** Of those that can be opened. */
   readonly summaries: readonly SnapshotSummary[];
 }
@@ -87,7 +89,9 @@ async function listPlaces(options: ChooseBaseOptions) {
       const { keys, cache } = options;
       const { snapshots, locked } = await openRepository(destination, options.prefix, { keys, cache }).list(options);
       const own = snapshots.filter(({ safetyOf }) => safetyOf === undefined);
-      places.push({ destination, ids: new Set([...own, ...locked].map(({ id }) => id)), summaries: own });
+      const all = [...own, ...locked];
+      const spoiled = new Set(all.filter(({ isIncomplete }) => isIncomplete).map(({ id }) => id));
+      places.push({ destination, ids: new Set(all.map(({ id }) => id)), spoiled, summaries: own });
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;
@@ -166,6 +170,8 @@ async function findGap(place: Place, manifest: Manifest, options: ChooseBaseOpti
   const needed: readonly Pick<SnapshotReference, "id" | "volumes">[] = [manifest, ...(manifest.references ?? [])];
   const absent = needed.find(({ id }) => !place.ids.has(id));
   if (absent) return `${place.destination.name} does not have ${absent.id}`;
+  const spoiled = needed.find(({ id }) => place.spoiled.has(id));
+  if (spoiled) return `${spoiled.id} at ${place.destination.name} is damaged or lacks volumes`;
   const { prefix, signal } = options;
   return findLostReference({ destination: place.destination, prefix, references: needed, signal });
 }

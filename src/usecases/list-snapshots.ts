@@ -56,11 +56,13 @@ export async function listSnapshots(options: ListSnapshotsOptions): Promise<List
       ),
     ),
     ...snapshots.flatMap(({ id, incompleteAt }) =>
-      incompleteAt.map(({ name }) => `${id} at ${name} lacks volumes: rowkeep verify tells more`),
+      incompleteAt.map(({ name }) => `${id} at ${name} is damaged or lacks volumes: rowkeep verify tells more`),
     ),
     ...locked
       .filter(({ isIncomplete }) => isIncomplete)
-      .map(({ id, destination }) => `${id} at ${destination.name} lacks volumes: rowkeep verify tells more`),
+      .map(
+        ({ id, destination }) => `${id} at ${destination.name} is damaged or lacks volumes: rowkeep verify tells more`,
+      ),
     ...unread.map(({ destination, error }) => `${destination.name} is not in the list: ${error.message}`),
     ...damaged.map(({ id, destination, error }) => `${id} at ${destination.name} is damaged: ${error.message}`),
     ...locked.filter(({ error }) => error.code === "wrong-key").map(({ error }) => error.message),

@@ -80,7 +80,7 @@ export async function pruneDatabase(options: PruneDatabaseOptions): Promise<Prun
   ];
   for (const { id, incompleteAt } of list.snapshots) {
     for (const { name } of incompleteAt)
-      warnings.push(`${id} at ${name} stays and counts for nothing: it lacks volumes`);
+      warnings.push(`${id} at ${name} stays and counts for nothing: it is damaged or lacks volumes`);
   }
   for (const [{ name }, there] of list.at) {
     for (const [id, lacking] of findBroken(there))

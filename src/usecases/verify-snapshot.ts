@@ -17,6 +17,7 @@ import { retentionFactsOf } from "../snapshot/retention-facts.ts";
 import { openRepository, type Repository } from "../snapshot/repository.ts";
 import { KEY_NAME, type KeyRing } from "../snapshot/snapshot-key.ts";
 import { neededOf } from "../snapshot/snapshot-parts.ts";
+import type { Marks } from "../snapshot/snapshot-summary.ts";
 import { type Problem, verifyObject, verifySample, verifySize, verifyVolume } from "../snapshot/verify-volume.ts";
 import {
   checkVolume,
@@ -174,10 +175,15 @@ async function verifyOne(
   const all = [...chunkPlacesOf(manifest)];
   const chosen = sample < 1 ? chooseSample(all, sample, options.seed) : all;
   const found = await verifyOwn(repository, opened, chosen, options);
+  const spoiled = new Set(hasProblems(found) ? [id] : []);
   for (const [index, reference] of (manifest.references ?? []).entries()) {
     const needed = chosen.filter(({ ref }) => ref.snapshot === index);
-    found.push(await verifyReference({ repository, reference, needed }, options));
+    const findings = await verifyReference({ repository, reference, needed }, options);
+    found.push(findings);
+    // Neither is whole: who builds on one of them, or counts it, must know.
+    if (hasProblems([findings])) spoiled.add(reference.id).add(id);
   }
+  for (const one of spoiled) await markDamaged(repository, one, options);
   const problems = found.flatMap((some) => some.problems);
   const archived = found.flatMap((some) => some.archived);
   const readChunks = found.flatMap((some) => some.read);
@@ -186,6 +192,10 @@ async function verifyOne(
   warnOfArchived(result, report);
   if (result.ok && sample >= 1 && archived.length === 0) await markVerified(repository, id, options);
   return result;
+}
+
+function hasProblems(found: readonly VolumeFindings[]): boolean {
+  return found.some(({ problems }) => problems.length > 0);
 }
 
 /** Checks the volumes of the snapshot itself. */
@@ -245,7 +255,7 @@ async function checkEnvelope(
   return isTrue ? [] : say("what it tells the retention is not what the manifest says");
 }
 
-/** Checks what can be checked without the key. No mark is set: nobody saw that the content is right. */
+/** Checks what can be checked without the key: it marks damaged bytes, and proves nothing, for nobody saw that the content is right. */
 async function verifyClosed(
   repository: Repository,
   id: string,
@@ -269,6 +279,8 @@ async function verifyClosed(
     else archived.push(volume);
     problems.push(...(found ?? (await verifySize({ volume, object, signal }))));
   }
+  if (problems.length > 0) await markDamaged(repository, id, options);
+  else if (archived.length === 0) await record(repository, id, { damagedAt: undefined }, options);
   const missing = await findMissingReference({ destination, prefix, references, signal });
   if (missing !== undefined) problems.push({ volume: ENVELOPE_NAME, chunk: "", problem: missing });
   const code = reason.code === "wrong-key" && problems.length === 0 ? ({ code: "wrong-key" } as const) : {};
@@ -327,15 +339,29 @@ function unreadable(error: OperationalError): Problem {
   return { volume: MANIFEST_NAME, chunk: "", problem: error.message };
 }
 
-/** A destination that cannot be written does not make the snapshot worse. */
 async function markVerified(repository: Repository, id: string, options: VerifySnapshotOptions): Promise<void> {
-  const verifiedAt = (options.now?.() ?? new Date()).toISOString();
+  const verifiedAt = instantOf(options);
+  await record(repository, id, { verifiedAt, damagedAt: undefined }, options);
+}
+
+/** From now on no incremental builds on it, and no retention counts it, until it is verified and good. */
+async function markDamaged(repository: Repository, id: string, options: VerifySnapshotOptions): Promise<void> {
+  const damagedAt = instantOf(options);
+  await record(repository, id, { verifiedAt: undefined, damagedAt }, options);
+}
+
+function instantOf({ now }: VerifySnapshotOptions): string {
+  return (now?.() ?? new Date()).toISOString();
+}
+
+/** A destination that cannot be written makes the snapshot neither better nor worse. */
+async function record(repository: Repository, id: string, marks: Marks, options: VerifySnapshotOptions): Promise<void> {
   try {
-    await repository.mark(id, { verifiedAt }, options);
+    if (await isThere(repository, id, options)) await repository.mark(id, marks, options);
   } catch (error) {
     options.signal.throwIfAborted();
     if (!(error instanceof OperationalError)) throw error;
-    options.report({ type: "warning", message: `the proof of ${id} was not recorded: ${error.message}` });
+    options.report({ type: "warning", message: `what was found of ${id} was not recorded: ${error.message}` });
   }
 }
 

@@ -228,9 +228,15 @@ describe("verify", () => {
     bytes[5000] = (bytes[5000] ?? 0) ^ 1;
     await writeFile(path, bytes);
     const bad = await verify(folder, undefined);
+    const marked = await openRepository(folder.destination, PREFIX).list({ signal: never });
+    bytes[5000] = (bytes[5000] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    await verify(folder, undefined);
 
     expect(good.snapshots).toMatchObject([{ ok: true, locked: true, chunks: 0 }]);
     expect(bad.snapshots).toMatchObject([{ ok: false, locked: true, problems: [{ volume: "volume-0001.tar" }] }]);
+    expect(marked.locked).toMatchObject([{ isIncomplete: true }]);
+    expect(marked.locked[0]?.verifiedAt).toBeUndefined();
     expect(await readdir(folder.objects)).not.toContain("verified.json");
   });
 

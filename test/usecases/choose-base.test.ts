@@ -1,3 +1,4 @@
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { generateKeyPair } from "../../src/archive/age-keys.ts";
@@ -6,8 +7,10 @@ import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { createKeyRing } from "../../src/snapshot/snapshot-key.ts";
 import { chooseBase } from "../../src/usecases/choose-base.ts";
 import { openBaseKeeper } from "../../src/usecases/keep-base.ts";
+import { verifySnapshot } from "../../src/usecases/verify-snapshot.ts";
 import { createFolder, ID, never, PREFIX, writeSample } from "../snapshot/sample-snapshot.ts";
 
+const INCREMENTAL = "20261121T030000Z-incremental";
 const TRUST: NonNullable<Manifest["trust"]> = {
   systemIdentifier: "7400000000000000001",
   databaseOid: "5",
@@ -64,3 +67,43 @@ test.each([{ isEncrypted: false }, { isEncrypted: true }])(
     expect(other.reason).toBe(`${ID} cannot be used: far has another snapshot with the id ${ID}`);
   },
 );
+
+test("nothing builds on a snapshot that verify found damaged until it is verified again and good", async () => {
+  await using folder = await createFolder();
+  const { destination } = folder;
+  const sample = { destinations: [destination], spoolFolder: folder.spool, manifest: { trust: TRUST } };
+  const base = await writeSample(sample);
+  const manifest = { ...sample.manifest, kind: "incremental" as const };
+  await writeSample({ ...sample, manifest, id: INCREMENTAL, base, adopts: () => true });
+  const path = join(folder.path, "store", PREFIX, ID, base.volumes[0]?.name ?? "");
+  const good = await readFile(path);
+  const choose = () =>
+    chooseBase({
+      destinations: [destination],
+      prefix: PREFIX,
+      lock: undefined,
+      keys: undefined,
+      keeper: openBaseKeeper(join(folder.path, "bases")),
+      signal: never,
+    });
+  // The newest one only: what it needs is another one's.
+  const verify = (id: string) =>
+    verifySnapshot({ destinations: [destination], prefix: PREFIX, id, signal: never, report: () => {} });
+
+  await writeFile(
+    path,
+    good.map((byte) => byte ^ 1),
+  );
+  await verify(INCREMENTAL);
+  const spoiled = await choose();
+  await writeFile(path, good);
+  await verify(ID);
+  await verify(INCREMENTAL);
+  const mended = await choose();
+
+  expect(spoiled.base).toBeUndefined();
+  expect(spoiled.reason).toBe(
+    `${INCREMENTAL} cannot be used: ${INCREMENTAL} at ${destination.name} is damaged or lacks volumes`,
+  );
+  expect(mended.base?.reader.manifest.id).toBe(INCREMENTAL);
+});
