@@ -8,3 +8,8 @@ export function isSameDatabase(one: ServerIdentity, other: ServerIdentity): bool
   }
   return one.database === other.database;
 }
+
+/** The same database of the same server, too: a replica that was promoted is another one. */
+export function isSamePlace(one: ServerIdentity, other: ServerIdentity): boolean {
+  return isSameDatabase(one, other) && one.host === other.host && one.port === other.port;
+}

@@ -1,6 +1,13 @@
 import { OperationalError } from "../base/errors.ts";
 import { makeLimit } from "../base/limit.ts";
-import type { Connection, Definition, OpenSourceOptions, Source, SourceTable } from "../drivers/driver.ts";
+import type {
+  Connection,
+  Definition,
+  OpenSourceOptions,
+  ServerIdentity,
+  Source,
+  SourceTable,
+} from "../drivers/driver.ts";
 import { addSums, type Fingerprints, type BucketSums, type Waiting } from "../drivers/fingerprints.ts";
 import { openSource } from "../drivers/open-driver.ts";
 import type { RowForm } from "../drivers/row-form.ts";
@@ -34,6 +41,8 @@ export interface CompareSide extends AsyncDisposable {
   /** For people: `shop at db.example:5432`, or the id of a snapshot. */
   readonly label: string;
   readonly isLive: boolean;
+  /** Of a live one. */
+  readonly identity?: ServerIdentity | undefined;
   /** The instant that it shows, ISO 8601. */
   readonly takenAt: string;
   readonly tables: readonly SideTable[];
@@ -68,6 +77,7 @@ async function tryOpenLiveSide(connection: Connection, options: OpenSourceOption
   return {
     label: `${identity.database} at ${identity.host}:${identity.port}`,
     isLive: true,
+    identity,
     takenAt: source.takenAt.toISOString(),
     tables: source.tables.map((table) => liveTable(source, table, limit)),
     definitions: description.definitions,

@@ -3,9 +3,10 @@ import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Destination } from "../destinations/destination.ts";
 import { openDestination } from "../destinations/open-destination.ts";
-import type { Connection } from "../drivers/driver.ts";
+import type { Connection, ServerIdentity } from "../drivers/driver.ts";
 import { probeDatabase } from "../drivers/open-driver.ts";
 import type { Inspection } from "../drivers/inspection.ts";
+import { isSamePlace } from "../drivers/same-database.ts";
 import { unavailableIn } from "../job/availability.ts";
 import { connectionOf, isLocalHost } from "../job/connection.ts";
 import { destinationNameOf } from "../job/destination-name.ts";
@@ -53,7 +54,7 @@ export async function examineJob(options: DoctorOptions): Promise<Examination> {
   await ofJob.try("job", async () => jobFinding(job));
   await ofJob.try("encryption", () => encryptionFinding(job, surroundings));
   const databases = await examineDatabases(options, surroundings);
-  const dr = await examineDr(options, surroundings);
+  const dr = await examineDr(options, surroundings, databases.identities);
   const spool = new Checks(spoolFolderOf(job, options.home), signal);
   await spool.try("spool", () => spoolFinding(options));
   const places = await Promise.all(
@@ -109,6 +110,8 @@ async function spoolFinding({ job, home }: DoctorOptions): Promise<Finding> {
 
 interface ExaminedDatabases extends Examination {
   readonly names: readonly string[];
+  /** Of those that could be looked at. */
+  readonly identities: readonly ServerIdentity[];
   readonly isHere: boolean;
   readonly dataFolder: string | undefined;
 }
@@ -137,6 +140,7 @@ async function examineDatabases(
   return {
     checks,
     names,
+    identities: found.map(({ identity }) => identity),
     grants: found.map(({ identity, grants }) => ({ database: identity.database, sql: grants })),
     isHere: connection !== undefined && isLocalHost(connection.host),
     dataFolder: found[0]?.dataFolder,
@@ -147,6 +151,7 @@ async function examineDatabases(
 async function examineDr(
   { job, signal, report }: DoctorOptions,
   surroundings: SecretSurroundings,
+  primaries: readonly ServerIdentity[],
 ): Promise<readonly Check[]> {
   const { dr } = job;
   if (!dr) return [];
@@ -155,6 +160,9 @@ async function examineDr(
     report({ type: "phase", text: "trying the dr site" });
     const connection = await connectionOf({ url: dr.url, tls: dr.tls }, surroundings, "dr");
     const { identity } = await probeDatabase(connection, { signal });
+    if (primaries.some((primary) => isSamePlace(primary, identity))) {
+      return warningOf(`it is the same database as the primary, ${identity.database}`, "Correct dr.url.");
+    }
     return `PostgreSQL ${identity.version}, ${identity.database} at ${connection.host}:${connection.port} as ${identity.user}`;
   });
   return checks.list;

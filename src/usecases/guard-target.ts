@@ -1,6 +1,6 @@
 import { OperationalError } from "../base/errors.ts";
 import type { ServerIdentity } from "../drivers/driver.ts";
-import { isSameDatabase } from "../drivers/same-database.ts";
+import { isSameDatabase, isSamePlace } from "../drivers/same-database.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { ownEncodingOf } from "../snapshot/own-encoding.ts";
 
@@ -8,11 +8,12 @@ export interface GuardOptions {
   readonly manifest: Manifest;
   readonly target: ServerIdentity;
   readonly isNamed: boolean;
+  readonly isDr?: boolean | undefined;
   readonly targetDb?: string | undefined;
 }
 
 /** Refuses a target that was not meant: a replica, another database than the snapshot's, another name than was said. */
-export function guardTarget({ manifest, target, isNamed, targetDb }: GuardOptions): void {
+export function guardTarget({ manifest, target, isNamed, isDr, targetDb }: GuardOptions): void {
   if (target.isReplica)
     throw wrongTarget(manifest, target, "it is a replica, which takes no writes", "Restore into its primary.");
   if (targetDb !== undefined && targetDb !== target.database) {
@@ -27,6 +28,14 @@ export function guardTarget({ manifest, target, isNamed, targetDb }: GuardOption
       target,
       `its encoding is ${target.encoding}, the snapshot's ${manifest.source.encoding}`,
       "Restore into a database of the same encoding.",
+    );
+  }
+  if (isDr && isSamePlace(manifest.source, target)) {
+    throw wrongTarget(
+      manifest,
+      target,
+      "it is no second site, the snapshot was taken from it",
+      "Correct dr.url in the job file; without --to the snapshot goes where it was taken from.",
     );
   }
   if (!isNamed && !isSameDatabase(manifest.source, target)) {

@@ -20,6 +20,8 @@ export interface RestoreOptions extends ThawOptions {
   readonly target: Connection;
   /** The target was named by itself (`--to <url>`), so it may be another database than the snapshot's. */
   readonly isNamed: boolean;
+  /** It was named as the second site (`--to dr`), so it must not be the one that the snapshot was taken from. */
+  readonly isDr?: boolean | undefined;
   /** What the person says the target database is called (`--target-db`). */
   readonly targetDb?: string | undefined;
   /** Patterns; undefined: all tables of the snapshot. */

@@ -70,6 +70,19 @@ describe("rowkeep compare", () => {
     expect(shown.stdout).toContain([...rows, "  only right  id=1", "  only left   id=2", ""].join("\n"));
   });
 
+  test("a dr site that is the primary itself is no second site: nothing is compared with it or restored to it", async () => {
+    await writeFile(file, jobText(`dr: { url: "${primary.url}" }\n`));
+    expect((await cli("run", file)).exitCode).toBe(0);
+
+    const compared = await cli("compare", file, "--json");
+    const restored = await cli("restore", file, "latest", "--to", "dr", "--yes", "--json");
+    const back = await cli("restore", file, "latest", "--to", primary.url, "--yes", "--json");
+
+    expect([compared.exitCode, restored.exitCode, back.exitCode]).toEqual([9, 9, 0]);
+    expect(compared.last()["message"]).toContain("its dr site is the same database as its primary");
+    expect(restored.last()["message"]).toContain("it is no second site, the snapshot was taken from it");
+  });
+
   test("compares the primary with a snapshot, and two snapshots", async () => {
     expect((await cli("run", file)).exitCode).toBe(0);
     const same = await cli("compare", file, "--with", "latest", "--json");

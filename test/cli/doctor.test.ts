@@ -132,8 +132,11 @@ test("tries the dr site, and names its field when a secret of it is missing", as
   const destinations = "destinations: [{ type: local, path: ./backups }]";
   const drOf = (checks: readonly Check[]) => checks.filter(({ subject }) => subject === "dr");
 
-  await writeJob(database.url, `${destinations}\ndr: { url: "${database.url}" }`);
+  await using second = await createDatabase(18);
+  await writeJob(database.url, `${destinations}\ndr: { url: "${second.url}" }`);
   const good = await doctor();
+  await writeJob(database.url, `${destinations}\ndr: { url: "${database.url}" }`);
+  const same = await doctor();
   await writeJob(database.url, `${destinations}\ndr: { url: "postgres://me:pw@127.0.0.1:1/shop" }`);
   const closed = await doctor();
   await writeJob(database.url, `${destinations}\ndr: { url: "\${env:NO_SUCH_URL}" }`);
@@ -143,6 +146,9 @@ test("tries the dr site, and names its field when a secret of it is missing", as
   const compare = await cli("compare", place.file, "--json");
 
   expect(drOf(good.checks)).toMatchObject([{ name: "connection", status: "ok" }]);
+  expect(drOf(same.checks)).toMatchObject([
+    { status: "warning", message: `it is the same database as the primary, ${database.name}` },
+  ]);
   expect(drOf(closed.checks)).toMatchObject([
     { status: "failed", message: expect.stringContaining("nothing listens") },
   ]);

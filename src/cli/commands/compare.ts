@@ -1,5 +1,6 @@
 import { isAbort, OperationalError } from "../../base/errors.ts";
 import type { Connection } from "../../drivers/driver.ts";
+import { isSamePlace } from "../../drivers/same-database.ts";
 import { connectionOf } from "../../job/connection.ts";
 import { type Job, jobNameOfPath, listJobFiles } from "../../job/read-job.ts";
 import { chooseTable } from "../../plan/table-patterns.ts";
@@ -137,9 +138,19 @@ async function openSites(sides: Sides): Promise<readonly [CompareSide, CompareSi
   const dr = await connectionOf({ url, tls }, surroundingsOf(context, job), "dr");
   await using stack = new AsyncDisposableStack();
   const left = stack.use(await openLive(sides, primary));
-  const right = await openLive(sides, database === undefined ? dr : { ...dr, database });
+  const right = stack.use(await openLive(sides, database === undefined ? dr : { ...dr, database }));
+  if (left.identity && right.identity && isSamePlace(left.identity, right.identity)) throw sameDatabase(job, left);
   stack.move();
   return [left, right];
+}
+
+/** It would be equal whatever became of the second site. */
+function sameDatabase({ name }: Job, { label }: CompareSide): OperationalError {
+  return new OperationalError(`cannot compare ${name}: its dr site is the same database as its primary, ${label}`, {
+    kind: "refused",
+    code: "wrong-target",
+    hint: "Correct dr.url in the job file.",
+  });
 }
 
 /** The database that a job names apart from its URL; of several, one must be chosen. */

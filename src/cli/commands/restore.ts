@@ -80,6 +80,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
   const inPlace = {
     ...common,
     isNamed,
+    isDr: readText(options.to) === "dr",
     takeSafetySnapshot: async (request: SafetyRequest) => {
       if (options.safety === false) return passSafetySnapshot({ ...base, keys, now: context.now() }, request);
       const lock = await lockFor(context, job);
