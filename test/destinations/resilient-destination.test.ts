@@ -19,6 +19,8 @@ const QUICK: ResilienceOptions = {
   retry: { attempts: 5, failedAttempts: 3, firstDelayMs: 2, maxDelayMs: 10, patienceMs: 60_000 },
   watchdog: { stallMs: 150, answerMs: 300, graceMs: 100 },
 };
+/** Promises hold on a slow machine, too. */
+const CALM: ResilienceOptions = { ...QUICK, watchdog: { stallMs: 10_000, answerMs: 10_000, graceMs: 100 } };
 
 let base: string;
 beforeAll(async () => {
@@ -30,7 +32,7 @@ const localAt = (path: string) => openLocalDestination({ type: "local", path }, 
 
 describeDestination("a destination of a job", async () => {
   const path = await mkdtemp(join(tmpdir(), "rowkeep-resilient-"));
-  const open = () => openResilientDestination({ type: "local", path, bandwidth: 200_000_000 }, { ...QUICK, signal });
+  const open = () => openResilientDestination({ type: "local", path, bandwidth: 200_000_000 }, { ...CALM, signal });
   return {
     destination: await open(),
     another: open,
@@ -42,7 +44,7 @@ describeDestination("a destination of a job", async () => {
 describeDestination("a destination that is busy again and again", async () => {
   const path = await mkdtemp(join(tmpdir(), "rowkeep-resilient-"));
   const patient = {
-    ...QUICK,
+    ...CALM,
     retry: { attempts: 20, failedAttempts: 3, firstDelayMs: 1, maxDelayMs: 5, patienceMs: 60_000 },
   };
   const open = async () =>

@@ -3,10 +3,11 @@ import { openPostgresClient, type PostgresClient } from "../../src/drivers/postg
 import { connectionOfUrl } from "../support/connection.ts";
 import { createDatabase, type TestDatabase } from "../support/postgres.ts";
 
-const controller = new AbortController();
+let controller: AbortController;
 let database: TestDatabase;
 let client: PostgresClient;
 beforeEach(async () => {
+  controller = new AbortController();
   database = await createDatabase(18);
   client = await openPostgresClient(connectionOfUrl(database.url), {
     applicationName: "test",
