@@ -41,6 +41,24 @@ export function chooseTable({ include, exclude, schemaOnly }: TablePatterns): (t
   };
 }
 
+/** A choice that remembers which patterns of `include` no table has matched so far. */
+export interface WatchedChoice {
+  readonly choose: (table: ChosenTable) => TableChoice;
+  idlePatterns(): readonly string[];
+}
+
+export function watchChoice(patterns: TablePatterns): WatchedChoice {
+  const choose = chooseTable(patterns);
+  const idle = new Set(patterns.include?.map(parsePattern));
+  return {
+    choose: (table) => {
+      for (const pattern of idle) if (matchesOrRoot(pattern, table)) idle.delete(pattern);
+      return choose(table);
+    },
+    idlePatterns: () => [...idle].map(({ text }) => text),
+  };
+}
+
 function matchesOrRoot(pattern: Pattern, table: ChosenTable): boolean {
   return matches(pattern, table) || (table.partitionRoot !== undefined && matches(pattern, table.partitionRoot));
 }

@@ -6,7 +6,6 @@ import type { Home } from "../job/home.ts";
 import type { Job } from "../job/read-job.ts";
 import { openSummaryStore } from "../job/summary-store.ts";
 import type { EarlierSnapshot } from "../plan/plan-carry-over.ts";
-import { chooseTable } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import { snapshotPrefix } from "../snapshot/snapshot-prefix.ts";
@@ -38,7 +37,10 @@ export interface OneBackUpOptions {
 }
 
 interface OneDatabase
-  extends Pick<BackUpOptions, "connection" | "early" | "lock" | "destinations" | "otherIds" | "onBegin" | "onTaken"> {
+  extends Pick<
+    BackUpOptions,
+    "choose" | "connection" | "early" | "lock" | "destinations" | "otherIds" | "onBegin" | "onTaken"
+  > {
   readonly keys: KeyRing | undefined;
   readonly brake: Brake;
   /** What an incremental shall not need any more where it is mostly dead; left out: nothing. */
@@ -97,7 +99,7 @@ async function tryBackUp(options: OneBackUpOptions, one: OneDatabase, wanted: bo
     connection,
     early,
     lock,
-    choose: chooseTable(job.tables ?? {}),
+    choose: one.choose,
     parallel: job.parallel ?? DEFAULT_PARALLEL,
     stallTimeoutMs: options.stallTimeoutMs,
     destinations,

@@ -7,6 +7,7 @@ import { jobKeysOf } from "../job/encryption.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import type { StateStore } from "../job/state-store.ts";
+import { type WatchedChoice, watchChoice } from "../plan/table-patterns.ts";
 import type { Manifest } from "../snapshot/manifest.ts";
 import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
@@ -47,6 +48,8 @@ interface Run {
   readonly lock: Lock | undefined;
   readonly keys: KeyRing | undefined;
   readonly places: OpenedDestinations;
+  /** Of all databases: a pattern may be meant for one of them. */
+  readonly tables: WatchedChoice;
   readonly warn: (message: string) => void;
   /** What was made and removed so far. */
   readonly snapshots: MadeSnapshot[];
@@ -69,7 +72,8 @@ export async function backUpDatabases(options: RunOptions, state: StateStore): P
   const { destinations } = places;
   if (destinations.length === 0 && none) throw none;
   await removeOwnRemains({ job: job.name, state, destinations, areAll: none === undefined, warn, signal });
-  const run: Run = { options, state, connection, lock, keys, places, warn, snapshots: [], removed: [] };
+  const tables = watchChoice(job.tables ?? {});
+  const run: Run = { options, state, connection, lock, keys, places, tables, warn, snapshots: [], removed: [] };
   const failures: { database: string; error: OperationalError }[] = [];
   const databases = await databasesOf(job, connection, signal);
   for (const database of databases) {
@@ -83,11 +87,15 @@ export async function backUpDatabases(options: RunOptions, state: StateStore): P
       report({ type: "warning", message: error.message });
     }
   }
+  if (failures.length === 0) {
+    for (const pattern of tables.idlePatterns())
+      warn(`no table matches ${pattern} in tables.include: it keeps nothing`);
+  }
   return { snapshots: run.snapshots, removed: run.removed, warnings, failures };
 }
 
 async function backUpDatabase(run: Run, database: string): Promise<void> {
-  const { options, state, lock, keys, places, warn } = run;
+  const { options, state, lock, keys, places, tables, warn } = run;
   const { job, home, now, signal, report } = options;
   const { destinations } = places;
   const startedAt = now();
@@ -105,6 +113,7 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
   const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
   const { result, reason, unread } = await backUpOne(options, {
     connection,
+    choose: tables.choose,
     early,
     lock,
     keys,

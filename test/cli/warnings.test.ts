@@ -25,6 +25,25 @@ test("a warning of restore is printed once, though the plan and the result both 
   expect(json.last()["warnings"]).toEqual(["public.t.extra is not in the snapshot: it gets its default"]);
 });
 
+test("a pattern of tables.include that matches no table is named by every run", async () => {
+  await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
+  const text = (tables: string) =>
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ type: local, path: ./backups }]\ntables: ${tables}\n`;
+  await writeFile(
+    place.file,
+    text('{ include: ["public.t", "typo", "other.*"], schemaOnly: ["t"], exclude: ["*.audit_*"] }'),
+  );
+
+  const full = await cli("run", place.file, "--json");
+  const incremental = await cli("run", place.file, "--incremental", "--json");
+  await writeFile(place.file, text('{ include: ["t"] }'));
+  const right = await cli("run", place.file, "--json");
+
+  const warnings = ["typo", "other.*"].map((name) => `no table matches ${name} in tables.include: it keeps nothing`);
+  expect([full.exitCode, incremental.exitCode, right.exitCode]).toEqual([3, 3, 0]);
+  expect([full, incremental, right].map(({ last }) => last()["warnings"])).toEqual([warnings, warnings, []]);
+});
+
 test("a destination that failed is named once by run, with the reason", async () => {
   await using database = await createDatabase(18, "create table t (i int); insert into t values (1)");
   await writeFile(join(place.folder, "not-a-folder"), "");

@@ -10,6 +10,7 @@ import { findHome, type Home } from "../../src/job/home.ts";
 import { type Job, readJob } from "../../src/job/read-job.ts";
 import { findReads } from "../../src/job/read-lease.ts";
 import { openStateStore, type StateStore } from "../../src/job/state-store.ts";
+import { chooseTable } from "../../src/plan/table-patterns.ts";
 import type { Manifest } from "../../src/snapshot/manifest.ts";
 import { openSnapshotReader } from "../../src/snapshot/open-snapshot-reader.ts";
 import { makeRemovalMarkName, putRemovalMark } from "../../src/snapshot/removal-mark.ts";
@@ -156,6 +157,7 @@ describe("a prune beside a run of another machine", () => {
     } as const;
     const one = {
       connection: connectionOfUrl(database.url),
+      choose: chooseTable({}),
       lock: undefined,
       keys: undefined,
       destinations: [near],
