@@ -219,7 +219,7 @@ export const jobSchema = z
       .strictObject({
         maxShrink: z
           .string()
-          .regex(/^\d{1,3}%$/, 'must be a percentage: "50%"')
+          .regex(/^(100|\d{1,2})%$/, 'must be a percentage up to 100%: "50%"')
           .describe(
             "A table that shrank more stops prune and automatic restores; one of fewer than 20 rows when nothing is left of it.",
           )

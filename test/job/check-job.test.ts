@@ -115,6 +115,11 @@ describe("a job file", () => {
       good.replace("path: x", "path: x, bandwidth: 9kB"),
       "destinations[0].bandwidth: must be at least 10kB",
     ],
+    [
+      "a share of more than everything",
+      `${good}safety: { maxShrink: 500% }\n`,
+      'must be a percentage up to 100%: "50%"',
+    ],
     ["a duration without a unit", `${good}retention: { keepWithin: "30" }\n`, 'must be a number with a unit: "30d"'],
   ])("is refused for %s", (_what, text, expected) => {
     expect(problemsOf(text)).toContain(expected);
