@@ -4,8 +4,8 @@ import { isClosed, reasonOf, UNWRITABLE_HINT } from "./stdout.ts";
 
 /**
  * Writes data to stdout as it is, at the pace at which it is read: a piece may be reused once the next one is asked for. Ends
- * early, without an error, when the reader closes stdout; fails with kind `usage` when it cannot be written otherwise. What `Output` writes is for people and has secrets hidden; data is
- * exact.
+ * early, without an error, when the reader closes stdout; fails with kind `usage` when it cannot be written otherwise. What
+ * `Output` writes is for people and has secrets hidden; data is exact.
  */
 export async function writeData(
   stdout: OutputStream,

@@ -3,8 +3,9 @@ import type { Anomaly, Manifest } from "./manifest.ts";
 import type { RetentionFacts } from "./retention-facts.ts";
 
 /**
- * When a snapshot was last proved, when bytes of this copy were found damaged, and not good since, when a safety snapshot was put back, when a later restore of its database began that
- * took none, when somebody said that its anomalies are as they should be; kept beside its manifest. ISO 8601.
+ * When a snapshot was last proved, when bytes of this copy were found damaged, and not good since, when a safety snapshot was put
+ * back, when a later restore of its database began that took none, when somebody said that its anomalies are as they should be;
+ * kept beside its manifest. ISO 8601.
  */
 export interface Marks {
   readonly verifiedAt?: string | undefined;

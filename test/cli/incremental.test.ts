@@ -119,7 +119,10 @@ test("a destination that lacks the base makes the next one a full, and a damaged
   const again = await madeBy(cli("run", file, "--incremental", "--json"));
 
   expect(full.snapshot).toMatchObject({ kind: "full", reason: expect.stringContaining("every destination") });
-  expect(again.snapshot).toMatchObject({ kind: "full", reason: expect.stringContaining("is damaged or lacks volumes") });
+  expect(again.snapshot).toMatchObject({
+    kind: "full",
+    reason: expect.stringContaining("is damaged or lacks volumes"),
+  });
 });
 
 test("a machine with the public key alone makes incrementals that the secret key restores", async () => {
