@@ -39,8 +39,6 @@ export interface Brake {
   readonly id?: string | undefined;
   /** What it was read from: an incremental usually builds on the same one. */
   readonly read?: ReadManifest | undefined;
-  /** Names of the destinations that list no snapshot. */
-  readonly emptyAt?: readonly string[] | undefined;
 }
 
 export interface ReadBrakeOptions extends BrakeOptions {
@@ -51,15 +49,13 @@ export interface ReadBrakeOptions extends BrakeOptions {
 /** Reads how many rows the tables had in the last complete snapshot. A destination that does not answer has no say. */
 export async function readBrake(options: ReadBrakeOptions): Promise<Brake> {
   const { job } = options;
-  const emptyAt: string[] = [];
-  const { tables, ...last } = await readLastTables(options, emptyAt);
+  const { tables, ...last } = await readLastTables(options);
   const choose = chooseTable(job.tables ?? {});
   const maxShrink = maxShrinkOf(job.safety?.maxShrink);
   return {
     findAnomalies: (after) => findAnomalies({ before: tables, after, choose, maxShrink }),
     noLongerWanted: findNoLongerWanted({ before: tables, choose }),
     ...last,
-    emptyAt,
   };
 }
 
@@ -67,7 +63,7 @@ interface LastTables extends Pick<Brake, "problem" | "id" | "read"> {
   readonly tables: readonly CountedTable[];
 }
 
-async function readLastTables(options: ReadBrakeOptions, emptyAt: string[]): Promise<LastTables> {
+async function readLastTables(options: ReadBrakeOptions): Promise<LastTables> {
   const { job, prefix, destinations, state, signal } = options;
   const problems: string[] = [];
   const attempt = async <T>(act: () => Promise<T>): Promise<T | undefined> => {
@@ -82,9 +78,8 @@ async function readLastTables(options: ReadBrakeOptions, emptyAt: string[]): Pro
   };
   const places = new Map<string, Destination[]>();
   for (const destination of destinations) {
-    const ids = await attempt(() => openRepository(destination, prefix).ids({ signal }));
-    if (ids?.length === 0) emptyAt.push(destination.name);
-    for (const id of ids ?? []) places.set(id, [...(places.get(id) ?? []), destination]);
+    const ids = (await attempt(() => openRepository(destination, prefix).ids({ signal }))) ?? [];
+    for (const id of ids) places.set(id, [...(places.get(id) ?? []), destination]);
   }
   const newestFirst = [...places.keys()].sort((left, right) => compareIdTexts(right, left));
   for (const id of newestFirst) {

@@ -1,4 +1,3 @@
-import { formatPlural } from "../base/counts.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { Connection } from "../drivers/driver.ts";
@@ -23,7 +22,7 @@ import type { PruneResult } from "./prune-database.ts";
 import { rememberSummary } from "./remember-summary.ts";
 import { removeGarbage } from "./remove-garbage.ts";
 import { removeOwnRemains } from "./remove-own-remains.ts";
-import { hasRetention, lastOnlyForOthers } from "./retention-at.ts";
+import { lastOnlyForOthers } from "./retention-at.ts";
 
 export interface RunOptions extends OneBackUpOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -112,14 +111,6 @@ async function backUpDatabase(run: Run, database: string): Promise<void> {
     signal,
   });
   const brake = await readBrake({ job, prefix, destinations, keys, state, signal });
-  for (const name of brake.emptyAt ?? []) {
-    const known = state.storedAt(prefix, name).length;
-    // Else prune tells.
-    if (known > 0 && !hasRetention(job))
-      warn(
-        `${name} lists nothing, though ${formatPlural(known, "snapshot was", "snapshots were")} stored there: is it another drive or bucket?`,
-      );
-  }
   const { result, reason, unread } = await backUpOne(options, {
     connection,
     choose: tables.choose,
