@@ -3,8 +3,8 @@ import type { RowForm } from "./row-form.ts";
 import type { RowHash } from "./row-hash.ts";
 
 /**
- * What is known of the rows of one bucket. A changed row leaves it as it was with a chance of 2^-128 (2^-64 where records
- * are summed up).
+ * What is known of the rows of one bucket. A changed row leaves it as it was with a chance of 2^-128 (2^-64 where hashes
+ * of columns are summed up).
  */
 export interface BucketSum {
   readonly rows: number;
@@ -52,13 +52,19 @@ export interface Fingerprints {
   /** Whether the server computes this hash exactly as `row-hash.ts` does. */
   agreesOn(hash: RowHash, options: Waiting): Promise<boolean>;
   count(table: SourceTable, options: Waiting): Promise<number>;
-  sums(table: SourceTable, segment: Segment, request: { readonly form: RowForm } & Waiting): Promise<BucketSums>;
+  sums(table: SourceTable, segment: Segment, request: SumsRequest): Promise<BucketSums>;
   /** Lists the rows of these buckets, some thousands at a time. */
   list(table: SourceTable, request: ListRequest): Promise<void>;
   /** Finds rows by the exact text of their keys, at most some hundreds at once. */
   find(table: SourceTable, request: FindRequest): Promise<readonly FoundRow[]>;
   /** Shows rows by their hashes: for tables without a key. */
   show(table: SourceTable, request: ShowRequest): Promise<readonly ShownRow[]>;
+}
+
+export interface SumsRequest extends Waiting {
+  readonly form: RowForm;
+  /** Only rows of these buckets, of as many as `of`: those of the form are parts of them. */
+  readonly within?: { readonly buckets: readonly number[]; readonly of: number } | undefined;
 }
 
 export interface ListRequest extends Waiting {

@@ -11,8 +11,8 @@ export interface FormColumn {
    * as exact, but only servers can do it.
    */
   readonly sentBy?: string | undefined;
-  /** How it stands in a record that is hashed as such: see `RowForm.sumBy`. */
-  readonly recordAs?: string | undefined;
+  /** Its type with all modifiers, where both sides are servers and have the same one: it can be hashed as a value of this type. */
+  readonly sharedType?: string | undefined;
 }
 
 /**
@@ -32,23 +32,23 @@ export interface RowForm {
   readonly hash: RowHash;
   /** Columns that identify a row on both sides; none: rows are told apart by their content alone. */
   readonly key: readonly string[];
-  /** What chooses the bucket of a row: the lowest bits of its key, an integer, or those of its first hash. */
-  readonly bucketBy: "integer-key" | "hash";
+  /** What chooses the bucket of a row: its key, an integer (`bucketOfInteger`), a hash of its key, or the lowest bits of its first hash. */
+  readonly bucketBy: "integer-key" | "key" | "hash";
   /**
-   * What is summed up. `line`: both hashes of the line. `record`: the server's hash of the row as a record, seeded by the key
-   * (that hash is linear: without the seed, values that change places between rows would cancel out), and a hash of that
-   * hash. A third faster; only for integer keys, columns whose hash is one of all their bits, and two servers of one version.
-   * Buckets whose sums differ are listed by lines in either case, so `record` never decides that rows differ.
+   * What is summed up. `line`: both hashes of the line. `columns`: two hashes of what the server's own hashes of all columns are
+   * together; a third of the time, but only two servers of one version agree on it. Buckets whose sums differ are listed by
+   * lines in either case, so `columns` never decides that rows differ.
    */
-  readonly sumBy: "line" | "record";
-  /** A power of two, at most `MOST_BUCKETS`. */
+  readonly sumBy: "line" | "columns";
+  /** A power of two. */
   readonly buckets: number;
 }
 
 /** PostgreSQL's functions take at most 100 arguments. */
 export const GROUP_COLUMNS = 80;
-export const MOST_BUCKETS = 32_768;
-const ROWS_A_BUCKET = 1000;
+const MOST_BUCKETS = 32_768;
+/** More buckets would leave the caches of a processor. */
+const ROWS_A_BUCKET = 4000;
 const INTEGERS: ReadonlySet<string> = new Set(["smallint", "integer", "bigint"]);
 
 /** Types whose text never holds a `|`. */
@@ -82,26 +82,6 @@ const SENT_BY: Readonly<Record<string, string>> = {
   "timestamp with time zone": "timestamptz_send",
 };
 
-/**
- * Types that can be hashed in a record: as they are, under the collation C, or as the bytes that a function gives. The hash
- * of a type folds int8 and times to 32 bits, and is blind to what `=` is blind to (1.0 and 1.00, 0 and -0).
- */
-const RECORD_AS: Readonly<Record<string, string>> = {
-  ...SENT_BY,
-  smallint: "value",
-  integer: "value",
-  bigint: "int8send",
-  oid: "value",
-  boolean: "value",
-  date: "value",
-  uuid: "value",
-  bytea: "value",
-  numeric: "numeric_send",
-  real: "float4send",
-  "double precision": "float8send",
-  text: "C",
-  "character varying": "C",
-};
 const FIRST_VERSION_WITH_RECORD_HASH = 14;
 const FIRST_VERSION_WITH_NOT_VALID_NOT_NULL = 18;
 
@@ -142,33 +122,34 @@ export function makeRowForm(tables: readonly FormTable[], options: FormOptions):
   const typesOf = (name: string) => tables.map((table) => baseType(columnOf(table, name).type));
   const isFree = (name: string) => !typesOf(name).every((type) => PLAIN.has(type));
   const ordered = [...names.filter((name) => !isFree(name)).sort(), ...names.filter(isFree).sort()];
-  const commonType = (name: string) => {
-    const [type = "", ...others] = typesOf(name);
-    return options.isLive && others.every((other) => other === type) ? type : "";
+  const isShared = (types: readonly string[]) => options.isLive && types.every((type) => type === types[0]);
+  const sharedType = (name: string) => {
+    const types = tables.map((table) => columnOf(table, name).type);
+    return isShared(types) ? types[0] : undefined;
   };
   const columns = ordered.map((name) => ({
     name,
-    sentBy: SENT_BY[commonType(name)],
-    recordAs: RECORD_AS[commonType(name)],
+    sentBy: isShared(typesOf(name)) ? SENT_BY[typesOf(name)[0] ?? ""] : undefined,
+    sharedType: sharedType(name),
     mayBeNull: !key.includes(name) && !(trustNotNull && tables.every((table) => columnOf(table, name).notNull)),
     isComposite: !typesOf(name).every((type) => PLAIN.has(type) || SCALAR_TEXT.has(type) || type.endsWith("[]")),
   }));
   const [only, ...more] = key;
   const hasIntegerKey = only !== undefined && more.length === 0 && typesOf(only).every((type) => INTEGERS.has(type));
   const [left, right] = options.majors;
-  const isRecord =
-    hasIntegerKey &&
+  const isHashedByColumns =
+    options.isLive &&
+    key.length > 0 &&
     options.hash.method === "lookup3" &&
     left === right &&
-    left >= FIRST_VERSION_WITH_RECORD_HASH &&
-    columns.every(({ recordAs }) => recordAs !== undefined);
+    left >= FIRST_VERSION_WITH_RECORD_HASH;
   return {
     columns,
-    sumBy: isRecord ? "record" : "line",
+    sumBy: isHashedByColumns ? "columns" : "line",
     separator: ordered.filter(isFree).length > 1 ? `|${options.hash.salt}|` : "|",
     hash: options.hash,
     key,
-    bucketBy: hasIntegerKey ? "integer-key" : "hash",
+    bucketBy: hasIntegerKey ? "integer-key" : isHashedByColumns ? "key" : "hash",
     buckets: bucketsFor(options.rows),
   };
 }
@@ -198,8 +179,23 @@ function baseType(type: string): string {
   return type.startsWith("interval ") ? "interval" : type.replace(/\(\d+(,-?\d+)?\)/, "");
 }
 
-/** About a thousand rows a bucket: few enough to list one, many enough that sums are small beside rows. */
+/** Some thousand rows a bucket: few enough to list one, many enough that sums are small beside rows. */
 function bucketsFor(rows: number): number {
   const wanted = Math.min(Math.max(rows / ROWS_A_BUCKET, 1), MOST_BUCKETS);
   return 2 ** Math.round(Math.log2(wanted));
+}
+
+/** Bits of an integer key that choose its bucket. */
+export const LOWEST_BITS = 2 ** 31 - 1;
+/** Spreads numbers that follow each other, and those that have their lowest bits in common, over all buckets: 2^32 divided by the golden ratio. */
+export const SPREADING_FACTOR = 2_654_435_769;
+
+/** The bucket of an integer key, of its lowest 32 bits: bits 31 and above of the product with the factor. */
+export function bucketOfInteger(key: number, buckets: number): number {
+  const bits = key & LOWEST_BITS;
+  const high = (bits >>> 16) * SPREADING_FACTOR;
+  const low = (bits & 0xffff) * SPREADING_FACTOR;
+  // In two steps, since the product has 63 bits and a number holds 53.
+  const carried = Math.floor(((high % 2 ** 15) * 2 ** 16 + low) / 2 ** 31);
+  return (Math.floor(high / 2 ** 15) + carried) & (buckets - 1);
 }

@@ -68,6 +68,11 @@ export function findDirtyBuckets(left: BucketSums, right: BucketSums): readonly 
   return dirty.sort((one, other) => one.bucket - other.bucket);
 }
 
+/** Sums that one look at differing buckets brings, at most. */
+const MOST_PARTS = 65_536;
+/** Numbers of buckets fit into 31 bits. */
+const MOST_BUCKETS = 2 ** 30;
+
 export interface ListPlan {
   readonly buckets: readonly number[];
   /** Whether every differing bucket is listed. If not, what is counted is a lower bound. */
@@ -84,6 +89,12 @@ export function planList(dirty: readonly DirtyBucket[], mostRows: number): ListP
     rows += more;
   }
   return { buckets, isComplete: buckets.length === dirty.length };
+}
+
+/** Into how many parts each of these buckets is cut, so that fewer rows must be listed: a power of two; 1 when there are too many of them. */
+export function planParts(dirty: readonly DirtyBucket[], { buckets }: { readonly buckets: number }): number {
+  const parts = Math.min(MOST_PARTS / dirty.length, MOST_BUCKETS / buckets);
+  return 2 ** Math.max(0, Math.floor(Math.log2(parts)));
 }
 
 /** How many rows the sums stand for. */

@@ -8,10 +8,10 @@ import type {
   ListRequest,
   ShownRow,
   ShowRequest,
-  Waiting,
+  SumsRequest,
 } from "../drivers/fingerprints.ts";
 import { SHOWN_CHARACTERS } from "../drivers/fingerprints.ts";
-import { type RowForm, storedNames } from "../drivers/row-form.ts";
+import { bucketOfInteger, type RowForm, storedNames } from "../drivers/row-form.ts";
 import { RowHasher } from "../drivers/row-hash.ts";
 import { archiveError } from "../archive/archive-error.ts";
 import { CopyTextRows } from "./copy-text-rows.ts";
@@ -33,10 +33,14 @@ export class SnapshotFingerprints {
     this.#reader = reader;
   }
 
-  async sums(table: StoredTable, { form, signal }: { readonly form: RowForm } & Waiting): Promise<BucketSums> {
-    const sums = new SumTable(form.buckets);
-    await this.#scan(table, form, signal, (row) => sums.add(row.bucket(), row.hash()));
-    return sums.result();
+  async sums(table: StoredTable, { form, within, signal }: SumsRequest): Promise<BucketSums> {
+    const slots = new BucketSlots(form, within);
+    const sums = new SumTable(slots.count);
+    await this.#scan(table, form, signal, (row) => {
+      const slot = slots.slotOf(row.bucket());
+      if (slot >= 0) sums.add(slot, row.hash());
+    });
+    return new Map(sums.result().map(([slot, sum]) => [slots.bucketOf(slot), sum]));
   }
 
   async list(table: StoredTable, { form, buckets, take, signal }: ListRequest): Promise<void> {
@@ -128,8 +132,39 @@ class ScannedRow {
   }
 
   bucket(): number {
-    const mask = this.#form.buckets - 1;
-    return (this.#form.bucketBy === "integer-key" ? this.encoder.integerKey() : this.hash().firstLow) & mask;
+    const { bucketBy, buckets } = this.#form;
+    if (bucketBy === "integer-key") return bucketOfInteger(this.encoder.integerKey(), buckets);
+    return this.hash().firstLow & (buckets - 1);
+  }
+}
+
+/** Numbers the buckets that are summed up: all of them, or those that are parts of chosen ones. */
+class BucketSlots {
+  readonly count: number;
+  readonly #of: number;
+  readonly #parts: number;
+  readonly #chosen: readonly number[] | undefined;
+  readonly #places: ReadonlyMap<number, number>;
+
+  constructor({ buckets }: RowForm, within: SumsRequest["within"]) {
+    this.#of = within?.of ?? buckets;
+    this.#parts = buckets / this.#of;
+    this.#chosen = within?.buckets;
+    this.#places = new Map(within?.buckets.map((bucket, place) => [bucket, place]));
+    this.count = this.#parts * (within?.buckets.length ?? buckets);
+  }
+
+  /** Below 0: the bucket is not among them. */
+  slotOf(bucket: number): number {
+    if (!this.#chosen) return bucket;
+    const place = this.#places.get(bucket & (this.#of - 1));
+    return place === undefined ? -1 : place * this.#parts + Math.floor(bucket / this.#of);
+  }
+
+  bucketOf(slot: number): number {
+    if (!this.#chosen) return slot;
+    const place = Math.floor(slot / this.#parts);
+    return (this.#chosen[place] as number) + (slot % this.#parts) * this.#of;
   }
 }
 
@@ -167,12 +202,12 @@ class SumTable {
     return BigInt(this.#halves[at] as number) + (this.#overflow.get(at) ?? 0n);
   }
 
-  result(): BucketSums {
-    const sums = new Map<number, BucketSum>();
+  result(): readonly (readonly [number, BucketSum])[] {
+    const sums: [number, BucketSum][] = [];
     for (const [bucket, rows] of this.#rows.entries()) {
       if (rows === 0) continue;
       const sum = (at: number) => this.#half(at) * BigInt(HALF) + this.#half(at + 1);
-      sums.set(bucket, { rows, first: sum(4 * bucket), second: sum(4 * bucket + 2) });
+      sums.push([bucket, { rows, first: sum(4 * bucket), second: sum(4 * bucket + 2) }]);
     }
     return sums;
   }

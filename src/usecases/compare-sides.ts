@@ -8,9 +8,14 @@ import type {
   Source,
   SourceTable,
 } from "../drivers/driver.ts";
-import { addSums, type Fingerprints, type BucketSums, type Waiting } from "../drivers/fingerprints.ts";
+import {
+  addSums,
+  type BucketSums,
+  type Fingerprints,
+  type SumsRequest,
+  type Waiting,
+} from "../drivers/fingerprints.ts";
 import { openSource } from "../drivers/open-driver.ts";
-import type { RowForm } from "../drivers/row-form.ts";
 import { makeRowHash, type RowHash, RowHasher } from "../drivers/row-hash.ts";
 import type { ComparedTable } from "../plan/plan-compare.ts";
 import { CopyTextRows } from "../snapshot/copy-text-rows.ts";
@@ -33,7 +38,7 @@ export interface SideTable extends ComparedTable, Requests {
   /** Why its rows cannot be compared. */
   readonly problem?: string | undefined;
   count(options: Waiting): Promise<number>;
-  sums(request: { readonly form: RowForm } & Waiting): Promise<BucketSums>;
+  sums(request: SumsRequest): Promise<BucketSums>;
 }
 
 /** One of the two things that are compared: a database at one instant, or a snapshot. */

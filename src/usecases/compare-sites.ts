@@ -1,10 +1,19 @@
 import { sideBySide } from "../base/side-by-side.ts";
-import { makeRowForm } from "../drivers/row-form.ts";
+import { makeRowForm, type RowForm } from "../drivers/row-form.ts";
 import type { RowHash } from "../drivers/row-hash.ts";
 import { compareColumns, compareDefinitions, type SchemaDifference } from "../plan/compare-schemas.ts";
-import { type CompareUnit, countRows, findDirtyBuckets, pairTables, planList } from "../plan/plan-compare.ts";
+import {
+  type CompareUnit,
+  countRows,
+  type DirtyBucket,
+  findDirtyBuckets,
+  type ListPlan,
+  pairTables,
+  planList,
+  planParts,
+} from "../plan/plan-compare.ts";
 import { RowDifferences } from "../plan/row-differences.ts";
-import { addSums } from "../drivers/fingerprints.ts";
+import { addSums, type BucketSums, type SumsRequest } from "../drivers/fingerprints.ts";
 import { type CompareSide, chooseHash, type SideTable } from "./compare-sides.ts";
 import { examineRows, type Finding, type ShownDifference } from "./examine-rows.ts";
 import type { Report } from "./progress.ts";
@@ -144,19 +153,38 @@ async function compareUnit(unit: Unit, options: UnitOptions): Promise<Finding> {
     majors: [options.left.majorVersion, options.right.majorVersion],
     isLive: options.left.isLive && options.right.isLive,
   });
-  const sumsOf = async (parts: readonly SideTable[]) =>
-    addSums(await Promise.all(parts.map((part) => part.sums({ form, signal }))));
-  const [left, right] = await Promise.all([sumsOf(unit.left), sumsOf(unit.right)]);
+  const sumsOf = (request: SumsRequest) =>
+    Promise.all(
+      [unit.left, unit.right].map(async (parts) =>
+        addSums(await Promise.all(parts.map((part) => part.sums(request)))),
+      ) as [Promise<BucketSums>, Promise<BucketSums>],
+    );
+  const [left, right] = await sumsOf({ form, signal });
   const finding = { schema, name, unit, form, left: countRows(left), right: countRows(right) };
   const dirty = findDirtyBuckets(left, right);
   if (dirty.length === 0) return { ...finding, differences: [], isComplete: true };
-  const { buckets, isComplete } = planList(dirty, MOST_LISTED);
+  const plan = await planListing(form, dirty, (request) => sumsOf({ ...request, signal }));
   const rows = new RowDifferences();
   await Promise.all([
-    ...unit.left.map((part) => part.list({ form, buckets, take: rows.takeLeft, signal })),
-    ...unit.right.map((part) => part.list({ form, buckets, take: rows.takeRight, signal })),
+    ...unit.left.map((part) => part.list({ ...plan, take: rows.takeLeft, signal })),
+    ...unit.right.map((part) => part.list({ ...plan, take: rows.takeRight, signal })),
   ]);
-  return { ...finding, differences: rows.result(), isComplete };
+  return { ...finding, differences: rows.result(), isComplete: plan.isComplete };
+}
+
+/** Chooses the rows to list; where they are too many, those of smaller buckets, for which both sides are read once more. */
+async function planListing(
+  form: RowForm,
+  dirty: readonly DirtyBucket[],
+  sumsOf: (request: Omit<SumsRequest, "signal">) => Promise<readonly [BucketSums, BucketSums]>,
+): Promise<ListPlan & { readonly form: RowForm }> {
+  const plan = planList(dirty, MOST_LISTED);
+  const parts = planParts(dirty, form);
+  if (plan.isComplete || parts === 1) return { ...plan, form };
+  const finer = { ...form, buckets: form.buckets * parts };
+  const within = { buckets: dirty.map(({ bucket }) => bucket), of: form.buckets };
+  const [left, right] = await sumsOf({ form: finer, within });
+  return { ...planList(findDirtyBuckets(left, right), MOST_LISTED), form: finer };
 }
 
 /** Runs a task for each unit, some at once; the first failure stops the others. */

@@ -36,10 +36,34 @@ const NEARLY_EQUAL: readonly (readonly [string, string, string, string])[] = [
   ["timestamps 2^32 microseconds apart", "timestamp", "'2024-01-01 00:00:00'", "'2024-01-01 01:11:34.967296'"],
   ["infinite and finite timestamps", "timestamptz", "'infinity'", "'294276-01-01'"],
   ["integers 2^32 apart", "bigint", "1", "4294967297"],
+  ["integers that fold to the same 32 bits", "bigint", "0", "4294967297"],
+  ["negative integers that fold to the same 32 bits", "bigint", "-1", "-4294967298"],
+  ["small zeros", "real", "'0'", "'-0'"],
+  ["a letter of a padded text", "char(4)", "'a'", "'A'"],
+  ["NULL and blanks", "char(4)", "null", "''"],
+  ["NULL and 0", "smallint", "null", "0"],
+  ["NULL and false", "boolean", "null", "false"],
   ["padding of bytes", "bytea", "'\\x00'", "'\\x0000'"],
   ["an address with and without its mask", "inet", "'10.0.0.1'", "'10.0.0.1/31'"],
   ["bit strings", "varbit", "''", "B'0'"],
   ["blanks", "text", "'a '", "'a'"],
+];
+
+/** A type, and three values. */
+const KEY_TYPES: readonly (readonly [string, string, string, string])[] = [
+  ["smallint", "1", "2", "-3"],
+  ["bigint", "1", "4294967297", "-4294967298"],
+  ["oid", "1", "2", "4294967295"],
+  ["date", "'2024-01-01'", "'2024-01-02'", "'infinity'"],
+  ["timestamptz", "'2024-01-01Z'", "'2024-01-02Z'", "'-infinity'"],
+  ["numeric", "1.5", "1.50000000001", "'NaN'"],
+  ["float8", "1.5", "'-0'", "'NaN'"],
+  ["uuid", "md5('a')::uuid", "md5('b')::uuid", "md5('c')::uuid"],
+  ["bytea", "'\\x00'", "'\\x0000'", "''"],
+  ["varchar(9)", "'a'", "'a '", "''"],
+  ["char(3)", "'a'", "'b'", "''"],
+  ["inet", "'10.0.0.1'", "'10.0.0.1/31'", "'::1'"],
+  ["int4range", "'[1,5)'", "'(,)'", "'empty'"],
 ];
 
 describe.each(PAIRS)("comparing PostgreSQL $left with $right, $pairing", (pair) => {
@@ -192,6 +216,26 @@ describe.each(PAIRS)("comparing PostgreSQL $left with $right, $pairing", (pair) 
       "n changed 2.50 v",
     ]);
   });
+
+  test.each(KEY_TYPES)(
+    "sees values of %s that change places, and keys whose row repeats them",
+    async (type, a, b, c) => {
+      const result = await open.compare({
+        both: `create table key (k ${type} primary key, v ${type}); create table swap (i int primary key, v ${type}, w ${type});
+             create table pair (k ${type}, l ${type}, v int, primary key (k, l))`,
+        left: `insert into key values (${a}, ${a}), (${b}, ${b}); insert into swap values (1, ${a}, ${b}), (2, ${b}, ${a}), (3, ${a}, ${a}), (4, ${c}, null);
+             insert into pair values (${a}, ${b}, 1), (${b}, ${a}, 1), (${c}, ${c}, 1)`,
+        right: `insert into key values (${a}, ${a}), (${c}, ${c}); insert into swap values (1, ${b}, ${a}), (2, ${a}, ${b}), (3, ${b}, ${b}), (4, null, ${c});
+              insert into pair values (${a}, ${b}, 1), (${b}, ${a}, 2), (${b}, ${b}, 1)`,
+      });
+
+      expect(result.tables).toMatchObject([
+        { name: "key", onlyLeft: 1, onlyRight: 1, changed: 0 },
+        { name: "pair", onlyLeft: 1, onlyRight: 1, changed: 1, columns: ["v"] },
+        { name: "swap", onlyLeft: 0, onlyRight: 0, changed: 4, columns: ["v", "w"] },
+      ]);
+    },
+  );
 
   test("takes keys that a collation calls equal by their letters", async () => {
     const table = `create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -370,6 +414,32 @@ test("does not call a differing table equal because it was gone at the second lo
   });
 
   expect(differencesOf(result)).toEqual(["t onlyRight 2"]);
+});
+
+test("counts rows that differ here and there in large tables, with keys of any kind and without", async () => {
+  const rows = "select i::bigint << 12 as i, i % 7 as v, 'row ' || i as t from generate_series(1, 250000) i";
+  const sql = `create table number as ${rows}; alter table number add primary key (i); create table text as ${rows}; alter table text add primary key (t);
+               create table none as ${rows}; create table many as ${rows}; alter table many add primary key (i); analyze`;
+  const change = (table: string) => `update ${table} set v = v + 10 where t like '%77'`;
+  await using one = await createDatabase(18, sql);
+  await using other = await createDatabase(
+    18,
+    `${sql}; ${change("number")}; ${change("text")}; ${change("none")}; delete from number where t = 'row 5'; update many set v = v + 1 where t like '%7'`,
+  );
+  await using left = await liveSide(one.url);
+  await using right = await liveSide(other.url);
+  await using snapshot = await snapshotSide(other.url);
+
+  for (const side of [right, snapshot]) {
+    const result = await compareOpen(left, side, { rows: false });
+
+    const [many, none, number, text] = result.tables;
+    expect(number).toMatchObject({ onlyLeft: 1, onlyRight: 0, changed: 2500 });
+    expect(text).toMatchObject({ onlyLeft: 0, onlyRight: 0, changed: 2500 });
+    expect(none).toMatchObject({ onlyLeft: 2500, onlyRight: 2500, changed: 0 });
+    expect([number, text, none].map((table) => table?.atLeast)).toEqual([undefined, undefined, undefined]);
+    expect(many).toMatchObject({ onlyLeft: 0, onlyRight: 0, changed: 25_000 });
+  }
 });
 
 test("gives lower bounds where more rows differ than are listed", async () => {

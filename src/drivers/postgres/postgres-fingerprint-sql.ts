@@ -1,12 +1,11 @@
 import type { Segment, SourceTable } from "../driver.ts";
-import { SHOWN_CHARACTERS } from "../fingerprints.ts";
-import { type FormColumn, GROUP_COLUMNS, type RowForm } from "../row-form.ts";
+import { SHOWN_CHARACTERS, type SumsRequest } from "../fingerprints.ts";
+import { LOWEST_BITS, type RowForm, SPREADING_FACTOR } from "../row-form.ts";
 import { HASH_PROBES, type RowHash } from "../row-hash.ts";
+import { hashOfColumns, mixedHash } from "./postgres-column-hash.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
+import { isNull, lineOf, textOf } from "./postgres-row-line.ts";
 import { conditionsOf } from "./postgres-rows.ts";
-
-/** Few enough that one test of a group is cheap, and what it saves is not. */
-const NULLS_A_TEST = 6;
 
 /** Types whose own `=` is as exact as their text or finer, found without the schema of an extension. */
 const OWN_EQUALITY =
@@ -29,41 +28,37 @@ function received(value: string, passage: Passage): string {
 }
 
 /** Selects `bucket, rows, sum of first, sum of second`. */
-export function sumsQuery(table: SourceTable, segment: Segment, form: RowForm): string {
-  if (form.sumBy === "record") return recordSumsQuery(table, segment, form);
+export function sumsQuery(table: SourceTable, segment: Segment, { form, within }: SumsRequest): string {
+  const [inner, outer] = withinConditions(form, within);
+  const rows = `${fromOf(table, segment, inner)} offset 0`;
+  // OFFSET 0 keeps the line, or the hashes of the columns, from being computed twice, once for each sum.
+  if (form.sumBy === "columns") {
+    const [first, second] = form.hash.seeds.map((seed) => mixedHash("h", seed));
+    return `select b, pg_catalog.count(*), pg_catalog.sum(${first}), pg_catalog.sum(${second})
+    from (select ${keyBucket(form)} as b, ${hashOfColumns(form, form.columns)} as h from ${rows}) x group by 1`;
+  }
   const { first, second } = hashesOf(form.hash, "l");
-  // OFFSET 0 keeps the line from being written twice, once for each hash.
   return `select ${bucketOf(form)}, pg_catalog.count(*), pg_catalog.sum(${first}), pg_catalog.sum(${second})
-    from (select ${selectedKey(form)}${digestOf(form)} as l from ${fromOf(table, segment)} offset 0) x group by 1`;
+    from (select ${selectedKey(form)}${digestOf(form)} as l from ${rows}) x${outer} group by 1`;
 }
 
-function recordSumsQuery(table: SourceTable, segment: Segment, form: RowForm): string {
-  const [seed, secondSeed] = form.hash.seeds;
-  const values = form.columns.map(({ name, recordAs }) => {
-    const column = `t.${quoteIdentifier(name)}`;
-    if (recordAs === "value") return column;
-    return recordAs === "C" ? `${column} collate pg_catalog."C"` : `pg_catalog.${recordAs}(${column})`;
-  });
-  const key = `t.${quoteIdentifier(form.key[0] ?? "")}::bigint`;
-  return `select b, pg_catalog.count(*), pg_catalog.sum(h), pg_catalog.sum(pg_catalog.hashint8extended(h, '${secondSeed}'::bigint))
-    from (select ${selectedKey(form)}pg_catalog.hash_record_extended(row(${values.join(", ")}), ${key} # '${seed}'::bigint) as h
-            from ${fromOf(table, segment)} offset 0) x group by 1`;
+/** What keeps rows of other buckets out: before a row is written down and hashed, where its key tells; else behind that. */
+function withinConditions(form: RowForm, within: SumsRequest["within"]): readonly [readonly string[], string] {
+  if (!within) return [[], ""];
+  const coarse = { ...form, buckets: within.of };
+  if (form.bucketBy === "hash") return [[], ` where ${isOneOf(bucketOf(coarse), within.buckets)}`];
+  return [[isOneOf(keyBucket(coarse), within.buckets)], ""];
 }
 
 /** Selects the key columns, both hashes and the count of the rows in these buckets. */
 export function listQuery(table: SourceTable, form: RowForm, buckets: readonly number[], passage: Passage): string {
   const { first, second } = hashesOf(form.hash, "l");
-  const wanted = `${bucketOf(form)} = any ('{${buckets.join(",")}}'::bigint[])`;
-  const rows = `select ${selectedKey(form)}${form.key.map((name, index) => `${textOf(name)} as k${index}, `).join("")}${digestOf(form)} as l
-    from ${fromOf(table, {})}`;
-  if (form.key.length === 0) {
-    return `select ${first}, ${second}, pg_catalog.count(*) from (${rows} offset 0) x where ${wanted} group by 1, 2`;
-  }
+  const [inner, outer] = withinConditions(form, { buckets, of: form.buckets });
+  const names = form.key.map((name, index) => `${textOf(name)} as k${index}, `);
+  const rows = `(select ${names.join("")}${digestOf(form)} as l from ${fromOf(table, {}, inner)} offset 0) x${outer}`;
+  if (form.key.length === 0) return `select ${first}, ${second}, pg_catalog.count(*) from ${rows} group by 1, 2`;
   const keys = form.key.map((_, index) => sent(`k${index}`, passage)).join(", ");
-  // The bucket of an integer key is known before the row is written down and hashed.
-  const inner = form.bucketBy === "integer-key" ? filtered(rows, table, integerBucket(form), buckets) : rows;
-  const outer = form.bucketBy === "integer-key" ? "" : `where ${wanted}`;
-  return `select ${keys}, ${first}, ${second}, 1 from (${inner} offset 0) x ${outer}`;
+  return `select ${keys}, ${first}, ${second}, 1 from ${rows}`;
 }
 
 /** Selects the key columns and a hash of each column; the parameters are one text array for each key column. */
@@ -123,19 +118,27 @@ export function countQuery(table: SourceTable): string {
   return `select pg_catalog.count(*) from ${fromOf(table, {})}`;
 }
 
-function fromOf(table: SourceTable, segment: Pick<Segment, "pages">): string {
-  const conditions = conditionsOf(table, segment);
+function fromOf(table: SourceTable, segment: Pick<Segment, "pages">, others: readonly string[] = []): string {
+  const conditions = [...conditionsOf(table, segment), ...others];
   const where = conditions.length > 0 ? ` where ${conditions.join(" and ")}` : "";
   return `only ${quoteName(table.schema, table.name)} t${where}`;
 }
 
-function filtered(rows: string, table: SourceTable, bucket: string, buckets: readonly number[]): string {
-  const word = conditionsOf(table, {}).length > 0 ? "and" : "where";
-  return `${rows} ${word} ${bucket} = any ('{${buckets.join(",")}}'::bigint[])`;
+function isOneOf(bucket: string, buckets: readonly number[]): string {
+  return `${bucket} = any ('{${buckets.join(",")}}'::bigint[])`;
 }
 
+/** As `bucketOfInteger` computes it. */
 function integerBucket(form: RowForm): string {
-  return `(t.${quoteIdentifier(form.key[0] ?? "")}::bigint & ${form.buckets - 1})`;
+  const key = `t.${quoteIdentifier(form.key[0] ?? "")}`;
+  return `((((${key}::bigint & ${LOWEST_BITS}) * ${SPREADING_FACTOR}) >> 31) & ${form.buckets - 1})`;
+}
+
+/** The bucket of a row of `t`, of its key alone. */
+function keyBucket(form: RowForm): string {
+  if (form.bucketBy === "integer-key") return integerBucket(form);
+  const columns = form.columns.filter(({ name }) => form.key.includes(name));
+  return `(${hashOfColumns(form, columns)} & ${form.buckets - 1})`;
 }
 
 function selectedKey(form: RowForm): string {
@@ -146,16 +149,6 @@ function bucketOf(form: RowForm): string {
   return form.bucketBy === "integer-key" ? "b" : `(${hashesOf(form.hash, "l").first} & ${form.buckets - 1})`;
 }
 
-/** What type output gives, as COPY does: a cast to text would print booleans, addresses and characters otherwise. */
-function textOf(name: string): string {
-  return `pg_catalog.concat(t.${quoteIdentifier(name)})`;
-}
-
-function isNull(column: FormColumn): string {
-  const name = `t.${quoteIdentifier(column.name)}`;
-  return column.isComposite ? `pg_catalog.num_nulls(${name}) = 1` : `${name} is null`;
-}
-
 /** The line of `row-form.ts`, or its SHA-256. */
 function digestOf(form: RowForm): string {
   return digest(form.hash, `${lineOf(form)} collate pg_catalog."C"`);
@@ -164,33 +157,6 @@ function digestOf(form: RowForm): string {
 /** The line of a row of `t` behind its place, or the SHA-256 of both: see place-hashes.ts. */
 export function placedDigestOf(form: RowForm): string {
   return digest(form.hash, `${lineOf(form, ["t.ctid"])} collate pg_catalog."C"`);
-}
-
-function lineOf(form: RowForm, before: readonly string[] = []): string {
-  const joined = (parts: readonly string[]) =>
-    `pg_catalog.concat_ws(${[quoteLiteral(form.separator), ...parts].join(", ")})`;
-  const values = groupsOf(
-    form.columns.map(({ name, sentBy }) => {
-      const column = `t.${quoteIdentifier(name)}`;
-      return sentBy ? `pg_catalog.${sentBy}(${column})` : column;
-    }),
-    GROUP_COLUMNS,
-  );
-  const head = [...before, ...headOf(form, joined)];
-  if (values.length === 0) return `''::text`;
-  return joined(values.length === 1 ? [...head, ...(values[0] ?? [])] : [...head, ...values.map(joined)]);
-}
-
-/** The numbers of the NULLs and the dot; tested in groups, because mostly nothing is NULL. */
-function headOf(form: RowForm, joined: (parts: readonly string[]) => string): readonly string[] {
-  const nullable = form.columns.flatMap((column, index) => (column.mayBeNull ? [{ column, index }] : []));
-  if (nullable.length === 0) return [];
-  const tests = groupsOf(nullable, NULLS_A_TEST).map((group) => {
-    const marks = group.map(({ column, index }) => `case when ${isNull(column)} then '~${index}' end`);
-    return `case when ${group.map(({ column }) => isNull(column)).join(" or ")} then ${joined(marks)} end`;
-  });
-  const marks = tests.length > 10 ? groupsOf(tests, GROUP_COLUMNS).map((some) => `nullif(${joined(some)}, '')`) : tests;
-  return [...marks, "'.'"];
 }
 
 /** Bytes without an encoding cannot be converted; they are hashed as they are, as they are stored. */
@@ -211,10 +177,4 @@ export function hashesOf(hash: RowHash, line: string): { readonly first: string;
   const part = (start: number) =>
     `('x' || pg_catalog.encode(pg_catalog.substr(${line}, ${start}, 8), 'hex'))::bit(64)::bigint`;
   return { first: part(1), second: part(9) };
-}
-
-function groupsOf<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) =>
-    items.slice(index * size, (index + 1) * size),
-  );
 }

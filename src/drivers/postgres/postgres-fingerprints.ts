@@ -7,6 +7,7 @@ import type {
   ListRequest,
   ShownRow,
   ShowRequest,
+  SumsRequest,
   Waiting,
 } from "../fingerprints.ts";
 import type { RowForm } from "../row-form.ts";
@@ -62,12 +63,8 @@ export class PostgresFingerprints implements Fingerprints {
     return Number(row?.[0]);
   }
 
-  async sums(
-    table: SourceTable,
-    segment: Segment,
-    { form, signal }: { readonly form: RowForm } & Waiting,
-  ): Promise<BucketSums> {
-    const rows = await this.#query(table, sumsQuery(table, segment, form), signal);
+  async sums(table: SourceTable, segment: Segment, request: SumsRequest): Promise<BucketSums> {
+    const rows = await this.#query(table, sumsQuery(table, segment, request), request.signal);
     return new Map(
       rows.map(([bucket, count, first, second]) => [
         Number(bucket),
