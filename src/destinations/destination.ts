@@ -22,8 +22,8 @@ export interface PutOptions {
    */
   readonly archival?: boolean | undefined;
   /**
-   * A local file with exactly these bytes that nobody writes to any more: a destination on the same file system may make
-   * it a second name of the object instead of copying it. It may be deleted once `put` has settled.
+   * A local file with exactly these bytes that nobody writes to any more: one destination on the same file system may make
+   * it a second name of its object instead of copying it; any further one copies. It may be deleted once `put` has settled.
    */
   readonly file?: string | undefined;
   /** Called when bytes have moved that were taken from the source long before: whoever waits knows that nothing stands still. */

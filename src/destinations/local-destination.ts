@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, lstat, opendir, readdir, statfs } from "node:fs/promises";
+import { type FileHandle, lstat, opendir, readdir, statfs, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { codeOf } from "../base/errors.ts";
 import { freeBytes } from "../base/free-bytes.ts";
@@ -294,10 +294,17 @@ async function writeObject(file: FileHandle, bytes: AsyncIterable<Uint8Array>) {
   if (size > 0) await appendFully(file, parts);
 }
 
-/** Links a file that has this size; another size goes the long way, where it is refused with all due words. */
+/**
+ * Links a file that has this size; another size goes the long way, where it is refused with all due words. One that is an object elsewhere
+ * already is copied: bytes that go bad in one folder must not be those of another.
+ */
 async function linkWhole(from: string, to: string, size: number | undefined): Promise<boolean> {
   const info = await lstat(from);
-  return info.isFile() && info.size === size && (await tryLink(from, to));
+  if (!info.isFile() || info.size !== size || info.nlink > 1 || !(await tryLink(from, to))) return false;
+  // Another destination may have made its own link meanwhile.
+  const isOurs = (await lstat(to)).nlink === 2;
+  if (!isOurs) await unlink(to);
+  return isOurs;
 }
 
 async function lstatOrGone(path: string) {

@@ -8,6 +8,7 @@ import {
   readFile,
   realpath,
   rm,
+  stat,
   symlink,
   utimes,
   writeFile,
@@ -133,6 +134,27 @@ describe("a local destination", () => {
 
     expect(await readdir(join(real, "job"))).toEqual(["object"]);
     expect(await listKeys(there, "")).toEqual(["job/object"]);
+  });
+
+  test("has bytes of its own, also where a file could be linked into two folders of one disk", async () => {
+    const file = join(base, fresh());
+    await writeFile(file, "rows");
+    const store = async (key: string) => {
+      const { path, there } = await openNew();
+      const read = async function* () {
+        yield await readFile(file);
+      };
+      await there.put(key, read, { size: 4, file, exclusive: true, signal });
+      return join(path, key);
+    };
+
+    const paths = [await store("a/volume"), await store("a/volume")];
+    paths.push(...(await Promise.all(["b/x", "b/y", "b/z"].map(store))));
+
+    expect(await Promise.all(paths.map((path) => readFile(path, "utf8")))).toEqual(paths.map(() => "rows"));
+    const files = await Promise.all([file, ...paths].map((path) => stat(path)));
+    // The first one took the file over.
+    expect(new Set(files.map(({ ino }) => ino)).size).toBe(paths.length);
   });
 
   test("removes the folders that become empty, but not its own", async () => {

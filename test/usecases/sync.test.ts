@@ -79,8 +79,6 @@ class Places implements AsyncDisposable {
     const path = join(this.objects(name, id), object);
     const bytes = await readFile(path);
     bytes[700] = (bytes[700] ?? 0) ^ 4;
-    // A new file: the old one may be a second name of another destination's.
-    await rm(path);
     await writeFile(path, bytes);
   }
 
