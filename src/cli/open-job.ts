@@ -3,6 +3,7 @@ import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Lock } from "../archive/age-keys.ts";
 import type { LocatedSnapshot, PlacedList, UnopenedDestination } from "../snapshot/locate-snapshot.ts";
+import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { JobDatabase } from "../usecases/choose-database.ts";
 import type { CliContext } from "./context.ts";
@@ -100,6 +101,16 @@ export async function locateIn(
   const where = { destinations, unopened, prefix, keys, signal: context.signal };
   const located = await locateSnapshot({ ...where, choice: { name } });
   return { ...located, hasWarnings: warnOfUnread(context, opened, located.unread) };
+}
+
+/** Warns of what was wrong where these snapshots were read, if anything was. */
+export function warnOfPassedOver(
+  context: CliContext,
+  ...readers: readonly Pick<SnapshotReader, "passedOver">[]
+): boolean {
+  const told = readers.flatMap(({ passedOver }) => passedOver);
+  for (const sentence of told) context.output.warn(sentence);
+  return told.length > 0;
 }
 
 function warnOfUnread(context: CliContext, { hasWarnings }: OpenedJob, unread: PlacedList["unread"]): boolean {

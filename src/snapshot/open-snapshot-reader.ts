@@ -50,11 +50,18 @@ class RangeReader implements SnapshotReader {
   readonly #options: OpenSnapshotReaderOptions;
   readonly #closed = new AbortController();
   readonly #referenceKeys = new Map<number, Promise<OpenFile>>();
+  readonly #passedOver = new Map<Destination, string>();
+  /** They gave no answer once: asked again last, since each try may take a minute. */
+  readonly #silent = new Set<Destination>();
   #states: VolumeStates | undefined;
 
   constructor(options: OpenSnapshotReaderOptions) {
     this.manifest = options.manifest;
     this.#options = options;
+  }
+
+  get passedOver(): readonly string[] {
+    return [...this.#passedOver.values()];
   }
 
   async *chunks(refs: readonly ChunkRef[], options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array> {
@@ -87,12 +94,15 @@ class RangeReader implements SnapshotReader {
     return this.#states;
   }
 
-  /** Those that are known to have no readable copy of a volume come last. */
+  /** Those that are known to have no readable copy of a volume come last, and so do those that do not answer. */
   #placesOf(key: string): readonly Destination[] {
-    const { destinations } = this.#options;
     const closed = this.#states?.closed.get(key);
-    if (!closed) return destinations;
-    return [...destinations.filter((one) => !closed.has(one)), ...destinations.filter((one) => closed.has(one))];
+    const isLast = (one: Destination) => closed?.has(one) === true || this.#silent.has(one);
+    const { true: last = [], false: first = [] } = Object.groupBy(
+      this.#options.destinations,
+      (one) => `${isLast(one)}`,
+    );
+    return [...first, ...last];
   }
 
   #keyOf({ snapshot, volume }: Run): string {
@@ -135,18 +145,30 @@ class RangeReader implements SnapshotReader {
   /** Fetches a run from the first destination that gives the right bytes. */
   async #fetch(run: Run, signal: AbortSignal): Promise<{ readonly run: Run; readonly bytes: Buffer }> {
     let first: unknown;
+    const failed = new Map<Destination, OperationalError>();
     for (const destination of this.#placesOf(this.#keyOf(run))) {
       try {
-        return { run, bytes: await this.#fetchFrom(destination, run, signal) };
+        const bytes = await this.#fetchFrom(destination, run, signal);
+        this.#remember(failed, destination);
+        return { run, bytes };
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof OperationalError) || isAbort(error)) throw error;
+        failed.set(destination, error);
         first ??= error;
       }
     }
     if (codeOf(first) === "missing-volume" && !(await this.#isThere(run, signal)))
       throw removedMeanwhile(this.#keyOf(run), first);
     throw first;
+  }
+
+  #remember(failed: ReadonlyMap<Destination, OperationalError>, good: Destination): void {
+    for (const [destination, error] of failed) {
+      if (error.kind === "destination") this.#silent.add(destination);
+      if (this.#passedOver.has(destination) || codeOf(error) === "archived") continue;
+      this.#passedOver.set(destination, `${error.message}; it was read at ${good.name} instead`);
+    }
   }
 
   /** A manifest goes before its volumes: whether it was removed, or lost a volume, is what the manifest tells. */

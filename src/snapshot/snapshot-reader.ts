@@ -4,6 +4,8 @@ import type { ChunkRef, Manifest } from "./manifest.ts";
 /** Reads the content of one snapshot from the destinations that hold it. */
 export interface SnapshotReader extends AsyncDisposable {
   readonly manifest: Manifest;
+  /** What was wrong at a destination, told once of each, where another one gave the right bytes so far. */
+  readonly passedOver: readonly string[];
   /**
    * Gives the raw (decompressed) bytes of these chunks in their order, one buffer a chunk, each checked against its
    * stored size, SHA-256 and raw size before it is given. Each one has memory of its own, which nobody else looks at.
@@ -22,6 +24,9 @@ export interface SnapshotReader extends AsyncDisposable {
 export function readerWith(reader: SnapshotReader, change: Partial<SnapshotReader>): SnapshotReader {
   return {
     manifest: reader.manifest,
+    get passedOver() {
+      return reader.passedOver;
+    },
     chunks: (refs, options) => reader.chunks(refs, options),
     readStates: (refs, options) => reader.readStates(refs, options),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),

@@ -196,7 +196,7 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
     ...(trust && description.mark ? { definitionsMark: description.mark } : {}),
     definitions: description.definitions,
     notCaptured: description.notCaptured,
-    warnings,
+    warnings: [...warnings, ...(options.base?.reader.passedOver ?? [])],
     ...(anomalies.length > 0 ? { anomalies } : {}),
     ...(options.safetyOf ? { safetyOf: options.safetyOf } : {}),
   });

@@ -102,6 +102,7 @@ async function copyOf(base: SnapshotReader | undefined, ref: ChunkRef | undefine
 function readerOf(manifest: Manifest, folder: string): SnapshotReader {
   return {
     manifest,
+    passedOver: [],
     async *chunks(refs, { signal }) {
       for (const ref of refs) {
         signal.throwIfAborted();

@@ -21,6 +21,9 @@ export async function openLeasedReader({
   const reader = openSnapshotReader(options);
   return {
     manifest: reader.manifest,
+    get passedOver() {
+      return reader.passedOver;
+    },
     chunks: (...args) => reader.chunks(...args),
     readStates: (...args) => reader.readStates(...args),
     async [Symbol.asyncDispose]() {

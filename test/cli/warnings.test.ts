@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { open, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { useCliPlace } from "../support/cli-place.ts";
@@ -59,6 +59,49 @@ test("a destination that failed is named once by run, with the reason", async ()
   expect(run.stderr).toMatch(/warning: second does not have \S+-full: cannot open second: /);
   expect(timesIn(run.stdout + run.stderr, "second does not have")).toBe(1);
 });
+
+test("what is damaged at one of two destinations on one disk is read at the other, and told by all that read it", async () => {
+  await using database = await createDatabase(18, "create table t (i int primary key); insert into t values (1), (2)");
+  await writeFile(
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ name: first, type: local, path: ./one }, { name: second, type: local, path: ./two }]\n`,
+  );
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  await flipByteOf(await volumeBelow("one"));
+  await database.query("delete from t");
+
+  const restore = await cli("restore", place.file, "--yes", "--json");
+  const again = await cli("restore", place.file, "--yes");
+  const cat = await cli("cat", place.file, "latest", "t");
+  const diff = await cli("diff", place.file, "latest", "latest");
+  const compare = await cli("compare", place.file, "--with", "latest");
+
+  const told =
+    /^cannot read first\/\S+volume-0001\.tar: the chunk at byte \d+ is damaged .*; it was read at second instead$/;
+  expect(restore.exitCode).toBe(3);
+  expect(restore.last()["warnings"]).toEqual([expect.stringMatching(told)]);
+  expect(await database.query("select i from t order by i")).toEqual([["1"], ["2"]]);
+  expect(cat.stdout).toBe("1\n2\n");
+  for (const { exitCode, stderr } of [again, cat, compare]) {
+    expect(exitCode).toBe(3);
+    expect(timesIn(stderr, "it was read at second instead")).toBe(1);
+  }
+  // Stored in the same bytes, so none of them is read.
+  expect(diff.exitCode).toBe(0);
+});
+
+async function volumeBelow(folder: string): Promise<string> {
+  const names = await readdir(join(place.folder, folder), { recursive: true });
+  return join(place.folder, folder, names.find((name) => name.endsWith("volume-0001.tar")) ?? "");
+}
+
+/** One byte of the table's first chunk, in its place, as a disk that goes bad does it. */
+async function flipByteOf(path: string): Promise<void> {
+  await using file = await open(path, "r+");
+  const bytes = await file.readFile();
+  const header = Math.floor(bytes.indexOf("public.t/") / 512) * 512;
+  await file.write(Buffer.from([(bytes[header + 512] ?? 0) ^ 4]), 0, 1, header + 512);
+}
 
 /** A job with one snapshot, which gets a second destination that cannot be opened. */
 async function shopWithSecondThatCannotBeOpened(): Promise<TestDatabase> {

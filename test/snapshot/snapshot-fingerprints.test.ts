@@ -25,6 +25,7 @@ const table: StoredTable = {
 function readerOf(...chunks: readonly Buffer[]): SnapshotReader {
   return {
     manifest: undefined as unknown as SnapshotReader["manifest"],
+    passedOver: [],
     async *chunks() {
       yield* chunks;
     },

@@ -13,6 +13,7 @@ function readerOf(entries: readonly Pick<StoredFile, "path" | "type" | "mode" | 
   const files = entries.map((entry) => ({ ...entry, modifiedAt: "2001-01-01T00:00:00Z", size: 0, chunks: [] }));
   return {
     manifest: { files } as unknown as Manifest,
+    passedOver: [],
     async *chunks() {},
     readStates: () => Promise.reject(new Error("nobody asks")),
     async [Symbol.asyncDispose]() {},

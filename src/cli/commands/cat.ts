@@ -5,7 +5,7 @@ import type { RowTextFormat } from "../../usecases/row-text.ts";
 import type { SelectedRows } from "../../usecases/select-rows.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob, warnOfPassedOver } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { writeData } from "../write-data.ts";
 
@@ -50,8 +50,9 @@ export const cat: CommandAction = async (context, { args, options }) => {
     }),
     { signal },
   );
+  const isWarned = warnOfPassedOver(context, reader);
   context.output.result({ snapshot: located.manifest.id, ...table, rows }, () => undefined);
-  return located.hasWarnings ? 3 : 0;
+  return located.hasWarnings || isWarned ? 3 : 0;
 };
 
 function readFormat(value: unknown, json: boolean): RowTextFormat {

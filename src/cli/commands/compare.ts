@@ -4,6 +4,7 @@ import { isSamePlace } from "../../drivers/same-database.ts";
 import { connectionOf } from "../../job/connection.ts";
 import { type Job, jobNameOfPath, listJobFiles } from "../../job/read-job.ts";
 import { chooseTable } from "../../plan/table-patterns.ts";
+import type { SnapshotReader } from "../../snapshot/snapshot-reader.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { type CompareSide, openLiveSide, openSnapshotSide } from "../../usecases/compare-sides.ts";
 import { type CompareResult, compareSites } from "../../usecases/compare-sites.ts";
@@ -11,7 +12,7 @@ import type { Report } from "../../usecases/progress.ts";
 import type { CommandAction, Invocation } from "../command.ts";
 import type { CliContext } from "../context.ts";
 import { homeOf, readJobWithoutSchedule, surroundingsOf } from "../job-context.ts";
-import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob, warnOfPassedOver } from "../open-job.ts";
 import { readCount, readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -108,11 +109,13 @@ async function compareJob(context: CliContext, { args, options }: Invocation): P
     return { result: await compareSites({ ...common, left: primary, right: dr, reopen: open }), hasWarnings: isWarned };
   }
   const snapshots = stack.use(await openSnapshots(sides, left === undefined ? [other] : [left, other]));
-  const { side, database, hasWarnings } = await snapshots.open(other);
+  const { side, database } = await snapshots.open(other);
   const right = stack.use(side);
   const first =
     left === undefined ? await openLive(sides, await primaryOf(sides, database)) : (await snapshots.open(left)).side;
-  return { result: await compareSites({ ...common, left: stack.use(first), right }), hasWarnings };
+  const result = await compareSites({ ...common, left: stack.use(first), right });
+  progress[Symbol.dispose]();
+  return { result, hasWarnings: snapshots.warn() };
 }
 
 interface Sides {
@@ -177,7 +180,9 @@ function openLive({ context, job, parallel, report }: Sides, connection: Connect
 }
 
 interface Snapshots extends AsyncDisposable {
-  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string; readonly hasWarnings: boolean }>;
+  open(name: string): Promise<{ readonly side: CompareSide; readonly database: string }>;
+  /** Warns of what was wrong where they were read; true when people were warned of that, or before. */
+  warn(): boolean;
 }
 
 /** `snapshots` are those that will be opened: their database is meant. */
@@ -194,6 +199,8 @@ async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promis
   );
   const chosen = { database: readText(options.database), snapshots };
   const { prefix } = await chooseDatabase(context, opened, chosen);
+  const readers: SnapshotReader[] = [];
+  let hasWarnings = false;
   const kept = stack.move();
   return {
     open: async (snapshot) => {
@@ -207,8 +214,11 @@ async function openSnapshots(sides: Sides, snapshots: readonly string[]): Promis
         keys,
         signal,
       });
-      return { side: openSnapshotSide(reader), database: located.manifest.database, hasWarnings: located.hasWarnings };
+      readers.push(reader);
+      hasWarnings ||= located.hasWarnings;
+      return { side: openSnapshotSide(reader), database: located.manifest.database };
     },
+    warn: () => warnOfPassedOver(context, ...readers) || hasWarnings,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }

@@ -2,7 +2,7 @@ import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
 import { diffSnapshots } from "../../usecases/diff-snapshots.ts";
 import type { CommandAction } from "../command.ts";
 import { homeOf } from "../job-context.ts";
-import { chooseDatabase, locateIn, openJob } from "../open-job.ts";
+import { chooseDatabase, locateIn, openJob, warnOfPassedOver } from "../open-job.ts";
 import { readList, readText } from "../option-values.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printComparison } from "../render/compare.ts";
@@ -41,6 +41,7 @@ export const diff: CommandAction = async (context, { args, options }) => {
     report: progress.report,
   });
   progress[Symbol.dispose]();
+  const isWarned = warnOfPassedOver(context, left, right);
   context.output.result({ ...result }, () => printComparison(context.output, result));
-  return exitCodeOf(result, hasWarnings);
+  return exitCodeOf(result, hasWarnings || isWarned);
 };

@@ -99,8 +99,8 @@ export const restore: CommandAction = async (context, { args, options }) => {
       : rows
         ? await restoreRows({ ...inPlace, ...rows })
         : await restoreSnapshot({ ...inPlace, tables, ignoreMissing });
-  const warnings = [...result.warnings];
   const files = await restoreFilesToo(context, { reader, options, report: progress.report });
+  const warnings = [...result.warnings, ...reader.passedOver];
   if (files === undefined && manifest.files.length > 0) {
     warnings.push(
       `the files of the snapshot were left alone (${formatPlural(manifest.files.length, "file or folder", "files and folders")}): see --files-to and --files-in-place`,

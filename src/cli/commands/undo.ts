@@ -79,7 +79,7 @@ export const undo: CommandAction = async (context, { args, options }) => {
   const marks = { prefix, now: context.now(), signal: marking };
   const unmarked = options.plan === true ? [] : await markUndone(safety, marks);
   progress[Symbol.dispose]();
-  const told = [...result.warnings, ...unmarked];
+  const told = [...result.warnings, ...reader.passedOver, ...unmarked];
   for (const warning of told) context.output.warn(warning);
   const warnings = [...doubts, ...told];
   const { plan, ...done } = result;
