@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Job } from "../job/read-job.ts";
 import type { Destination } from "../destinations/destination.ts";
 import type { Lock } from "../archive/age-keys.ts";
-import type { LocatedSnapshot, PlacedList, UnopenedDestination } from "../snapshot/locate-snapshot.ts";
+import type { LocatedSnapshot, UnopenedDestination } from "../snapshot/locate-snapshot.ts";
 import type { SnapshotReader } from "../snapshot/snapshot-reader.ts";
 import type { KeyRing } from "../snapshot/snapshot-key.ts";
 import type { JobDatabase } from "../usecases/choose-database.ts";
@@ -100,7 +100,7 @@ export async function locateIn(
   const { destinations, unopened, keys } = opened;
   const where = { destinations, unopened, prefix, keys, signal: context.signal };
   const located = await locateSnapshot({ ...where, choice: { name } });
-  return { ...located, hasWarnings: warnOfUnread(context, opened, located.unread) };
+  return { ...located, hasWarnings: warnOfUnread(context, located) || opened.hasWarnings };
 }
 
 /** Warns of what was wrong where these snapshots were read, if anything was. */
@@ -113,10 +113,12 @@ export function warnOfPassedOver(
   return told.length > 0;
 }
 
-function warnOfUnread(context: CliContext, { hasWarnings }: OpenedJob, unread: PlacedList["unread"]): boolean {
+function warnOfUnread(context: CliContext, { id, failedAt, unread }: LocatedSnapshot): boolean {
   for (const { destination, error } of unread)
     context.output.warn(`${destination.name} was not read: ${error.message}`);
-  return unread.length > 0 || hasWarnings;
+  for (const { destination, error } of failedAt)
+    context.output.warn(`${id} was not read at ${destination.name}: ${error.message}`);
+  return unread.length + failedAt.length > 0;
 }
 
 /** Gives the database that a command works on: that of `--database`, the only one, or the only one that has these snapshots. */

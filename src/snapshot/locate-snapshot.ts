@@ -111,6 +111,8 @@ export interface LocatedSnapshot {
   readonly decrypt?: OpenFile | undefined;
   /** Those that have it, the one that gave the manifest first. */
   readonly destinations: readonly Destination[];
+  /** Those where its manifest is damaged, or could not be read. */
+  readonly failedAt: readonly { readonly destination: Destination; readonly error: OperationalError }[];
   readonly unread: PlacedList["unread"];
 }
 
@@ -128,14 +130,19 @@ export async function locateSnapshot(
   const locked = others.locked.filter((one) => !good.has(one.id));
   const id = await orUnread({ ...options, unread }, () => findSnapshot({ snapshots, damaged, locked }, options.choice));
   const places = snapshots.find((snapshot) => snapshot.id === id)?.destinations ?? [];
-  let failure: unknown = [...damaged, ...locked].find((one) => one.id === id)?.error;
+  const failedAt: { destination: Destination; error: OperationalError }[] = [
+    ...others.damaged,
+    ...others.locked,
+  ].filter((one) => one.id === id);
+  let failure = failedAt[0]?.error;
   for (const [index, place] of places.entries()) {
     try {
       const opened = await openRepository(place, options.prefix, options).open(id, options);
-      return { id, ...opened, destinations: places.slice(index), unread };
+      return { id, ...opened, destinations: places.slice(index), failedAt, unread };
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof OperationalError)) throw error;
+      failedAt.push({ destination: place, error });
       failure = error;
     }
   }

@@ -90,6 +90,28 @@ test("what is damaged at one of two destinations on one disk is read at the othe
   expect(diff.exitCode).toBe(0);
 });
 
+test("a snapshot whose manifest is damaged at one destination is read at the other, and the damage told", async () => {
+  await using database = await createDatabase(18, "create table t (i int primary key); insert into t values (1), (2)");
+  await writeFile(
+    place.file,
+    `version: 1\nname: shop\nsource: { url: "${database.url}" }\ndestinations: [{ name: first, type: local, path: ./one }, { name: second, type: local, path: ./two }]\n`,
+  );
+  expect((await cli("run", place.file)).exitCode).toBe(0);
+  await writeFile((await volumeBelow("one")).replace("volume-0001.tar", "manifest.json"), "{");
+
+  const restore = await cli("restore", place.file, "--yes");
+  const cat = await cli("cat", place.file, "latest", "t");
+  const show = await cli("show", place.file, "latest");
+
+  for (const { exitCode, stderr } of [restore, cat, show]) {
+    expect(stderr).toMatch(
+      /^warning: \S+-full was not read at first: cannot read first\/\S+manifest\.json: it is not valid JSON/m,
+    );
+    expect(exitCode).toBe(3);
+  }
+  expect(cat.stdout).toBe("1\n2\n");
+});
+
 async function volumeBelow(folder: string): Promise<string> {
   const names = await readdir(join(place.folder, folder), { recursive: true });
   return join(place.folder, folder, names.find((name) => name.endsWith("volume-0001.tar")) ?? "");
