@@ -213,7 +213,7 @@ withPrograms(PROGRAMS, () => {
       const whileDown = await cli("restore", file, "--no-safety", "--yes", "--json");
 
       expect(damaged).toMatchObject({ exitCode: 7 });
-      expect(fromNext.exitCode, fromNext.stdout).toBe(0);
+      expect(fromNext.exitCode, fromNext.stdout).toBe(3);
       expect(afterDamage).toEqual(digest);
       expect(whileDown.exitCode, whileDown.stdout).toBeLessThanOrEqual(3);
       expect(await database.query(DIGEST)).toEqual(digest);
