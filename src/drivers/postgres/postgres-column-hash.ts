@@ -9,8 +9,8 @@ const TERMS_A_GROUP = 40;
 type HashOf = (column: string, seed: string) => string;
 
 /**
- * What hashes a value by itself, and sees each of its bits. `character` has its blanks cut off by its hash, which tells nothing where both
- * sides pad to one length; a `bigint` is folded to 32 bits by its hash, but not as the seed.
+ * What hashes a value by itself, and sees each of its bits. `character` has its blanks cut off by its hash, and a `bigint` is folded to 32
+ * bits; the seed sees them.
  */
 const HASHED_BY: ReadonlyMap<string, HashOf> = new Map<string, HashOf>([
   ["smallint", (column, seed) => `pg_catalog.hashint2extended(${column}, ${seed})`],
@@ -21,7 +21,11 @@ const HASHED_BY: ReadonlyMap<string, HashOf> = new Map<string, HashOf>([
   ["uuid", (column, seed) => `pg_catalog.uuid_hash_extended(${column}, ${seed})`],
   ["text", (column, seed) => `pg_catalog.hashtextextended(${column} collate pg_catalog."C", ${seed})`],
   ["character varying", (column, seed) => `pg_catalog.hashtextextended(${column} collate pg_catalog."C", ${seed})`],
-  ["character", (column, seed) => `pg_catalog.hashbpcharextended(${column} collate pg_catalog."C", ${seed})`],
+  [
+    "character",
+    (column, seed) =>
+      `pg_catalog.hashbpcharextended(${column} collate pg_catalog."C", ${seed} # pg_catalog.octet_length(${column})::bigint)`,
+  ],
 ]);
 
 /**
@@ -47,7 +51,8 @@ export function hashOfColumns(form: RowForm, columns: readonly FormColumn[]): st
   const terms = direct.map((column) => {
     const name = `t.${quoteIdentifier(column.name)}`;
     const hash = HASHED_BY.get(typeOf(column))?.(name, seedOf(form, `of ${column.name}`)) ?? "";
-    return column.mayBeNull ? `coalesce(${hash}, ${seedOf(form, `no ${column.name}`)})` : hash;
+    // Also where it is NOT NULL: a catalog that was changed by hand can lie, and one NULL would hide its whole row.
+    return `coalesce(${hash}, ${seedOf(form, `no ${column.name}`)})`;
   });
   const others = columns.filter((column) => !direct.includes(column));
   if (others.length > 0) terms.push(recordHash(form, others));

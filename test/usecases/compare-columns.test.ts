@@ -1,0 +1,40 @@
+import { expect, test } from "vitest";
+import type { CompareResult } from "../../src/usecases/compare-sites.ts";
+import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import type { PostgresMajor } from "../support/postgres-server.ts";
+import { compareOpen, differencesOf, liveSide } from "./compare-setup.ts";
+
+/** Compares two live databases of one version, which are looked at again as the command does it. */
+async function compareLive(major: PostgresMajor, left: string, right: string): Promise<CompareResult> {
+  await using one = await createDatabase(major, left);
+  await using other = await createDatabase(major, right);
+  await using here = await liveSide(one.url);
+  await using there = await liveSide(other.url);
+  const reopen = async () => [await liveSide(one.url), await liveSide(other.url)] as const;
+  return await compareOpen(here, there, { reopen });
+}
+
+test.each(postgresMajors)(
+  "PostgreSQL %i: sees a change in a row that holds a NULL where its catalog says NOT NULL",
+  async (major) => {
+    const sql =
+      "create table t (i int primary key, a int, n numeric, v text); insert into t values (1, null, null, 'x'), (2, 2, 2, 'y')";
+    const lie = "; update pg_attribute set attnotnull = true where attrelid = 't'::regclass and attname in ('a', 'n')";
+
+    const result = await compareLive(major, sql + lie, `${sql}; update t set v = 'changed' where i = 1${lie}`);
+
+    expect(differencesOf(result)).toEqual(["t changed 1 v"]);
+  },
+);
+
+test.each(postgresMajors)(
+  "PostgreSQL %i: sees the blanks that a padded text lacks, since its type was changed in the catalog",
+  async (major) => {
+    const sql = (type: string) => `create table t (i int primary key, v ${type}); insert into t values (1, 'ab')`;
+    const lie = "; update pg_attribute set atttypmod = 12 where attrelid = 't'::regclass and attname = 'v'";
+
+    const result = await compareLive(major, sql("char(8)"), sql("char(4)") + lie);
+
+    expect(differencesOf(result)).toEqual(["t changed 1 v"]);
+  },
+);
