@@ -38,3 +38,17 @@ test.each(postgresMajors)(
     expect(differencesOf(result)).toEqual(["t changed 1 v"]);
   },
 );
+
+test("calls NaN equal to NaN, whatever its bits are, in more rows than are listed", async () => {
+  const sql = (nan: (type: string) => string) =>
+    `create table t as select i, ${nan("float8")} as v, ${nan("float4")} as w from generate_series(1, 210000) i; alter table t add primary key (i); analyze;
+     create table k as select ${nan("float8")} as v, 0 as i; alter table k add primary key (v)`;
+
+  const result = await compareLive(
+    18,
+    sql((type) => `'Infinity'::${type} - 'Infinity'::${type}`),
+    sql((type) => `'NaN'::${type}`),
+  );
+
+  expect(result.equal).toBe(true);
+});

@@ -7,6 +7,7 @@ import { groupsOf, lineOf } from "./postgres-row-line.ts";
 const TERMS_A_GROUP = 40;
 
 type HashOf = (column: string, seed: string) => string;
+type Written = (column: string) => string;
 
 /**
  * What hashes a value by itself, and sees each of its bits. `character` has its blanks cut off by its hash, and a `bigint` is folded to 32
@@ -30,16 +31,17 @@ const HASHED_BY: ReadonlyMap<string, HashOf> = new Map<string, HashOf>([
 
 /**
  * How a value stands in a record that is hashed: as it is, or as the bytes that a function gives where the hash of its type is blind to what
- * `=` is blind to (1.0 and 1.00, 0 and -0) or folds it to 32 bits.
+ * `=` is blind to (1.0 and 1.00, 0 and -0) or folds it to 32 bits. NaN has several bit patterns and one text: the smaller of NaN and NaN is
+ * the one that is written here.
  */
-const RECORDED_AS: ReadonlyMap<string, string> = new Map([
-  ["date", ""],
-  ["bytea", ""],
-  ["numeric", "pg_catalog.numeric_send"],
-  ["real", "pg_catalog.float4send"],
-  ["double precision", "pg_catalog.float8send"],
-  ["timestamp without time zone", "pg_catalog.timestamp_send"],
-  ["timestamp with time zone", "pg_catalog.timestamptz_send"],
+const RECORDED_AS: ReadonlyMap<string, Written> = new Map<string, Written>([
+  ["date", (column) => column],
+  ["bytea", (column) => column],
+  ["numeric", (column) => `pg_catalog.numeric_send(${column})`],
+  ["real", (column) => `pg_catalog.float4send(pg_catalog.float4smaller(${column}, 'NaN'::float4))`],
+  ["double precision", (column) => `pg_catalog.float8send(pg_catalog.float8smaller(${column}, 'NaN'::float8))`],
+  ["timestamp without time zone", (column) => `pg_catalog.timestamp_send(${column})`],
+  ["timestamp with time zone", (column) => `pg_catalog.timestamptz_send(${column})`],
 ]);
 
 /**
@@ -70,10 +72,7 @@ export function mixedHash(value: string, seed: bigint): string {
 /** What has no hash of its own that can be trusted is hashed as a record of values, sent bytes, and one line of all the rest. */
 function recordHash(form: RowForm, columns: readonly FormColumn[]): string {
   const recorded = columns.filter((column) => RECORDED_AS.has(typeOf(column)));
-  const values = recorded.map((column) => {
-    const sentBy = RECORDED_AS.get(typeOf(column)) ?? "";
-    return sentBy ? `${sentBy}(t.${quoteIdentifier(column.name)})` : `t.${quoteIdentifier(column.name)}`;
-  });
+  const values = recorded.map((column) => RECORDED_AS.get(typeOf(column))?.(`t.${quoteIdentifier(column.name)}`) ?? "");
   const written = columns.filter((column) => !recorded.includes(column));
   if (written.length > 0) values.push(`${lineOf({ ...form, columns: written })} collate pg_catalog."C"`);
   return `pg_catalog.hash_record_extended(row(${values.join(", ")}), ${seedOf(form, `record of ${columns[0]?.name}`)})`;
