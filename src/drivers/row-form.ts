@@ -11,7 +11,7 @@ export interface FormColumn {
    * as exact, but only servers can do it.
    */
   readonly sentBy?: string | undefined;
-  /** Its type with all modifiers, where both sides are servers and have the same one: it can be hashed as a value of this type. */
+  /** Its type with all modifiers, where both sides have the same one. */
   readonly sharedType?: string | undefined;
 }
 
@@ -122,15 +122,11 @@ export function makeRowForm(tables: readonly FormTable[], options: FormOptions):
   const typesOf = (name: string) => tables.map((table) => baseType(columnOf(table, name).type));
   const isFree = (name: string) => !typesOf(name).every((type) => PLAIN.has(type));
   const ordered = [...names.filter((name) => !isFree(name)).sort(), ...names.filter(isFree).sort()];
-  const isShared = (types: readonly string[]) => options.isLive && types.every((type) => type === types[0]);
-  const sharedType = (name: string) => {
-    const types = tables.map((table) => columnOf(table, name).type);
-    return isShared(types) ? types[0] : undefined;
-  };
+  const common = (types: readonly string[]) => (types.every((type) => type === types[0]) ? types[0] : undefined);
   const columns = ordered.map((name) => ({
     name,
-    sentBy: isShared(typesOf(name)) ? SENT_BY[typesOf(name)[0] ?? ""] : undefined,
-    sharedType: sharedType(name),
+    sentBy: options.isLive ? SENT_BY[common(typesOf(name)) ?? ""] : undefined,
+    sharedType: common(tables.map((table) => columnOf(table, name).type)),
     mayBeNull: !key.includes(name) && !(trustNotNull && tables.every((table) => columnOf(table, name).notNull)),
     isComposite: !typesOf(name).every((type) => PLAIN.has(type) || SCALAR_TEXT.has(type) || type.endsWith("[]")),
   }));

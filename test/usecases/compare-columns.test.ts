@@ -52,3 +52,29 @@ test("calls NaN equal to NaN, whatever its bits are, in more rows than are liste
 
   expect(result.equal).toBe(true);
 });
+
+/** A type and a key on either side. */
+const OTHER_KEYS: readonly (readonly [string, string, string, string])[] = [
+  ["bigint", "5000000000", "integer", "7"],
+  ["integer", "70000", "smallint", "-7"],
+  ["numeric", "12345678.5", "numeric(5,2)", "1.25"],
+  ["text", "abc", "date", "2024-01-01"],
+  ["text", "abc", "uuid", "00000000-0000-0000-0000-000000000001"],
+  ["text", "abc", "boolean", "t"],
+  ["text", "abcdef", "character varying(3)", "abc"],
+  ["oid", "7", "bigint", "-5"],
+];
+
+test("looks up keys that the type of the other side cannot hold", async () => {
+  const render = (at: 0 | 2) =>
+    OTHER_KEYS.map(
+      (one, index) =>
+        `create table t${index} (k ${one[at]} primary key, v int); insert into t${index} values ('${one[at + 1]}', 1)`,
+    ).join("; ");
+
+  const result = await compareLive(18, render(0), render(2));
+
+  expect(differencesOf(result).toSorted()).toEqual(
+    OTHER_KEYS.flatMap(([, left, , right], index) => [`t${index} onlyLeft ${left}`, `t${index} onlyRight ${right}`]),
+  );
+});

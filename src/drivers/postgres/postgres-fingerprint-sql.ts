@@ -66,8 +66,8 @@ export function findQuery(table: SourceTable, form: RowForm, passage: Passage): 
   const wanted = form.key.map((_, index) => `pg_catalog.unnest($${index + 1}::text[])`).join(", ");
   const names = form.key.map((_, index) => `w${index}`).join(", ");
   const matches = form.key.map((name, index) => {
-    const type = table.columns.find((column) => column.name === name)?.type ?? "";
     const value = received(`w.w${index}`, passage);
+    const type = keyType(form, name);
     return OWN_EQUALITY.test(type) ? `t.${quoteIdentifier(name)} = ${value}::${type}` : `${textOf(name)} = ${value}`;
   });
   const hashes = form.columns.map((column) => {
@@ -81,6 +81,13 @@ export function findQuery(table: SourceTable, form: RowForm, passage: Passage): 
   return `select ${[...keys, ...hashes].join(", ")}
     from only ${quoteName(table.schema, table.name)} t, rows from (${wanted}) as w(${names})
    where ${matches.join(" and ")}${where}`;
+}
+
+/** The type as which keys of both sides can be looked up; none: only their text can be. */
+function keyType(form: RowForm, name: string): string {
+  // No key of either side is too large for it, and indexes of all integers find it.
+  if (form.bucketBy === "integer-key") return "bigint";
+  return form.columns.find((column) => column.name === name)?.sharedType ?? "";
 }
 
 /** Selects both hashes and the beginning of each value of the rows with these first hashes. */
