@@ -181,14 +181,13 @@ function bucketsFor(rows: number): number {
   return 2 ** Math.round(Math.log2(wanted));
 }
 
-/** Bits of an integer key that choose its bucket. */
-export const LOWEST_BITS = 2 ** 31 - 1;
+/** Bits that choose the bucket of an integer key: its lowest 31 and those above them, joined by XOR. */
+export const KEY_BITS = 2 ** 31 - 1;
 /** Spreads numbers that follow each other, and those that have their lowest bits in common, over all buckets: 2^32 divided by the golden ratio. */
 export const SPREADING_FACTOR = 2_654_435_769;
 
-/** The bucket of an integer key, of its lowest 32 bits: bits 31 and above of the product with the factor. */
-export function bucketOfInteger(key: number, buckets: number): number {
-  const bits = key & LOWEST_BITS;
+/** The bucket of an integer key by the `KEY_BITS` of it: bits 31 and above of the product with the factor. */
+export function bucketOfInteger(bits: number, buckets: number): number {
   const high = (bits >>> 16) * SPREADING_FACTOR;
   const low = (bits & 0xffff) * SPREADING_FACTOR;
   // In two steps, since the product has 63 bits and a number holds 53.

@@ -1,4 +1,4 @@
-import { GROUP_COLUMNS, type RowForm } from "../drivers/row-form.ts";
+import { GROUP_COLUMNS, KEY_BITS, type RowForm } from "../drivers/row-form.ts";
 import { textOfBytes } from "../drivers/text-bytes.ts";
 
 const TAB = 0x09;
@@ -98,16 +98,24 @@ export class RowEncoder {
     return this.#keyPositions.map((position) => this.#text(position));
   }
 
-  /** The lowest bits of an integer key, as two's complement. */
+  /** What `KEY_BITS` are of an integer key, as two's complement: its lowest 31 bits and those above them, joined by XOR. */
   integerKey(): number {
     const position = this.#keyPositions[0] as number;
     const end = (this.#starts[position + 1] as number) - 1;
     let at = this.#starts[position] as number;
     const negative = this.#bytes[at] === 0x2d;
     if (negative) at += 1;
-    let value = 0;
-    for (; at < end; at += 1) value = (Math.imul(value, 10) + (this.#bytes[at] as number) - 0x30) | 0;
-    return negative ? -value | 0 : value;
+    let high = 0;
+    let low = 0;
+    for (; at < end; at += 1) {
+      const next = low * 10 + (this.#bytes[at] as number) - 0x30;
+      low = next & KEY_BITS;
+      high = high * 10 + (next - low) / (KEY_BITS + 1);
+    }
+    // Without the sign, minus one and inverted: both halves are inverted alike, so that their XOR needs it of neither.
+    if (negative && low === 0) high -= 1;
+    if (negative) low = (low - 1) & KEY_BITS;
+    return (high ^ low) & KEY_BITS;
   }
 
   /** Writes one column of the last read row into `line`; false when it is NULL. */

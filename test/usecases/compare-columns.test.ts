@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { CompareResult } from "../../src/usecases/compare-sites.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
 import type { PostgresMajor } from "../support/postgres-server.ts";
-import { compareOpen, differencesOf, liveSide } from "./compare-setup.ts";
+import { compareOpen, differencesOf, liveSide, snapshotSide } from "./compare-setup.ts";
 
 /** Compares two live databases of one version, which are looked at again as the command does it. */
 async function compareLive(major: PostgresMajor, left: string, right: string): Promise<CompareResult> {
@@ -77,4 +77,23 @@ test("looks up keys that the type of the other side cannot hold", async () => {
   expect(differencesOf(result).toSorted()).toEqual(
     OTHER_KEYS.flatMap(([, left, , right], index) => [`t${index} onlyLeft ${left}`, `t${index} onlyRight ${right}`]),
   );
+});
+
+test("finds rows by large and negative integer keys in the buckets of a snapshot", async () => {
+  await using database = await createDatabase(
+    18,
+    `create table t (k bigint primary key, v int); insert into t select (i << 32) + sign(i) * (i % 3), i from generate_series(-10000::bigint, 10000) i;
+     insert into t values (-9223372036854775808, 1), (9223372036854775807, 1), (-2147483648, 1), (2147483648, 1), (-1, 1); analyze`,
+  );
+  await using snapshot = await snapshotSide(database.url);
+  await using same = await liveSide(database.url);
+  await database.query("update t set v = 0 where k in (-9223372036854775808, 4294967297, -1)");
+  await using changed = await liveSide(database.url);
+
+  expect((await compareOpen(same, snapshot)).equal).toBe(true);
+  expect(differencesOf(await compareOpen(changed, snapshot))).toEqual([
+    "t changed -9223372036854775808 v",
+    "t changed -1 v",
+    "t changed 4294967297 v",
+  ]);
 });

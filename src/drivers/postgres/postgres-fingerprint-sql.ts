@@ -1,6 +1,6 @@
 import type { Segment, SourceTable } from "../driver.ts";
 import { SHOWN_CHARACTERS, type SumsRequest } from "../fingerprints.ts";
-import { LOWEST_BITS, type RowForm, SPREADING_FACTOR } from "../row-form.ts";
+import { KEY_BITS, type RowForm, SPREADING_FACTOR } from "../row-form.ts";
 import { HASH_PROBES, type RowHash } from "../row-hash.ts";
 import { hashOfColumns, mixedHash } from "./postgres-column-hash.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
@@ -135,10 +135,10 @@ function isOneOf(bucket: string, buckets: readonly number[]): string {
   return `${bucket} = any ('{${buckets.join(",")}}'::bigint[])`;
 }
 
-/** As `bucketOfInteger` computes it. */
+/** As `bucketOfInteger` computes it of `RowEncoder.integerKey`. */
 function integerBucket(form: RowForm): string {
-  const key = `t.${quoteIdentifier(form.key[0] ?? "")}`;
-  return `((((${key}::bigint & ${LOWEST_BITS}) * ${SPREADING_FACTOR}) >> 31) & ${form.buckets - 1})`;
+  const key = `t.${quoteIdentifier(form.key[0] ?? "")}::bigint`;
+  return `(((((${key} # (${key} >> 31)) & ${KEY_BITS}) * ${SPREADING_FACTOR}) >> 31) & ${form.buckets - 1})`;
 }
 
 /** The bucket of a row of `t`, of its key alone. */
