@@ -155,15 +155,14 @@ export function storedNames(table: FormTable | undefined): readonly string[] {
   return (table?.columns ?? []).filter((column) => !column.generated).map((column) => column.name);
 }
 
-/** The primary key, when all these tables have the same one. */
+/** The primary key, when all these tables have the same one and none of them computes it. */
 function commonKey(tables: readonly FormTable[]): readonly string[] {
-  const [first, ...others] = tables;
-  const key = first?.primaryKey ?? [];
-  const isCommon =
-    key.every((name) => storedNames(first).includes(name)) &&
-    others.every(
-      (table) => table.primaryKey.length === key.length && key.every((name) => table.primaryKey.includes(name)),
-    );
+  const key = tables[0]?.primaryKey ?? [];
+  const isCommon = tables.every(
+    (table) =>
+      table.primaryKey.length === key.length &&
+      key.every((name) => table.primaryKey.includes(name) && storedNames(table).includes(name)),
+  );
   return isCommon ? key : [];
 }
 
