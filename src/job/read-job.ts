@@ -28,14 +28,21 @@ export interface ReadJobOptions {
  */
 export async function readJob(nameOrPath: string, home: Home, { cwd, passOverSchedule }: ReadJobOptions): Promise<Job> {
   const path = await findJobFile(nameOrPath, home, cwd);
-  const texts: JobText[] = [];
-  const defaults = await readIfThere(home.defaultsFile);
-  if (defaults !== undefined) texts.push({ path: home.defaultsFile, text: defaults });
-  const own = await readIfThere(path);
-  if (own === undefined) throw await noSuchJob(nameOrPath, path, home);
-  texts.push({ path, text: own });
-  const file = checkJob(texts, passOverSchedule);
+  const text = await readIfThere(path);
+  if (text === undefined) throw await noSuchJob(nameOrPath, path, home);
+  const file = await checkWithDefaults({ path, text }, home, passOverSchedule);
   return { ...file, name: file.name ?? madeName(file), path, folder: dirname(path) };
+}
+
+/** Checks the text of a job as `checkJob` does, above the defaults of this home. */
+export async function checkWithDefaults(
+  own: JobText,
+  home: Home,
+  passOverSchedule?: PassOverSchedule,
+): Promise<JobFile> {
+  const text = await readIfThere(home.defaultsFile);
+  const defaults = text === undefined ? [] : [{ path: home.defaultsFile, text }];
+  return checkJob([...defaults, own], passOverSchedule);
 }
 
 /** Gives the paths of all job files in the jobs folder, in the order of names. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, link, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
 import { isThere, makeFolders } from "../base/make-folders.ts";
@@ -13,14 +13,34 @@ export async function writeWhole(
   text: string,
   { replace }: { readonly replace: boolean },
 ): Promise<void> {
+  await writeThen(replace ? rename : link, path, text);
+}
+
+/** Replaces the text of a file whole or not at all. Who may read it stays, and where a symbolic link leads to it, so does that. */
+export async function rewriteWhole(path: string, text: string): Promise<void> {
+  const real = await realpath(path).catch(() => path);
+  await writeThen(rename, real, text, async (file) => {
+    const old = await stat(real);
+    await file.chmod(old.mode & 0o777);
+    // Only root can give a file away: cron may run the job as its owner.
+    if (process.getuid?.() === 0) await file.chown(old.uid, old.gid);
+  });
+}
+
+async function writeThen(
+  publish: (from: string, to: string) => Promise<void>,
+  path: string,
+  text: string,
+  prepare?: (file: FileHandle) => Promise<void>,
+): Promise<void> {
   const unfinished = `${path}.${randomBytes(4).toString("hex")}.in-progress`;
   try {
     await makeFolders(dirname(path));
     await using file = await open(unfinished, "wx", 0o600);
+    await prepare?.(file);
     await file.writeFile(text);
     await file.sync();
-    if (replace) await rename(unfinished, path);
-    else await link(unfinished, path);
+    await publish(unfinished, path);
   } catch (cause) {
     if (codeOf(cause) === "EEXIST") {
       throw alreadyThere(path);

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -58,4 +58,66 @@ test("several jobs tell each error in full, with its hint, as one does", async (
   expect([run.exitCode, json.exitCode, json.stderr]).toEqual([5, 5, ""]);
   expect(validate.stderr).toMatch(/^error: .*bad\.yaml:5:1: .*\nhint: {2}.*\nerror: .*mode: native.*\nhint: {2}.*\n$/);
   expect(validate.stdout).toBe(`valid: ${a}\n`);
+});
+
+const edit = (file: string, script: string, ...more: string[]) =>
+  runCliHere(["job", "edit", file, ...more], {
+    home: join(folder, "home"),
+    cwd: folder,
+    env: { EDITOR: `node -e '${script}' --` },
+  });
+
+const APPEND = (text: string) => `require("fs").appendFileSync(process.argv[1], "${text}")`;
+
+test("job edit and disable take what defaults.yaml says for granted", async () => {
+  await mkdir(join(folder, "home"), { recursive: true });
+  await writeFile(join(folder, "home", "defaults.yaml"), "destinations: [{ type: local, path: /b }]\n");
+  const file = join(folder, "shop.yaml");
+  await writeFile(file, 'version: 1\nname: shop\nsource: { url: "postgres://u:p@127.0.0.1:1/d" }\n');
+
+  const edited = await edit(file, APPEND("parallel: 3\\n"));
+  const disabled = await cli("job", "disable", file);
+
+  expect([edited.exitCode, disabled.exitCode]).toEqual([0, 0]);
+  expect(await readFile(file, "utf8")).toMatch(/parallel: 3\n(.*\n)*enabled: false|enabled: false\n(.*\n)*parallel: 3/);
+});
+
+test("an edit that is not valid changes nothing and is kept", async () => {
+  const file = await writeJob("shop", "# a comment\n");
+  const before = await readFile(file, "utf8");
+
+  const { exitCode, last } = await edit(file, APPEND("paralel: 3\\n"), "--json");
+
+  expect([exitCode, await readFile(file, "utf8")]).toEqual([2, before]);
+  const kept = /kept in (\S+shop\.yaml):/.exec(String(last()["hint"]))?.[1] ?? "";
+  expect(await readFile(kept, "utf8")).toBe(`${before}paralel: 3\n`);
+  expect((await stat(kept)).mode & 0o077).toBe(0);
+  await rm(join(kept, ".."), { recursive: true });
+});
+
+test("an edit does not undo what changed the job file meanwhile", async () => {
+  const file = await writeJob("shop");
+  const meanwhile = `require("fs").appendFileSync("${file}", "enabled: false\\n")`;
+
+  const { exitCode, last } = await edit(file, `${meanwhile};${APPEND("parallel: 3\\n")}`, "--json");
+
+  expect([exitCode, last()["code"]]).toEqual([9, "changed"]);
+  expect(await readFile(file, "utf8")).toMatch(/enabled: false\n$/);
+  const kept = /kept in (\S+):/.exec(String(last()["hint"]))?.[1] ?? "";
+  await rm(join(kept, ".."), { recursive: true });
+});
+
+test("job edit and disable keep the mode of the job file and the link that leads to it", async () => {
+  const file = await writeJob("shop");
+  await chmod(file, 0o640);
+  const linked = join(folder, "linked.yaml");
+  await symlink(file, linked);
+
+  const edited = await edit(linked, APPEND("parallel: 3\\n"));
+  const disabled = await cli("job", "disable", linked);
+
+  expect([edited.exitCode, disabled.exitCode]).toEqual([0, 0]);
+  expect((await lstat(linked)).isSymbolicLink()).toBe(true);
+  expect((await stat(file)).mode & 0o777).toBe(0o640);
+  expect(await readFile(file, "utf8")).toMatch(/parallel: 3/);
 });

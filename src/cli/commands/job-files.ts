@@ -1,17 +1,16 @@
 import { spawn } from "node:child_process";
-import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
-import { checkJob } from "../../job/check-job.ts";
 import { hideSecrets, hideSecretsInText } from "../../job/hide-secrets.ts";
-import { findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
+import { checkWithDefaults, findJobFile, listJobFiles, readJob } from "../../job/read-job.ts";
 import { renderEnabled } from "../../job/job-text.ts";
 import { nextFirings } from "../../job/schedule.ts";
 import { hashJobFile, openStateStore } from "../../job/state-store.ts";
 import { findSecretFiles } from "../../job/secret-files.ts";
 import { assertAvailable, unavailableIn } from "../../job/availability.ts";
-import { writeWhole } from "../../job/write-job.ts";
+import { rewriteWhole } from "../../job/write-job.ts";
 import { readJobStates } from "../../usecases/job-states.ts";
 import type { CommandAction } from "../command.ts";
 import { confirm } from "../confirm.ts";
@@ -93,20 +92,38 @@ export const jobEdit: CommandAction = async (context, { args }) => {
       hint: "Set EDITOR, or change the file yourself and run rowkeep job validate.",
     });
   }
+  const old = await readFile(path, "utf8");
   const folder = await mkdtemp(join(tmpdir(), "rowkeep-edit-"));
+  const copy = join(folder, `${name.replace(/[^0-9A-Za-z._-]+/g, "_")}.yaml`.replace(/\.yaml\.yaml$/, ".yaml"));
+  await writeFile(copy, old, { mode: 0o600 });
   try {
-    const copy = join(folder, `${name.replace(/[^0-9A-Za-z._-]+/g, "_")}.yaml`.replace(/\.yaml\.yaml$/, ".yaml"));
-    await copyFile(path, copy);
     await runEditor(context, editor, copy);
     const text = await readFile(copy, "utf8");
-    checkJob([{ path, text }]);
-    if (text !== (await readFile(path, "utf8"))) await writeWhole(path, text, { replace: true });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+    await checkWithDefaults({ path, text }, homeOf(context));
+    if (text !== old) {
+      await assertUnchanged(path, old);
+      await rewriteWhole(path, text);
+    }
+  } catch (error) {
+    const isEdited = (await readFile(copy, "utf8").catch(() => old)) !== old;
+    if (!isEdited) await rm(folder, { recursive: true, force: true });
+    throw isEdited && error instanceof OperationalError ? withKept(error, copy, path) : error;
   }
+  await rm(folder, { recursive: true, force: true });
   context.output.result({ file: path }, () => context.output.line(`saved: ${path}`));
   return 0;
 };
+
+/** Somebody, or `job disable`, may have changed the file while the editor was open. */
+async function assertUnchanged(path: string, old: string): Promise<void> {
+  if ((await readFile(path, "utf8")) === old) return;
+  throw new OperationalError(`cannot write ${path}: it was changed meanwhile`, { kind: "refused", code: "changed" });
+}
+
+function withKept({ message, kind, code, cause }: OperationalError, copy: string, path: string): OperationalError {
+  const hint = `What you wrote is kept in ${copy}: correct it there and copy it to ${path}, or edit the job again.`;
+  return new OperationalError(message, { kind, code, hint, cause });
+}
 
 function runEditor(context: CliContext, editor: string, file: string): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -136,8 +153,8 @@ export const jobDisable: CommandAction = (context, { args }) => switchJob(contex
 async function switchJob(context: CliContext, name: string, enabled: boolean): Promise<number> {
   const path = await existingFile(context, name);
   const text = await readFile(path, "utf8");
-  checkJob([{ path, text }]);
-  await writeWhole(path, renderEnabled(text, enabled), { replace: true });
+  await checkWithDefaults({ path, text }, homeOf(context));
+  await rewriteWhole(path, renderEnabled(text, enabled));
   const job = await readJobFor(context, name);
   using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
   if (enabled) state.enable(job.name);
