@@ -42,10 +42,12 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const { databaseOf } = await import("../usecases/database-of.ts");
   const { job, hasWarnings } = await readJobWithoutSchedule(context, options.job);
   const { keys, isMissing } = await keysOf(context, job, options.identity);
-  const opened = await openDestinations(job, surroundingsOf(context, job), options.from);
+  const opened = await openDestinations(job, surroundingsOf(context, job), { only: options.from, asItIs: true });
   for (const { error } of opened.failed) context.output.warn(error.message);
   const none = noneOpened(opened.failed);
-  if (opened.destinations.length === 0 && none) throw none;
+  // A job that never ran has no folder, and no snapshots.
+  const isNew = opened.failed.every(({ error }) => error.code === "not-found");
+  if (opened.destinations.length === 0 && none && !isNew) throw none;
   const prefixes = await findPrefixes(job.name, opened.destinations, context);
   return {
     name: job.name,

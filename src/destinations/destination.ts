@@ -86,7 +86,7 @@ export interface ThawAnswer {
 
 export interface OpenDestinationOptions {
   readonly signal: AbortSignal;
-  /** For who only reads: the folder of an FTP or SSH server that is missing is not made. Default: it is. */
+  /** For who only reads: a missing folder is not made, and opening fails with `not-found`. Default: it is made. */
   readonly asItIs?: boolean | undefined;
   /** For a trial: disposal removes the folders that opening made there, where they are empty. Default: they stay. */
   readonly removesMade?: boolean | undefined;

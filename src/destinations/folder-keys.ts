@@ -33,3 +33,10 @@ export function notAFolder(folder: string): Error {
     hint: "Remove it; rowkeep follows no symbolic link below the folder of a destination.",
   });
 }
+
+/** For who only reads: whether the folder was never made or its drive went away, nobody knows here. */
+export function noFolder(destination: string): Error {
+  return destinationError(`cannot open ${destination}: its folder does not exist`, "not-found", {
+    hint: "The first run makes it. If there was one, check whether its drive is mounted.",
+  });
+}

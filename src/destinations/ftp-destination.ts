@@ -13,7 +13,7 @@ import {
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { FtpSettings } from "./destination-settings.ts";
-import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
+import { assertFolderKey, foldersOf, isKeyName, nameTaken, noFolder, notAFolder, UNFINISHED } from "./folder-keys.ts";
 import { FtpConnections, type FtpLease, type FtpSession } from "./ftp-connections.ts";
 import { ftpMeaning, replyCodeOf, saysMissing } from "./ftp-errors.ts";
 import {
@@ -80,7 +80,9 @@ class FtpDestination implements Destination {
       using lease = await this.#connections.take(signal);
       await lease.run(signal, async (session) => {
         if (!this.#root.startsWith("/")) this.#root = posix.join(await session.client.pwd(), this.#root);
-        if (asItIs || (await lookForFolder(session, this.#root)) === "folder") return;
+        const found = await lookForFolder(session, this.#root);
+        if (found === "folder") return;
+        if (asItIs) throw noFolder(this.name);
         const parts = this.#root.split("/").filter((part) => part !== "");
         for (let depth = 1; depth <= parts.length; depth++) {
           const folder = `/${parts.slice(0, depth).join("/")}`;

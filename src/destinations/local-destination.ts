@@ -14,10 +14,12 @@ import {
   type GetSmallOptions,
   type ObjectInfo,
   type OpenBytes,
+  type OpenDestinationOptions,
   type PutOptions,
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { LocalSettings } from "./destination-settings.ts";
+import { noFolder } from "./folder-keys.ts";
 import { FolderThread } from "./folder-thread.ts";
 import { localError, localFolderError, localOpenError } from "./local-errors.ts";
 import {
@@ -42,19 +44,22 @@ const LOOK_HOLDS_MS = 1000;
 /** Files that are looked at ahead while listing. */
 const LOOKS_AHEAD = 16;
 
-/** Opens a folder as a destination and creates it (0700) when it is missing. The folder itself may be a symbolic link. */
+/**
+ * Opens a folder as a destination and creates it (0700) when it is missing, unless the destination is to be left as it is. The folder itself may be a symbolic link.
+ */
 export async function openLocalDestination(
   settings: LocalSettings,
-  { signal }: { readonly signal: AbortSignal },
+  { asItIs, signal }: OpenDestinationOptions,
 ): Promise<LocalDestination> {
   signal.throwIfAborted();
   const name = settings.name ?? settings.path;
   try {
-    await makeFolders(settings.path);
+    if (!asItIs) await makeFolders(settings.path);
     // A dangling link or a file in its place shows itself here, not in the middle of a run.
     const folder = await opendir(settings.path);
     await folder.close();
   } catch (error) {
+    if (asItIs && codeOf(error) === "ENOENT") throw noFolder(name);
     throw localOpenError(error, `open ${name}`);
   }
   return new LocalDestination(name, settings.path);

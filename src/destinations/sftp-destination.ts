@@ -14,7 +14,7 @@ import {
   type RemoveUnfinishedOptions,
 } from "./destination.ts";
 import type { SftpSettings } from "./destination-settings.ts";
-import { assertFolderKey, foldersOf, isKeyName, nameTaken, notAFolder, UNFINISHED } from "./folder-keys.ts";
+import { assertFolderKey, foldersOf, isKeyName, nameTaken, noFolder, notAFolder, UNFINISHED } from "./folder-keys.ts";
 import { remoteError } from "./network-errors.ts";
 import { SftpConnection } from "./sftp-connection.ts";
 import { SftpFiles, TIDY_MS } from "./sftp-files.ts";
@@ -71,7 +71,7 @@ class SftpDestination implements Destination {
       for (let depth = 1; depth <= parts.length; depth++) {
         const folder = `${this.#root.startsWith("/") ? "/" : ""}${parts.slice(0, depth).join("/")}`;
         const known = await this.#files.ask<Stats>(signal, (sftp, done) => sftp.stat(folder, done), true);
-        if (known === undefined && asItIs) return;
+        if (known === undefined && asItIs) throw noFolder(this.name);
         if (known !== undefined) continue;
         await this.#files.makeFolder(folder, signal);
         this.#made.push(folder);

@@ -19,11 +19,14 @@ export interface OpenedDestinations extends AsyncDisposable {
 /** How patient a command is with destinations; left out: see open-resilient-destination.ts. */
 export type Patience = Pick<OpenResilientOptions, "retry" | "openRetry" | "watchdog">;
 
-/** Opens the destinations of a job side by side, each with its own fate. `only` is the name of the one that is wanted. */
+/**
+ * Opens the destinations of a job side by side, each with its own fate. `only` is the name of the one that is wanted; for who only
+ * reads (`asItIs`) one whose folder is missing is a failed one.
+ */
 export async function openDestinations(
   job: Job,
   surroundings: SecretSurroundings & { readonly patience?: Patience | undefined },
-  only?: string,
+  { only, asItIs }: { readonly only?: string | undefined; readonly asItIs?: boolean } = {},
 ): Promise<OpenedDestinations> {
   await using stack = new AsyncDisposableStack();
   const tried = await Promise.all(
@@ -32,7 +35,7 @@ export async function openDestinations(
       if (only !== undefined && name !== only && written.type !== only) return {};
       try {
         const settings = await destinationSettingsOf(written, index, surroundings);
-        const options = { ...surroundings.patience, signal: surroundings.signal };
+        const options = { ...surroundings.patience, asItIs, signal: surroundings.signal };
         return { destination: stack.use(await openResilientDestination({ ...settings, name }, options)) };
       } catch (error) {
         // A secret that is not there concerns this destination alone, too.

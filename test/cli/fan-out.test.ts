@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -67,6 +67,29 @@ withPrograms(PROGRAMS, () => {
   }
 
   const everywhere = () => TYPES.map((type) => six.written(type, where()));
+
+  test("reading makes no folder where there is none", async () => {
+    const folders = (["local", "ftp", "sftp"] as const).map((type) => six.written(type, `${where()}/deep`));
+    const file = await writeJob(folders);
+
+    const before = await cli("list", file, "--json");
+    const show = await cli("show", file, "latest", "--json");
+    const made = folders.map(({ path }) => existsSync(String(path)));
+    const run = await cli("run", file, "--json");
+    await rm(String(folders[0]?.["path"]), { recursive: true });
+    const after = await cli("list", file, "--json");
+
+    expect([before.exitCode, before.last()["snapshots"]]).toEqual([3, []]);
+    expect([show.exitCode, show.last()["code"]]).toEqual([6, "not-found"]);
+    expect(show.last()["message"]).toBe("cannot open local: its folder does not exist");
+    expect(made).toEqual([false, false, false]);
+    expect(run.exitCode).toBe(0);
+    expect([after.exitCode, after.last()["snapshots"]]).toEqual([
+      3,
+      [expect.objectContaining({ destinations: ["ftp", "sftp"] })],
+    ]);
+    expect(existsSync(String(folders[0]?.["path"]))).toBe(false);
+  });
 
   async function run(file: string, report: (event: ProgressEvent) => void = () => {}) {
     const at = findHome({ homeFlag: home, env: {} });
