@@ -288,6 +288,10 @@ function s3Meaning(error: unknown): ErrorMeaning | undefined {
   const { name, message } = error as { name?: string; message?: string };
   const status = statusOf(error);
   if (name === "NoSuchBucket") return { code: "failed", words: "there is no such bucket", hint: "Create it." };
+  // The SDK could make no address of bucket, region and endpoint: an ARN that is none, say.
+  if (name === "EndpointError") {
+    return { code: "failed", words: message ?? "it has no address", hint: "Correct the bucket in the job file." };
+  }
   if (name === "InvalidObjectState") {
     return ARCHIVED;
   }

@@ -135,6 +135,10 @@ export const destinationSchema = z
       hostKey: text("Fingerprint of the server's key: SHA256:…, as ssh-keygen -lf prints it."),
     }),
   ])
+  .refine((one) => one.type !== "s3" || !one.pathStyle || !one.bucket.startsWith("arn:"), {
+    path: ["bucket"],
+    message: "an ARN cannot stand in the path of an address: leave pathStyle out",
+  })
   .describe("One place that gets every snapshot.");
 
 const cron = z.string().min(1).describe('A cron expression of five fields, in quotes: "0 2 * * sun".');

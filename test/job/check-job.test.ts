@@ -39,6 +39,14 @@ describe("a job file", () => {
       "/h/a.yaml:5:5: destinations[1]: two are called s3:b: leave one out, or give it a name",
     ],
     [
+      "an ARN that is to stand in the path of an address",
+      good.replace(
+        "{ type: local, path: x }",
+        '{ type: s3, bucket: "arn:aws:s3:eu-west-3:123456789012:accesspoint/a", pathStyle: true }',
+      ),
+      "destinations[0].bucket: an ARN cannot stand in the path of an address: leave pathStyle out",
+    ],
+    [
       "an unknown field of a destination",
       good.replace("path", "paht"),
       "4:20: destinations[0].paht: unknown field, did you mean path?",

@@ -85,6 +85,7 @@ test.each([
   ["s3://b?regoin=x", /regoin is no field of s3/],
   ["sftp://u@h:99999/p?hostKey=x", /port/],
   ["s3://b?pathStyle=perhaps", /pathStyle/],
+  ["s3://arn:aws:s3:eu-west-3:123456789012:accesspoint?pathStyle", /an ARN cannot stand in the path/],
   ["s3://b?region=a&region=b", /region twice/],
   ["s3://b?type=local", /type twice/],
   ["s3://b/%zz", /hexadecimal/],
