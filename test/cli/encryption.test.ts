@@ -63,6 +63,14 @@ describe("rowkeep key create", () => {
     }
   });
 
+  test("writes no secret to stdout, nor to a file called -", async () => {
+    const key = await cli("key", "create", "-", "--json");
+    const kit = await cli("key", "create", "a.key", "--kit", "-", "--json");
+
+    for (const result of [key, kit]) expect([result.exitCode, result.last()["code"]]).toEqual([2, "needs-file"]);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
   test("never replaces a file, and leaves no half of a pair", async () => {
     await writeFile(join(folder, "a.key"), "precious");
     await writeFile(join(folder, "kit.txt"), "precious");
