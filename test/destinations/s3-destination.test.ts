@@ -153,3 +153,13 @@ withPrograms(["radosgw", "ceph-mon", "ceph-osd", "ceph"], () => {
     });
   });
 });
+
+test("says what is wrong with a bucket that no address can be made of", async () => {
+  const keys = { accessKeyId: "AK", secretAccessKey: "SK" };
+  const settings: S3Settings = { type: "s3", bucket: "arn:aws:s3:::b", region: "eu-west-3", ...keys };
+
+  const failure = await failureOf(openDestination(settings, { signal }));
+
+  expectReason(failure, "failed");
+  expect(String(failure)).toContain("Invalid ARN");
+});
