@@ -43,11 +43,15 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const { job, hasWarnings } = await readJobWithoutSchedule(context, options.job);
   const { keys, isMissing } = await keysOf(context, job, options.identity);
   const opened = await openDestinations(job, surroundingsOf(context, job), { only: options.from, asItIs: true });
-  for (const { error } of opened.failed) context.output.warn(error.message);
-  const none = noneOpened(opened.failed);
   // A job that never ran has no folder, and no snapshots.
-  const isNew = opened.failed.every(({ error }) => error.code === "not-found");
-  if (opened.destinations.length === 0 && none && !isNew) throw none;
+  const isNew = opened.destinations.length === 0 && opened.failed.every(({ error }) => error.code === "not-found");
+  for (const { error } of opened.failed) {
+    if (isNew) context.output.note([error.message, error.hint].join(". "));
+    else context.output.warn(error.message);
+  }
+  const unopened = isNew ? [] : opened.failed;
+  const none = noneOpened(unopened);
+  if (opened.destinations.length === 0 && none) throw none;
   const prefixes = await findPrefixes(job.name, opened.destinations, context);
   return {
     name: job.name,
@@ -56,8 +60,8 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     destinations: opened.destinations,
     keys,
     isKeyMissing: isMissing,
-    unopened: opened.failed,
-    hasWarnings: hasWarnings || opened.failed.length > 0,
+    unopened,
+    hasWarnings: hasWarnings || unopened.length > 0,
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }

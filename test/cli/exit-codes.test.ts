@@ -27,7 +27,6 @@ async function write(names: readonly string[], options: Partial<SampleOptions> =
 }
 
 test("a snapshot that nobody has, or that several could be, is a mistake of the command line: 2", async () => {
-  for (const name of ["one", "two"]) await mkdir(join(place.folder, name));
   const none = await cli("show", place.file, "latest", "--json");
   await write(["one", "two"]);
   await write(["one", "two"], { id: OTHER_ID, manifest: { createdAt: "2026-11-21T03:00:00.000Z" } });
