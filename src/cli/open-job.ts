@@ -33,6 +33,8 @@ export interface OpenJobOptions {
   readonly from?: string | undefined;
   /** Value of `--identity`: a file with secret keys. */
   readonly identity?: string | undefined;
+  /** A snapshot may be stored at each destination, so a missing folder is made, as a run makes it. */
+  readonly stores?: boolean | undefined;
 }
 
 /** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
@@ -42,7 +44,10 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
   const { databaseOf } = await import("../usecases/database-of.ts");
   const { job, hasWarnings } = await readJobWithoutSchedule(context, options.job);
   const { keys, isMissing } = await keysOf(context, job, options.identity);
-  const opened = await openDestinations(job, surroundingsOf(context, job), { only: options.from, asItIs: true });
+  const opened = await openDestinations(job, surroundingsOf(context, job), {
+    only: options.from,
+    asItIs: !options.stores,
+  });
   // A job that never ran has no folder, and no snapshots.
   const isNew = opened.destinations.length === 0 && opened.failed.every(({ error }) => error.code === "not-found");
   for (const { error } of opened.failed) {

@@ -35,6 +35,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
     job: String(args[0]),
     from: readText(options.from),
     identity: readText(options.identity),
+    stores: options.plan !== true,
   });
   const chosen = { database: readText(options.database), snapshots: [snapshot] };
   const { name: database, prefix } = await chooseDatabase(context, opened, chosen);

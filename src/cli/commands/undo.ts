@@ -20,7 +20,11 @@ const MARK_TIMEOUT_MS = 30_000;
 export const undo: CommandAction = async (context, { args, options }) => {
   const thaw = readThaw(options);
   refuseUnattendedWait(context, options);
-  await using opened = await openJob(context, { job: String(args[0]), identity: readText(options.identity) });
+  await using opened = await openJob(context, {
+    job: String(args[0]),
+    identity: readText(options.identity),
+    stores: options.plan !== true,
+  });
   const chosen = await chooseDatabase(context, opened, { database: readText(options.database), snapshots: [] });
   const { prefix } = chosen;
   const { job, destinations, unopened, keys } = opened;
