@@ -37,6 +37,6 @@ export function notAFolder(folder: string): Error {
 /** For who only reads: whether the folder was never made or its drive went away, nobody knows here. */
 export function noFolder(destination: string): Error {
   return destinationError(`cannot open ${destination}: its folder does not exist`, "not-found", {
-    hint: "The first run makes it. If there was one, check whether its drive is mounted.",
+    hint: "The first run of a job makes it. If there was one, check the path, and whether its drive is mounted.",
   });
 }

@@ -152,7 +152,7 @@ withPrograms(PROGRAMS, () => {
     const mistyped = await cli("import", urlOf(type, "mis/typed", "shop.rowkeep"), database.url, "--json");
 
     expect([mistyped.exitCode, mistyped.last()["code"]]).toEqual([6, "not-found"]);
-    expect(mistyped.last()["message"]).toMatch(/^cannot open .*mis\/typed\/shop\.rowkeep: it does not exist$/);
+    expect(mistyped.last()["message"]).toMatch(/^cannot open .*mis\/typed: its folder does not exist$/);
     expect(await readdir(join(six[type].folder, "data"))).not.toContain("mis");
   });
 

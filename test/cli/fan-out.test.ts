@@ -81,7 +81,7 @@ withPrograms(PROGRAMS, () => {
     const after = await cli("list", file, "--json");
 
     expect([before.exitCode, before.last()["snapshots"]]).toEqual([0, []]);
-    expect(shown.stderr).toContain("cannot open local: its folder does not exist. The first run makes it.");
+    expect(shown.stderr).toContain("cannot open local: its folder does not exist. The first run of a job makes it.");
     expect([show.exitCode, show.last()["code"]]).toEqual([2, "not-found"]);
     expect(made).toEqual([false, false, false]);
     expect(run.exitCode).toBe(0);
