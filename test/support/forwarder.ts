@@ -2,6 +2,8 @@ import { connect, createServer, type Socket } from "node:net";
 
 export interface Forwarder extends AsyncDisposable {
   readonly port: number;
+  /** Connections that were accepted so far. */
+  accepted(): number;
   /** Ends every connection in the middle of whatever it carries. */
   cut(): void;
 }
@@ -16,7 +18,9 @@ export interface ForwarderWays {
 /** Listens on a local port and connects each of its clients to another one. */
 export async function startForwarder(targetPort: number, { carry, closed }: ForwarderWays): Promise<Forwarder> {
   const sockets = new Set<Socket>();
+  let accepted = 0;
   const server = createServer({ noDelay: true }, (client) => {
+    accepted += 1;
     const upstream = connect({ port: targetPort, host: "127.0.0.1", noDelay: true });
     for (const [from, to, direction] of [
       [client, upstream, "up"],
@@ -40,6 +44,7 @@ export async function startForwarder(targetPort: number, { carry, closed }: Forw
   };
   return {
     port: address.port,
+    accepted: () => accepted,
     cut,
     async [Symbol.asyncDispose]() {
       cut();

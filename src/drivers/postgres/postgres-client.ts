@@ -7,11 +7,12 @@ import { CopyOutQuery } from "./copy-out.ts";
 import { CopySocket } from "./copy-socket.ts";
 import { databaseError } from "./postgres-errors.ts";
 import { quoteLiteral } from "./postgres-quote.ts";
+import { watchSilence } from "./postgres-silence.ts";
 
 export interface OpenClientOptions {
   /** What the server's administrators see in pg_stat_activity. */
   readonly applicationName: string;
-  /** A COPY that moves no byte for so long, though it could, fails. */
+  /** A COPY that moves no byte for so long, though it could, fails; and a statement when a new connection gets no answer either. */
   readonly stallTimeoutMs: number;
   /**
    * Nothing of a view or foreign table can be read (CVE-2024-7348): a table that was swapped for a view while it waits for its lock would run the
@@ -101,6 +102,7 @@ class Client implements PostgresClient {
   isPooled = false;
   clientEncoding: "UTF8" | "SQL_ASCII" = "UTF8";
   #pins: Readonly<Record<string, string>> = {};
+  readonly #config: pg.ClientConfig;
   readonly #client: pg.Client;
   readonly #options: OpenClientOptions;
   readonly #onAbort = () => this.destroy();
@@ -117,7 +119,8 @@ class Client implements PostgresClient {
   constructor(connection: Connection, options: OpenClientOptions) {
     this.connection = connection;
     this.#options = options;
-    this.#client = new pg.Client(clientConfig(connection, options.applicationName));
+    this.#config = clientConfig(connection, options.applicationName);
+    this.#client = new pg.Client(this.#config);
     this.#client.on("error", (error) => {
       this.#broken ??= error;
     });
@@ -194,11 +197,22 @@ class Client implements PostgresClient {
   async #send(sql: string, values?: readonly unknown[]): Promise<readonly pg.QueryArrayResult[]> {
     return this.#guard(async () => {
       const config = { text: sql, rowMode: "array" as const, types: RAW };
-      const result = await this.#inTurn(() =>
-        this.#client.query(values?.length ? { ...config, values: [...values] } : config),
-      );
+      const result = await this.#inTurn(async () => {
+        using _watch = this.#watchSilence();
+        return await this.#client.query(values?.length ? { ...config, values: [...values] } : config);
+      });
       return Array.isArray(result) ? (result as readonly pg.QueryArrayResult[]) : [result];
     });
+  }
+
+  #watchSilence(): Disposable {
+    const onSilence = (silentMs: number) => {
+      const seconds = Math.round(silentMs / 1000);
+      const message = `no answer came for ${seconds} s, and none to a new connection either`;
+      this.#broken ??= Object.assign(new Error(message), { code: "stalled" });
+      this.destroy();
+    };
+    return watchSilence(this.#config, { afterMs: this.#options.stallTimeoutMs, onSilence });
   }
 
   /** Statements that are asked for at once run one after the other; the library would do that too, with a warning on stderr. */
