@@ -181,6 +181,8 @@ export interface Source extends AsyncDisposable {
    * Fails with kind `database`: `denied`, and `schema-changed` where one of the snapshot was dropped before.
    */
   sequences(options: { readonly signal: AbortSignal }): Promise<readonly SequenceState[]>;
+  /** Ends its sessions for good without a wait for the server, which takes a while for that: the process may end meanwhile. */
+  leave(): void;
   /** Tells what changed since an earlier snapshot; undefined where that was not asked for. */
   readonly tracker?: ChangeTracker | undefined;
 }

@@ -163,8 +163,8 @@ export async function backUpOnce(options: BackUpOptions): Promise<BackUpResult> 
   const { files, warnings } = await storeFiles(sink, options);
   const trust = await trustOf(source);
   const sequences = await source.sequences({ signal });
-  // What is left needs nothing of the server, and may take long. Nobody waits here: a server takes a while to end a session.
-  source[Symbol.asyncDispose]().then(undefined, () => undefined);
+  // What is left needs nothing of the server, and may take long.
+  source.leave();
   const { references, carriedOver, ...chunks } = await settleReferences(
     writer,
     { tables, largeObjects, files },

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
 import { openSource } from "../../src/drivers/open-driver.ts";
 import { connectionOfUrl } from "../support/connection.ts";
@@ -25,3 +25,26 @@ test("a source that is closed while a connection is being opened leaves none beh
   expect((await asked).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
   await vi.waitFor(async () => expect(await database.query(OURS)).toEqual([]), 2000);
 });
+
+test("nobody waits for the sessions of a source that was left, not even the end of the process, and they end", async () => {
+  await using database = await createDatabase(18, "create table t (id int)");
+  const before = keptAlive();
+  const signal = new AbortController().signal;
+  const options = { parallel: 1, choose: () => "rows" as const, stallTimeoutMs: 60_000, signal };
+  const source = await openSource(connectionOfUrl(database.url), options);
+  expect(keptAlive()).toBeGreaterThan(before);
+
+  source.leave();
+
+  // What was opened beforehand is left a few promises later.
+  await nextTurn();
+  expect(keptAlive()).toBe(before);
+  const disposed = source[Symbol.asyncDispose]().then(() => "at once");
+  expect(await Promise.race([disposed, nextTurn("later")])).toBe("at once");
+  await vi.waitFor(async () => expect(await database.query(OURS)).toEqual([]), 2000);
+});
+
+/** Connections for which this process would stay. */
+function keptAlive(): number {
+  return process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
+}

@@ -55,6 +55,8 @@ export interface PostgresClient extends AsyncDisposable {
   copyIn(sql: string, bytes: AsyncIterable<Uint8Array>, release?: (chunk: Uint8Array) => void): Promise<number>;
   /** Notices and warnings of the server since the last call. */
   takeNotices(): string[];
+  /** Disposal that nobody waits for, not even the end of the process: the server takes a while to end a session. */
+  leave(): void;
   /** Cancels what runs and closes the socket at once; nothing that is not committed survives. */
   destroy(): void;
 }
@@ -304,6 +306,11 @@ class Client implements PostgresClient {
     messenger.end(request);
   }
 
+  leave(): void {
+    this[Symbol.asyncDispose]().then(undefined, () => undefined);
+    socketOf(this.#client).unref();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#options.signal.removeEventListener("abort", this.#onAbort);
     const socket = socketOf(this.#client);
@@ -313,7 +320,7 @@ class Client implements PostgresClient {
       return;
     }
     const closed = once(socket, "close").catch(() => undefined);
-    const timer = setTimeout(() => socket.destroy(), 2000);
+    const timer = setTimeout(() => socket.destroy(), 2000).unref();
     this.#client.end().catch(() => undefined);
     await closed;
     clearTimeout(timer);

@@ -51,6 +51,17 @@ export class PostgresEarly implements EarlyConnections {
     return openBackupClient(this.#connection, this.#options);
   }
 
+  /** Disposal that nobody waits for, not even the end of the process. */
+  leave(): void {
+    for (const opening of [this.#leader, ...this.#others.splice(0)]) {
+      opening?.then(
+        (client) => client?.leave(),
+        () => undefined,
+      );
+    }
+    this.#leader = undefined;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const leader = this.#leader?.catch(() => undefined);
     this.#leader = undefined;

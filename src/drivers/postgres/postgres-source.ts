@@ -371,6 +371,12 @@ class PostgresSource implements Source {
     }
   }
 
+  leave(): void {
+    clearInterval(this.#heartbeat);
+    this.#closing ??= Promise.resolve();
+    for (const client of [...this.#all, this.#early, this.#leader]) client.leave();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#heartbeat);
     this.#closing ??= Promise.all(
