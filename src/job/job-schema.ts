@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { z } from "zod";
 import { parseByteSize } from "../base/byte-size.ts";
 
@@ -12,6 +13,9 @@ const secret = (description: string) =>
 /** What SDKs take for the address of a service; they throw anything for what they do not. */
 export const isHttpAddress = (text: string) => /^https?:\/\//i.test(text) && URL.canParse(text);
 export const HTTP_ADDRESS_WORDS = "must begin with https:// or http://";
+/** No host name can be made of an IP address by putting a label in front of it. */
+const hasIpAddress = (endpoint = "") =>
+  URL.canParse(endpoint) && isIP(new URL(endpoint).hostname.replace(/^\[|\]$/g, "")) !== 0;
 const address = (description: string) => text(description).refine(isHttpAddress, HTTP_ADDRESS_WORDS);
 const flag = (description: string) => z.boolean().describe(description);
 const count = (description: string) => z.int().min(0).describe(description);
@@ -138,6 +142,10 @@ export const destinationSchema = z
   .refine((one) => one.type !== "s3" || !one.pathStyle || !one.bucket.startsWith("arn:"), {
     path: ["bucket"],
     message: "an ARN cannot stand in the path of an address: leave pathStyle out",
+  })
+  .refine((one) => one.type !== "s3" || !one.bucket.startsWith("arn:") || !hasIpAddress(one.endpoint), {
+    path: ["bucket"],
+    message: "an ARN cannot stand in front of an IP address: give the endpoint a host name, or leave it out",
   })
   .describe("One place that gets every snapshot.");
 

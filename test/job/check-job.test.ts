@@ -46,6 +46,14 @@ describe("a job file", () => {
       ),
       "destinations[0].bucket: an ARN cannot stand in the path of an address: leave pathStyle out",
     ],
+    ...["http://127.0.0.1:9000", "https://[::1]"].map((endpoint): [string, string, string] => [
+      `an ARN that is to stand in front of ${endpoint}`,
+      good.replace(
+        "{ type: local, path: x }",
+        `{ type: s3, bucket: "arn:aws:s3:eu-west-3:123456789012:accesspoint/a", endpoint: "${endpoint}" }`,
+      ),
+      "destinations[0].bucket: an ARN cannot stand in front of an IP address: give the endpoint a host name, or leave it out",
+    ]),
     [
       "an unknown field of a destination",
       good.replace("path", "paht"),
