@@ -40,7 +40,7 @@ export interface OpenJobOptions {
 /** Reads a job and opens its destinations. A destination that cannot be opened is a warning while another one can. */
 export async function openJob(context: CliContext, options: OpenJobOptions): Promise<OpenedJob> {
   const { readJobWithoutSchedule, surroundingsOf } = await import("./job-context.ts");
-  const { openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
+  const { areAllMissing, openDestinations, findPrefixes, noneOpened } = await import("../usecases/open-job.ts");
   const { databaseOf } = await import("../usecases/database-of.ts");
   const { job, hasWarnings } = await readJobWithoutSchedule(context, options.job);
   const { keys, isMissing } = await keysOf(context, job, options.identity);
@@ -49,7 +49,7 @@ export async function openJob(context: CliContext, options: OpenJobOptions): Pro
     asItIs: !options.stores,
   });
   // A job that never ran has no folder, and no snapshots.
-  const isNew = opened.destinations.length === 0 && opened.failed.every(({ error }) => error.code === "not-found");
+  const isNew = areAllMissing(opened);
   for (const { error } of opened.failed) {
     if (isNew) context.output.note([error.message, error.hint].join(". "));
     else context.output.warn(error.message);

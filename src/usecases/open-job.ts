@@ -51,6 +51,11 @@ export async function openDestinations(
   return { destinations, failed, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
+/** Whether there is nothing but missing folders, as before the first run of a job or while a drive is away. */
+export function areAllMissing({ destinations, failed }: OpenedDestinations): boolean {
+  return destinations.length === 0 && failed.every(({ error }) => error.code === "not-found");
+}
+
 /** Makes one error of why no destination could be opened, which names each of them. */
 export function noneOpened(failed: OpenedDestinations["failed"]): OperationalError | undefined {
   const [first] = failed;

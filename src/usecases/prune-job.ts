@@ -6,7 +6,7 @@ import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import type { SecretSurroundings } from "../job/secrets.ts";
 import { hashJobFile, openStateStore } from "../job/state-store.ts";
-import { findPrefixes, noneOpened, openDestinations } from "./open-job.ts";
+import { areAllMissing, findPrefixes, noneOpened, openDestinations } from "./open-job.ts";
 import type { Report } from "./progress.ts";
 import { pruneDatabase, type PruneResult } from "./prune-database.ts";
 import { removeGarbage } from "./remove-garbage.ts";
@@ -43,14 +43,18 @@ export async function pruneJob(options: PruneJobOptions): Promise<PruneResult> {
   using state = await openStateStore(home, warn);
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn };
   const keys = await keyRingIfAny(job, surroundings, options.identity);
-  await using places = await openDestinations(job, surroundings);
+  // A missing folder tells nothing of what was stored there: it is not made, and its destination not pruned.
+  await using places = await openDestinations(job, surroundings, { asItIs: true });
   const { destinations, failed } = places;
   const none = noneOpened(failed);
-  if (destinations.length === 0 && none) throw none;
-  for (const { name, error } of failed) warn(`${name} was not pruned: ${error.message}`);
+  const areMissing = areAllMissing(places);
+  if (destinations.length === 0 && none && !areMissing) throw none;
   const prefixes = await findPrefixes(job.name, destinations, { signal });
   const { lastSuccess } = state.stateOf(job.name, await hashJobFile(job.path));
   if (prefixes.length === 0 && lastSuccess && !options.acceptMissing) throw nothingLeft(job.name, lastSuccess);
+  // A job that never ran has no folder, and no snapshots.
+  const isNew = areMissing && !lastSuccess;
+  for (const { name, error } of isNew ? [] : failed) warn(`${name} was not pruned: ${error.message}`);
   const kept: PruneResult["kept"][number][] = [];
   const removed: PruneResult["removed"][number][] = [];
   for (const prefix of prefixes) {

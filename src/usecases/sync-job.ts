@@ -10,7 +10,14 @@ import type { SecretSurroundings } from "../job/secrets.ts";
 import { copySnapshot, readGoodParts, type SnapshotCopy } from "../snapshot/copy-snapshot.ts";
 import { hasManifest } from "../snapshot/snapshot-folders.ts";
 import { databaseOf } from "./database-of.ts";
-import { chooseDestination, findPrefixes, noneOpened, openDestinations, type Patience } from "./open-job.ts";
+import {
+  chooseDestination,
+  findPrefixes,
+  noneOpened,
+  type OpenedDestinations,
+  openDestinations,
+  type Patience,
+} from "./open-job.ts";
 import { type MissedSnapshot, planSync, type SyncPlan } from "./plan-sync.ts";
 import type { Report } from "./progress.ts";
 import { makeSpoolFolder } from "./spool-folder.ts";
@@ -68,15 +75,24 @@ export async function syncJob(options: SyncJobOptions): Promise<SyncResult> {
   using _lock = options.dryRun ? undefined : await takeJobLock(home, job.name, { command: "sync", now: options.now() });
   const sync = new Sync(options);
   const surroundings: SecretSurroundings = { env, folder: job.folder, signal, warn: (message) => sync.warn(message) };
-  await using places = await openDestinations(job, { ...surroundings, patience: options.patience });
-  for (const { name, error } of places.failed) sync.fail(name, error);
-  const none = noneOpened(places.failed);
-  if (places.destinations.length === 0 && none) throw none;
+  await using places = await openDestinations(
+    job,
+    { ...surroundings, patience: options.patience },
+    { asItIs: options.dryRun },
+  );
+  // Only for a dry run: else they were made.
+  const missing = places.failed.filter(({ error }) => error.code === "not-found" && options.dryRun);
+  const failed = places.failed.filter((one) => !missing.includes(one));
+  for (const { name, error } of missing) sync.warnOfMissing(name, error);
+  for (const { name, error } of failed) sync.fail(name, error);
+  const destinations = [...places.destinations, ...missing.map(emptyDestination)];
+  const none = noneOpened(failed);
+  if (destinations.length === 0 && none) throw none;
   options.report({ type: "phase", text: "comparing destinations" });
   using memory = await openReadCopiesStore(home, options.now());
   await using spool = options.dryRun ? undefined : await openSpool(await makeSpoolFolder(job, home));
-  for (const prefix of await findPrefixes(job.name, places.destinations, { signal })) {
-    await sync.syncDatabase(prefix, places.destinations, { spool, memory });
+  for (const prefix of await findPrefixes(job.name, destinations, { signal })) {
+    await sync.syncDatabase(prefix, destinations, { spool, memory });
   }
   return sync.result();
 }
@@ -103,6 +119,12 @@ class Sync {
   fail(name: string, error: OperationalError): void {
     if (!this.#failed.has(name)) this.#failed.set(name, error);
     this.warn(`${name} was not completed: ${error.message}`);
+  }
+
+  /** A sync makes the folder and copies everything to it, which is not what people want while its drive is away. */
+  warnOfMissing(name: string, error: OperationalError): void {
+    if (name === this.#source) this.fail(name, error);
+    else this.warn(`${error.message}; sync makes it: look first whether its drive is mounted`);
   }
 
   /** Without the only source there is nothing to do. */
@@ -218,6 +240,22 @@ class Sync {
       bytes: lacking.reduce((sum, { size }) => sum + size, 0),
     };
   }
+}
+
+/** Stands for a folder that only a sync would make: there is nothing in it. */
+function emptyDestination({ name, error }: OpenedDestinations["failed"][number]): Destination {
+  const refuse = () => Promise.reject(error);
+  return {
+    name,
+    put: refuse,
+    get: () => {
+      throw error;
+    },
+    stat: async () => undefined,
+    async *list() {},
+    remove: refuse,
+    [Symbol.asyncDispose]: async () => {},
+  };
 }
 
 /** Tells a failure that concerns one snapshot from one that the next snapshot would meet as well. */

@@ -290,15 +290,54 @@ describe("rowkeep prune", () => {
     expect(idsOf(prune.last()["removed"])).toEqual([first]);
   });
 
-  test("refuses an empty folder where runs have stored snapshots", async () => {
+  test("refuses a missing or empty folder where runs have stored snapshots, and makes none", async () => {
     await storeThree("{ keepLast: 1 }");
     using state = await openStateStore(findHome({ homeFlag: home, env: {} }), () => undefined);
     state.addRun({ job: "shop", kind: "full", startedAt: "2026-11-03T02:00:00Z", durationMs: 1, outcome: "success" });
     await rm(join(folder, "backups"), { recursive: true });
 
-    const prune = await cli("prune", file, "--json");
+    const missing = await cli("prune", file, "--json");
+    const accepted = await cli("prune", file, "--accept-missing", "--json");
+    const isMade = existsSync(join(folder, "backups"));
+    await mkdir(join(folder, "backups"));
+    const empty = await cli("prune", file, "--json");
 
-    expect([prune.exitCode, prune.last()["code"]]).toEqual([9, "suspicious-listing"]);
+    expect([missing.exitCode, missing.last()["code"]]).toEqual([9, "suspicious-listing"]);
+    expect([accepted.exitCode, accepted.last()["removed"]]).toEqual([3, []]);
+    expect(String(accepted.last()["warnings"])).toContain("cannot open local:./backups: its folder does not exist");
+    expect(isMade).toBe(false);
+    expect([empty.exitCode, empty.last()["code"]]).toEqual([9, "suspicious-listing"]);
+  });
+
+  test.each([[], ["--dry-run"]])("makes no folder for a job that never ran %s", async (...flags) => {
+    await writeJob({ url: "postgres://nobody@127.0.0.1:1/shop" }, "retention: { keepLast: 1 }");
+
+    const prune = await cli("prune", file, ...flags, "--json");
+
+    expect([prune.exitCode, prune.last()["kept"], prune.last()["warnings"]]).toEqual([0, [], []]);
+    expect(existsSync(join(folder, "backups"))).toBe(false);
+  });
+
+  test("prunes the other destinations while a folder is missing, forgets nothing of it, and ends with 3", async () => {
+    await storeThree("{ keepLast: 2 }");
+    await writeJob(
+      { url: "postgres://nobody@127.0.0.1:1/shop" },
+      "retention: { keepLast: 2 }",
+      "[{ type: local, path: ./backups }, { type: local, path: ./far, name: far }]",
+    );
+    using state = await openStateStore(findHome({ homeFlag: home, env: {} }), () => undefined);
+    state.addStored("shop/shop", "far", third);
+
+    const plan = await cli("prune", file, "--dry-run", "--json");
+    const prune = await cli("prune", file, "--accept-missing", "--json");
+
+    expect([plan.exitCode, prune.exitCode]).toEqual([3, 3]);
+    for (const result of [plan, prune]) {
+      expect(result.last()["warnings"]).toEqual(["far was not pruned: cannot open far: its folder does not exist"]);
+      expect(result.last()["removed"]).toMatchObject([{ id: first, destination: "local:./backups" }]);
+    }
+    expect(existsSync(join(folder, "far"))).toBe(false);
+    expect(state.storedAt("shop/shop", "far")).toEqual([third]);
   });
 });
 

@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -26,17 +27,28 @@ const cli = (...args: string[]) => runCliHere(args, { home: join(folder, "home")
 
 test("rowkeep sync tells what is missing, copies it, and list shows it at both places", async () => {
   const planned = await cli("sync", file, "--dry-run");
-  const between = await readdir(join(folder, "two"), { recursive: true }).catch(() => []);
+  const isMade = existsSync(join(folder, "two"));
   const copied = await cli("sync", file);
   const again = await cli("sync", file, "--json");
   const listed = await cli("list", file, "--json");
 
-  expect([planned.exitCode, copied.exitCode, again.exitCode, listed.exitCode]).toEqual([0, 0, 0, 0]);
+  expect([planned.exitCode, copied.exitCode, again.exitCode, listed.exitCode]).toEqual([3, 0, 0, 0]);
   expect(planned.stdout).toMatch(new RegExp(`^missing: ${ID} at two: 2 volumes, .* from one$`, "m"));
-  expect(between.filter((name) => name.includes("volume"))).toEqual([]);
+  expect(planned.stderr).toContain("cannot open two: its folder does not exist; sync makes it");
+  expect(isMade).toBe(false);
   expect(copied.stdout).toMatch(new RegExp(`^copied: ${ID} at two: 2 volumes, .* from one$`, "m"));
   expect(again.last()).toMatchObject({ type: "result", dryRun: false, snapshots: [], damaged: [], warnings: [] });
   expect(listed.last()["snapshots"]).toMatchObject([{ id: ID, destinations: ["one", "two"] }]);
+});
+
+test("rowkeep sync --dry-run makes no folder where all are missing, and plans nothing from one that is", async () => {
+  const from = await cli("sync", file, "--dry-run", "--from", "two", "--json");
+  await rm(join(folder, "one"), { recursive: true });
+  const none = await cli("sync", file, "--dry-run", "--json");
+
+  expect([from.exitCode, from.last()["code"]]).toEqual([6, "not-found"]);
+  expect([none.exitCode, none.last()["snapshots"]]).toEqual([3, []]);
+  expect(["one", "two"].map((name) => existsSync(join(folder, name)))).toEqual([false, false]);
 });
 
 test("rowkeep sync tells by its exit code what could not be completed", async () => {
