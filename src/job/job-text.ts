@@ -1,4 +1,5 @@
-import { Document, parseDocument, type YAMLMap } from "yaml";
+import { isDeepStrictEqual } from "node:util";
+import { Document, isMap, isNode, isScalar, parseDocument, type YAMLMap } from "yaml";
 import type { WrittenDestination } from "./destination-url.ts";
 
 /** What a new job file is made of; secrets are references already, never values. */
@@ -76,10 +77,53 @@ export function renderJobText(job: NewJob): string {
   return document.toString({ lineWidth: 110, defaultStringType: "PLAIN" });
 }
 
-/** Switches a job on or off in its text; everything else stays, comments included. */
+/** Switches a job on or off in its text; everything else stays as it was written. */
 export function renderEnabled(text: string, enabled: boolean): string {
   const document = parseDocument(text);
+  const edited = editEnabled(text, document.contents, enabled);
+  document.set("enabled", enabled);
+  if (saysTheSame(edited, document.toJS())) return edited;
+  // YAML has more ways to write a map than the edits know: this one writes all of it anew.
   if (enabled) document.delete("enabled");
-  else document.set("enabled", false);
   return document.toString({ lineWidth: 0 });
+}
+
+/** A line as switching off adds it, from where a line begins. */
+const ADDED_LINE = /[ \t]*enabled: false[ \t]*(?:\r?\n|$)/y;
+const ADDED_IN_FLOW = '"enabled": false, ';
+
+function editEnabled(text: string, map: unknown, enabled: boolean): string {
+  if (!isMap(map)) return text;
+  const [mapStart = 0] = map.range ?? [];
+  const pair = map.items.find(({ key }) => isScalar(key) && key.value === "enabled");
+  if (isNode(pair?.key) && isNode(pair.value) && pair.key.range && pair.value.range) {
+    const added = enabled ? addedAt(text, { mapStart, keyStart: pair.key.range[0] }) : undefined;
+    const [start, end] = added ?? pair.value.range;
+    return text.slice(0, start) + (added ? "" : String(enabled)) + text.slice(end);
+  }
+  if (enabled) return text;
+  if (map.flow) return `${text.slice(0, mapStart + 1)}${ADDED_IN_FLOW}${text.slice(mapStart + 1)}`;
+  const newline = text.includes("\r\n") ? "\r\n" : "\n";
+  const indent = /[ \t]*$/.exec(text.slice(0, mapStart))?.[0] ?? "";
+  return `${text}${text.endsWith("\n") ? "" : newline}${indent}enabled: false${newline}`;
+}
+
+/** Where what switching off had added begins and ends; undefined where a person wrote it otherwise. */
+function addedAt(
+  text: string,
+  { mapStart, keyStart }: { readonly mapStart: number; readonly keyStart: number },
+): readonly [number, number] | undefined {
+  if (keyStart === mapStart + 1 && text.startsWith(ADDED_IN_FLOW, keyStart))
+    return [keyStart, keyStart + ADDED_IN_FLOW.length];
+  const lineStart = text.lastIndexOf("\n", keyStart) + 1;
+  ADDED_LINE.lastIndex = lineStart;
+  return ADDED_LINE.test(text) ? [lineStart, ADDED_LINE.lastIndex] : undefined;
+}
+
+/** Whether a text is a valid file with this content; a job is on where it does not say otherwise. */
+function saysTheSame(text: string, content: unknown): boolean {
+  const document = parseDocument(text);
+  if (document.errors.length > 0 || !isMap(document.contents)) return false;
+  if (!document.has("enabled")) document.set("enabled", true);
+  return isDeepStrictEqual(document.toJS(), content);
 }

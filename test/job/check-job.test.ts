@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { OperationalError } from "../../src/base/errors.ts";
 import { unavailableIn } from "../../src/job/availability.ts";
 import { checkJob } from "../../src/job/check-job.ts";
@@ -248,4 +249,44 @@ test("a job that was made by questions is valid, and switching it off keeps its 
   expect(checkJob([{ path: "a", text: off }]).enabled).toBe(false);
   expect(off).toContain("# The database.");
   expect(renderEnabled(off, true)).toBe(text);
+});
+
+const LONG =
+  '  - { type: s3, bucket: backups, prefix: shop, region: eu-west-3, endpoint: "https://objects.example", storageClass: GLACIER }';
+
+describe("switching a job off and on again", () => {
+  test.each([
+    ["long entries on one line", `version: 1\nname: shop # ours\n\ndestinations:\n${LONG}\n`],
+    ["odd spaces and quotes", "version:   1\nname: 'shop'\ndestinations: [ {type: local,path: x} ]\n# the end\n"],
+    ["line ends of Windows", `version: 1\r\nname: shop\r\ndestinations:\r\n${LONG}\r\n`],
+    ["an indented file", "  version: 1\n  name: shop\n"],
+    ["a text of several lines at its end", `version: 1\ndestinations:\n${LONG}\nname: |\n  shop\n  enabled: false\n`],
+    [
+      "one line of JSON",
+      `{"version":1,"name":"shop","destinations":[{"type":"local","path":"/b","bandwidth":"10MB"}]}`,
+    ],
+  ])("changes nothing else in %s", (_, text) => {
+    const off = renderEnabled(text, false);
+    const on = renderEnabled(off, true);
+
+    expect(parse(off)).toEqual({ ...parse(text), enabled: false });
+    expect(off.replace(/^\{"enabled": false, /, "{").replace(/ *enabled: false\r?\n$/, "")).toBe(text);
+    expect(on).toBe(text);
+  });
+
+  test("changes only the value where the file has one", () => {
+    const text = `version: 1\nenabled: true   # while the shop is open\ndestinations:\n${LONG}\n`;
+
+    const off = renderEnabled(text, false);
+
+    expect(off).toBe(text.replace("true ", "false "));
+    expect(renderEnabled(off, true)).toBe(text);
+    expect(renderEnabled(text, true)).toBe(text);
+  });
+
+  test("works, too, where a line cannot be added", () => {
+    const off = renderEnabled("version: 1\nname: shop\n...\n", false);
+
+    expect(parse(off)).toEqual({ version: 1, name: "shop", enabled: false });
+  });
 });
