@@ -223,6 +223,15 @@ test("the examples are valid jobs", () => {
   expect(jobs.length).toBeGreaterThanOrEqual(3);
 });
 
+test("the job file in the README is a valid job", () => {
+  const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  const text = /^```yaml\n(.*?)^```$/ms.exec(readme)?.[1] ?? "";
+
+  const job = checkJob([{ path: "/h/shop.yaml", text }]);
+
+  expect(job.destinations).toHaveLength(2);
+});
+
 test("the JSON Schema describes every field of the job and forbids others", () => {
   const schema = renderJobJsonSchema() as {
     properties: Record<string, { description?: string }>;
