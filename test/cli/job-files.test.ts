@@ -82,6 +82,16 @@ test("job edit and disable take what defaults.yaml says for granted", async () =
   expect(await readFile(file, "utf8")).toMatch(/parallel: 3\n(.*\n)*enabled: false|enabled: false\n(.*\n)*parallel: 3/);
 });
 
+test("job enable does not say that a job is on which defaults.yaml switches off", async () => {
+  await mkdir(join(folder, "home"), { recursive: true });
+  await writeFile(join(folder, "home", "defaults.yaml"), "enabled: false\n");
+  const file = await writeJob("shop");
+
+  const { exitCode, last } = await cli("job", "enable", file, "--json");
+
+  expect([exitCode, last()["code"]]).toEqual([9, "off-by-default"]);
+});
+
 test("an edit that is not valid changes nothing and is kept", async () => {
   const file = await writeJob("shop", "# a comment\n");
   const before = await readFile(file, "utf8");

@@ -156,6 +156,7 @@ async function switchJob(context: CliContext, name: string, enabled: boolean): P
   await checkWithDefaults({ path, text }, homeOf(context));
   await rewriteWhole(path, renderEnabled(text, enabled));
   const job = await readJobFor(context, name);
+  if (enabled && job.enabled === false) throw offByDefault(name, path);
   using state = await openStateStore(homeOf(context), (message) => context.output.warn(message));
   if (enabled) state.enable(job.name);
   const { disabled } = state.stateOf(job.name, await hashJobFile(path));
@@ -163,6 +164,14 @@ async function switchJob(context: CliContext, name: string, enabled: boolean): P
     context.output.line(`${job.name} is ${enabled ? "on" : "off"}`);
   });
   return 0;
+}
+
+function offByDefault(name: string, path: string): OperationalError {
+  return new OperationalError(`cannot enable the job ${name}: defaults.yaml says that jobs are off`, {
+    kind: "refused",
+    code: "off-by-default",
+    hint: `Write enabled: true in ${path}, or take enabled: false out of defaults.yaml.`,
+  });
 }
 
 /** Deletes the job file, and the passwords that `job create` stored for it. Its snapshots stay where they are. */
