@@ -20,6 +20,8 @@ export interface TargetTable extends TableName {
   readonly condition?: string | undefined;
   /** Row security would hide rows from this login. */
   readonly rowSecurity: boolean;
+  /** The partitioned tables above it: to replace their rows deletes its own. */
+  readonly partitionOf: readonly TableName[];
   /** Triggers that are switched off while rows are replaced, and get their exact state back. */
   readonly triggers: readonly string[];
   /** Foreign keys from or to the table that are taken off and put on again, as `child.name`. */

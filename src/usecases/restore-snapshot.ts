@@ -182,6 +182,7 @@ export function checkUnits(
     warnings.push(...new Set(all.flatMap((drift) => drift.warnings)), ...target.warnings);
     targets.push({ unit, target, missing: new Set(drifts.flatMap((drift) => drift.missing)) });
   }
+  problems.push(...findNested(targets.map(({ target }) => target)));
   const binary = targets.find(({ unit, missing }) => missing.size > 0 && unit.parts.some((part) => part.rows > 0));
   if (binary)
     problems.push(
@@ -189,6 +190,19 @@ export function checkUnits(
     );
   if (problems.length > 0) throw refused(options.reader.manifest, problems);
   return { targets, warnings };
+}
+
+/** What was attached since the snapshot: one table after the other, the rows of the first would be deleted with those of the second. */
+function findNested(targets: readonly TargetTable[]): readonly string[] {
+  const labels = new Set(targets.map((target) => JSON.stringify([target.schema, target.name])));
+  return targets.flatMap((target) =>
+    target.partitionOf
+      .filter(({ schema, name }) => labels.has(JSON.stringify([schema, name])))
+      .map(
+        (root) =>
+          `${labelOf(target)} is a partition of ${labelOf(root)} there, but not in the snapshot: detach it, or restore them one by one with --tables`,
+      ),
+  );
 }
 
 function refused(manifest: Manifest, problems: readonly string[]): OperationalError {

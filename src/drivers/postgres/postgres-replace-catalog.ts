@@ -26,6 +26,7 @@ export interface FoundTable extends TableName {
   readonly columns: readonly TargetColumn[];
   readonly rowSecurity: boolean;
   readonly hasRule: boolean;
+  readonly partitionOf: readonly TableName[];
   readonly publications: readonly string[];
   /** A partition whose rows lie on another server. */
   readonly foreignPartition: string | undefined;
@@ -47,7 +48,10 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
             (select pg_catalog.min(f.relname::pg_catalog.text) from pg_catalog.pg_partition_tree(c.oid) t
                join pg_catalog.pg_class f on f.oid = t.relid where f.relkind = 'f'),
             (select e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)] from pg_catalog.pg_extension e
-              where c.oid = any (e.extconfig) limit 1)
+              where c.oid = any (e.extconfig) limit 1),
+            (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('schema', an.nspname, 'name', ac.relname))
+               from pg_catalog.pg_partition_ancestors(c.oid) a(relid) join pg_catalog.pg_class ac on ac.oid = a.relid
+               join pg_catalog.pg_namespace an on an.oid = ac.relnamespace where a.relid <> c.oid)
        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
        join unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) w(nspname, relname)
          on w.nspname = n.nspname and w.relname = c.relname
@@ -74,6 +78,7 @@ export async function findTables(client: PostgresClient, names: readonly TableNa
     publications: JSON.parse(row[7] ?? "[]") as string[],
     foreignPartition: row[8] ?? undefined,
     condition: row[9] ? conditionOf(row[9]) : undefined,
+    partitionOf: JSON.parse(row[10] ?? "[]") as TableName[],
   }));
 }
 

@@ -113,7 +113,7 @@ class PostgresReplacer implements Replacer {
   }
 
   async #describe(table: FoundTable, { sequences, generated }: UsedBy): Promise<TargetTable> {
-    const { schema, name, columns, rowSecurity } = table;
+    const { schema, name, columns, rowSecurity, partitionOf } = table;
     const computed = rowSecurity ? [] : generated.filter(({ root }) => root === table.oid);
     const warnings = [
       ...(await findRecomputed(this.#client, computed)),
@@ -127,6 +127,7 @@ class PostgresReplacer implements Replacer {
       name,
       columns,
       rowSecurity,
+      partitionOf,
       ...(table.condition === undefined ? {} : { condition: table.condition }),
       rows: rowSecurity ? 0 : await this.countRows(table),
       triggers: this.#triggers.filter(({ tableOid }) => tableOid === table.oid).map((trigger) => trigger.name),
