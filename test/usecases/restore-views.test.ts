@@ -44,6 +44,30 @@ describe.each(postgresMajors)("restoring what reads views (PostgreSQL %i)", (maj
     expect(await source.query("select m.*, z.* from m, z")).toEqual([["3", "x"]]);
   });
 
+  test("refreshes those that read a partition of what is restored, or what that is a part of", async () => {
+    await using source = await createDatabase(
+      major,
+      `create table p (k int) partition by list (k); create table p1 partition of p for values in (1); insert into p values (1);
+       create table parent (i int); create table child () inherits (parent); insert into child values (2);
+       create materialized view of_root as select k from p; create materialized view of_leaf as select k from p1;
+       create materialized view of_parent as select i from parent`,
+    );
+    await using snapshot = await snapshotOf(source.url);
+    const damage = `delete from p; delete from parent; refresh materialized view of_root; refresh materialized view of_leaf;
+      refresh materialized view of_parent`;
+    const seen = "select (select k from of_root), (select k from of_leaf), (select i from of_parent)";
+
+    for (const tables of [
+      ["p1", "child"],
+      ["p", "child"],
+    ]) {
+      await source.query(damage);
+      await restoreSnapshot({ ...optionsFor(source.url, snapshot.reader), ...inPlace, tables });
+
+      expect(await source.query(seen)).toEqual([["1", "1", "2"]]);
+    }
+  });
+
   test("leaves a materialized view without rows whose query fails now, and says so", async () => {
     await using source = await createDatabase(
       major,

@@ -176,11 +176,17 @@ export function renderTriggerState({ table, name, enabled }: Omit<TriggerState, 
   return `alter table ${table} ${TRIGGER_VERBS[enabled] ?? "enable"} trigger ${quoteIdentifier(name)}`;
 }
 
-/** Materialized views that read these tables, directly or through others, in the order in which they can be refreshed. */
+/**
+ * Materialized views that read these tables, their partitions, or what they are partitions or children of, directly or through
+ * others, in the order in which they can be refreshed.
+ */
 export async function findMatviews(client: PostgresClient, oids: readonly string[]): Promise<readonly string[]> {
   const rows = await client.query(
-    `with recursive reading(oid, depth) as (
-       select root, 0 from pg_catalog.unnest($1::pg_catalog.oid[]) root
+    `with recursive above(oid) as (
+       select oid from (${WITH_PARTITIONS}) asked
+       union select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid),
+     reading(oid, depth) as (
+       select oid, 0 from above
        union
        select r.ev_class, d.depth + 1
          from reading d
