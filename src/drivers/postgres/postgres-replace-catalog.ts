@@ -1,4 +1,4 @@
-import type { TableName } from "../driver.ts";
+import type { SequenceState, TableName } from "../driver.ts";
 import type { TargetColumn } from "../replacer.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
@@ -141,6 +141,31 @@ export async function findUsedSequences(
     [`{${oids.join(",")}}`],
   );
   return rows.map((row) => ({ tableOid: row[0] ?? "", schema: row[1] ?? "", name: row[2] ?? "" }));
+}
+
+/** The sequences that columns of these tables own, and of those above them and their partitions. */
+export async function findOwnedSequences(
+  client: PostgresClient,
+  oids: readonly string[],
+): Promise<readonly Pick<SequenceState, "schema" | "name" | "ownedBy">[]> {
+  const rows = await client.query(
+    `with wanted as (
+       ${WITH_ALL_LEVELS})
+     select distinct n.nspname, s.relname, tn.nspname, t.relname, a.attname
+       from wanted w
+       join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = w.oid
+                                  and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype in ('a', 'i')
+       join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'
+       join pg_catalog.pg_namespace n on n.oid = s.relnamespace
+       join pg_catalog.pg_class t on t.oid = w.oid join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace
+       join pg_catalog.pg_attribute a on a.attrelid = w.oid and a.attnum = d.refobjsubid`,
+    [`{${oids.join(",")}}`],
+  );
+  return rows.map(([schema, name, tableSchema, table, column]) => ({
+    schema: schema ?? "",
+    name: name ?? "",
+    ownedBy: { schema: tableSchema ?? "", table: table ?? "", column: column ?? "" },
+  }));
 }
 
 const TRIGGER_VERBS: Readonly<Record<string, string>> = {

@@ -19,6 +19,7 @@ import {
   type FoundTable,
   findDeleteRules,
   findMatviews,
+  findOwnedSequences,
   findTables,
   findTriggers,
   findUsedSequences,
@@ -244,11 +245,20 @@ class PostgresReplacer implements Replacer {
       await client.query("set local search_path to default");
     }
     const warnings = [...(await this.#putChecksOn())];
-    for (const sequence of sequences) {
+    for (const sequence of [...sequences, ...(await this.#findOtherSequences(sequences))]) {
       const warning = await resetSequence(client, sequence);
       if (warning) warnings.push(warning);
     }
     return warnings;
+  }
+
+  /** Those that came or got their names since the snapshot: the ids of its rows are not theirs to give. */
+  async #findOtherSequences(known: readonly SequenceState[]) {
+    const owned = await findOwnedSequences(
+      this.#client,
+      this.#tables.map(({ oid }) => oid),
+    );
+    return owned.filter(({ schema, name }) => !known.some((one) => one.schema === schema && one.name === name));
   }
 
   async #putChecksOn(): Promise<readonly string[]> {

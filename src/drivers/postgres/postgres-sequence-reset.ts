@@ -2,6 +2,9 @@ import type { SequenceState } from "../driver.ts";
 import type { PostgresClient } from "./postgres-client.ts";
 import { quoteIdentifier, quoteLiteral, quoteName } from "./postgres-quote.ts";
 
+/** A sequence with its state, or without one where the snapshot does not have it. */
+type SavedSequence = Pick<SequenceState, "schema" | "name" | "ownedBy"> & Partial<SequenceState>;
+
 interface Range {
   readonly increment: bigint;
   readonly min: bigint;
@@ -12,9 +15,9 @@ interface Range {
 /**
  * Moves a sequence to the furthest of what was saved, what the rows hold and where it stands, in the direction in which
  * it counts; so no value is given out twice. Rows that would leave it nothing to give do not count. One that cycles gets its
- * saved state. Gives a warning when it is missing or may not be set. `setval` is never rolled back: call it last.
+ * saved state, if there is one. Gives a warning when it is missing or may not be set. `setval` is never rolled back: call it last.
  */
-export async function resetSequence(client: PostgresClient, saved: SequenceState): Promise<string | undefined> {
+export async function resetSequence(client: PostgresClient, saved: SavedSequence): Promise<string | undefined> {
   const name = quoteName(saved.schema, saved.name);
   const [row] = await client.query(
     `select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
@@ -33,8 +36,8 @@ export async function resetSequence(client: PostgresClient, saved: SequenceState
     max: BigInt(row[2] ?? "1"),
     cycles: row[3] === "t",
   };
-  const stored: State = { last: BigInt(saved.lastValue), isCalled: saved.isCalled };
-  const candidates = [stored];
+  const { lastValue, isCalled = false } = saved;
+  const candidates: State[] = lastValue === undefined ? [] : [{ last: BigInt(lastValue), isCalled }];
   if (!range.cycles) {
     const [own] = await client.query(`select last_value, is_called from ${name}`);
     candidates.push({ last: BigInt(own?.[0] ?? "1"), isCalled: own?.[1] === "t" });
@@ -47,7 +50,9 @@ export async function resetSequence(client: PostgresClient, saved: SequenceState
   const isFurther = (left: State, right: State) =>
     range.increment > 0n ? nextOf(left, range) > nextOf(right, range) : nextOf(left, range) < nextOf(right, range);
   // Where they agree the saved state wins: a sequence that was used looks used.
-  const state = candidates.reduce((best, other) => (isFurther(other, best) ? other : best));
+  const [first, ...others] = candidates;
+  if (!first) return undefined;
+  const state = others.reduce((best, other) => (isFurther(other, best) ? other : best), first);
   await setState(client, name, state, range);
   return undefined;
 }
@@ -68,7 +73,7 @@ function isInside(value: bigint, { min, max }: Range): boolean {
 
 async function furthestValue(
   client: PostgresClient,
-  { ownedBy }: SequenceState,
+  { ownedBy }: SavedSequence,
   { increment }: Range,
 ): Promise<bigint | undefined> {
   if (!ownedBy) return undefined;
