@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { restoreIntoEmpty } from "../../src/usecases/restore-create.ts";
 import { restoreSnapshot } from "../../src/usecases/restore-snapshot.ts";
 import { createDatabase, postgresMajors } from "../support/postgres.ts";
+import { openSession } from "../support/other-session.ts";
 import { emptyDatabase, inPlaceOptionsFor, optionsFor, snapshotOf } from "../support/restoring.ts";
 import { openRowShop } from "./row-shop.ts";
 
@@ -151,6 +152,29 @@ describe.each(postgresMajors)("sequences of a restored PostgreSQL %i database", 
         "select nextval('came_id_seq'), nextval('now'), nextval('of_parted'), nextval('of_down'), nextval('of_turning'), nextval('of_ahead')",
       ),
     ).toEqual([["10", "8", "6", "-5", "1", "50"]]);
+  });
+
+  test("are not moved back while others take numbers from them", async () => {
+    await using database = await createDatabase(
+      major,
+      "create table t (id serial); insert into t select from generate_series(1, 100)",
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await using other = await openSession(database.url);
+    const taking = other.query(
+      `set application_name = 'taker'; do $$ declare last int := 0; next int; begin
+         loop next := nextval('t_id_seq'); if next <= last then raise 'moved back'; end if; last := next; end loop; end $$`,
+    );
+    const ended = taking.catch(({ message }) => message);
+
+    for (let times = 0; times < 5; times++) {
+      await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+    }
+
+    await database.query(
+      "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'taker' and datname = current_database()",
+    );
+    expect(await ended).toMatch(/user request/);
   });
 
   test("are used up when they were", async () => {

@@ -39,21 +39,23 @@ export async function resetSequence(client: PostgresClient, saved: SavedSequence
   const { lastValue, isCalled = false } = saved;
   const candidates: State[] = lastValue === undefined ? [] : [{ last: BigInt(lastValue), isCalled }];
   if (!range.cycles) {
-    const [own] = await client.query(`select last_value, is_called from ${name}`);
-    candidates.push({ last: BigInt(own?.[0] ?? "1"), isCalled: own?.[1] === "t" });
     const furthest = await furthestValue(client, saved, range);
     // A row with the largest id that there is (a sentinel) says nothing about what the sequence gave out.
     if (furthest !== undefined && [furthest, furthest + range.increment].every((value) => isInside(value, range))) {
       candidates.push({ last: furthest, isCalled: true });
     }
   }
+  // Last, for nothing keeps others from taking numbers until it is set.
+  const [standing] = await client.query(`select last_value, is_called from ${name}`);
+  const own = { last: BigInt(standing?.[0] ?? "1"), isCalled: standing?.[1] === "t" };
+  if (!range.cycles) candidates.push(own);
   const isFurther = (left: State, right: State) =>
     range.increment > 0n ? nextOf(left, range) > nextOf(right, range) : nextOf(left, range) < nextOf(right, range);
   // Where they agree the saved state wins: a sequence that was used looks used.
   const [first, ...others] = candidates;
   if (!first) return undefined;
   const state = others.reduce((best, other) => (isFurther(other, best) ? other : best), first);
-  await setState(client, name, state, range);
+  if (state.last !== own.last || state.isCalled !== own.isCalled) await setState(client, name, state, range);
   return undefined;
 }
 
