@@ -230,6 +230,8 @@ export interface OpenSourceOptions extends ConnectOptions {
   readonly track?: boolean | undefined;
   /** Rows come in the encoding of the database and not in UTF-8, which has no equivalent for some of their text. */
   readonly ownEncoding?: boolean | undefined;
+  /** Locks are held elsewhere until the snapshot is taken, and who waits for them holds it up: it fails soon where others would wait. */
+  readonly isAwaited?: boolean | undefined;
   /** What the server said at the snapshot that an incremental builds on. */
   readonly since?: TrustToken | undefined;
 }

@@ -69,6 +69,8 @@ export interface BackUpOptions {
   /** Whether the server hashes tables whose row headers prove nothing; left out: it never does. */
   readonly serverHash?: ServerHashUse | undefined;
   readonly safetyOf?: SafetyOf | undefined;
+  /** See `OpenSourceOptions`. */
+  readonly isAwaited?: boolean | undefined;
   /** Gives ids that begin like this and that other databases of the job have, as far as they are known. */
   readonly otherIds?: ((start: string) => readonly string[]) | undefined;
   /** Called with the id before anything is stored. */

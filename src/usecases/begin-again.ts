@@ -6,11 +6,20 @@ import type { Report } from "./progress.ts";
 const WAITS_MS: Readonly<Record<string, readonly number[]>> = {
   // Views and functions may come and go while definitions are read. A new snapshot does not know those that went, but a migration goes on.
   "schema-changed": [0, 1000, 4000],
-  // Nobody waits for us meanwhile, and to refresh a materialized view may take long: half an hour.
+  // Nobody waits for us meanwhile, unless it is said so, and to refresh a materialized view may take long: half an hour.
   "schema-locked": [0, 1000, 4000, 15_000, 40_000, ...Array<number>(30).fill(60_000)],
   // Another machine began a snapshot in the same second.
   "id-taken": [500, 1000, 2000, 4000],
 };
+
+const LONGEST_AWAITED_MS = 4000;
+
+export interface BeginAgainOptions {
+  readonly signal: AbortSignal;
+  readonly report?: Report | undefined;
+  /** Others wait meanwhile: a lock that does not go away soon may be theirs. */
+  readonly isAwaited?: boolean | undefined;
+}
 
 /**
  * Reads a database in a new snapshot when it was changed in a way that the open one cannot stand, a few times. `attempt` is given the
@@ -18,7 +27,7 @@ const WAITS_MS: Readonly<Record<string, readonly number[]>> = {
  */
 export async function beginAgain<T>(
   attempt: (count: number) => Promise<T>,
-  { signal, report }: { readonly signal: AbortSignal; readonly report?: Report | undefined },
+  { signal, report, isAwaited }: BeginAgainOptions,
 ): Promise<T> {
   for (let count = 0; ; count += 1) {
     try {
@@ -26,7 +35,7 @@ export async function beginAgain<T>(
     } catch (error) {
       signal.throwIfAborted();
       const wait = WAITS_MS[String(codeOf(error))]?.[count];
-      if (wait === undefined) throw error;
+      if (wait === undefined || (isAwaited && wait > LONGEST_AWAITED_MS)) throw error;
       report?.({ type: "phase", text: `beginning again: ${messageOf(error)}` });
       // Two that hindered each other shall not meet again.
       await sleep(wait * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());

@@ -69,6 +69,7 @@ export async function takeSafetySnapshot(
     parallel: 1,
     compression: { codec: "zstd", level: 2 },
     files: [],
+    isAwaited: true,
     safetyOf: { restoredSnapshot: options.restoredSnapshot, target, transaction },
   });
   const warnings = destinations

@@ -32,6 +32,7 @@ import { asSchemaLocked, GIVE_WAY, WAIT } from "./schema-changed.ts";
 
 const HEARTBEAT_MS = 30_000;
 const LOCK_ATTEMPTS = 4;
+const RETRIABLE: ReadonlySet<unknown> = new Set(["lock-timeout", "not-found"]);
 /**
  * A table is locked without waiting, its indexes by the statements themselves: a REINDEX that waits for one stream makes the next one
  * wait for itself, in a circle that no server sees.
@@ -71,11 +72,17 @@ interface Locked {
 
 /** Locks every table, then takes the snapshot, until the locked tables are those that the snapshot sees. */
 async function lockTables(leader: PostgresClient, options: OpenSourceOptions): Promise<Locked> {
+  // To ask for the size of a table takes a lock, too.
+  const patience = options.isAwaited ? { lock_timeout: "5s" } : {};
   for (let attempt = 1; ; attempt += 1) {
-    await leader.begin("isolation level read committed read only", { search_path: "" });
+    await leader.begin("isolation level read committed read only", { search_path: "", ...patience });
     const wanted = await readTables(leader, options.choose);
     await leader.query("commit");
-    await leader.begin("isolation level repeatable read read only", { search_path: "", lock_timeout: "20s" });
+    await leader.begin("isolation level repeatable read read only", {
+      search_path: "",
+      lock_timeout: "20s",
+      ...patience,
+    });
     try {
       for (const names of batchesOf(
         wanted.map((table) => quoteName(table.schema, table.name)),
@@ -84,8 +91,8 @@ async function lockTables(leader: PostgresClient, options: OpenSourceOptions): P
         await leader.query(`lock table only ${names.join(", only ")} in access share mode`);
       }
     } catch (error) {
-      const retriable = error instanceof OperationalError && ["lock-timeout", "not-found"].includes(error.code);
-      if (!retriable || attempt === LOCK_ATTEMPTS) throw error;
+      const retriable = error instanceof OperationalError && RETRIABLE.has(error.code);
+      if (!retriable || attempt === LOCK_ATTEMPTS || options.isAwaited) throw error;
       await leader.query("rollback");
       continue;
     }
