@@ -5,7 +5,7 @@ import { keepCompiledCode } from "./compiled-code.ts";
 import { type CliContext, createContext, type GlobalFlags, type Surroundings } from "./context.ts";
 import { type ErrorReport, errorRecordOf, renderErrorText, reportOf } from "./error-report.ts";
 import { type Interruption, listenForSignals, writeNow } from "./interruption.ts";
-import { type Chosen, chooseCommand } from "./program.ts";
+import { chooseCommand } from "./program.ts";
 import { openStdout, UNWRITABLE_HINT } from "./stdout.ts";
 import { loadRedact, type Redact, redactUrls } from "./redaction.ts";
 
@@ -45,25 +45,21 @@ export async function execute(
   interruption: Pick<Interruption, "signal" | "by">,
 ): Promise<number> {
   let flags = guessFlags(args);
+  let context: CliContext | undefined;
   try {
     const chosen = await chooseCommand(args, (text) => surroundings.stdout.write(text));
     if (!chosen) return 0;
     flags = chosen.flags;
-    return await act(chosen, surroundings);
+    surroundings.onHome?.(findHome({ homeFlag: flags.home, env: surroundings.env }));
+    context = await openContext(surroundings, flags);
+    const action = await chosen.load();
+    return (await action(context, chosen.invocation)) ?? 0;
   } catch (error) {
     if (isHelpOrVersion(error)) return 0;
     const report = reportOf(error, interruption.signal.aborted ? interruption.by : undefined);
-    const context = await openContext(surroundings, flags);
-    tell(report, context);
+    tell(report, context ?? (await openContext(surroundings, flags)));
     return report.exitCode;
   }
-}
-
-async function act(chosen: Chosen, surroundings: Surroundings): Promise<number> {
-  surroundings.onHome?.(findHome({ homeFlag: chosen.flags.home, env: surroundings.env }));
-  const context = await openContext(surroundings, chosen.flags);
-  const action = await chosen.load();
-  return (await action(context, chosen.invocation)) ?? 0;
 }
 
 async function openContext(surroundings: Surroundings, flags: GlobalFlags): Promise<CliContext> {
@@ -73,7 +69,7 @@ async function openContext(surroundings: Surroundings, flags: GlobalFlags): Prom
 }
 
 function tell(report: ErrorReport, context: CliContext): void {
-  if (context.json) context.output.json(errorRecordOf(report));
+  if (context.json) context.output.failure(errorRecordOf(report));
   else context.output.error(renderErrorText(report, context.output.paintErr, { verbose: context.verbose }));
 }
 

@@ -93,6 +93,11 @@ export class Output {
     else render();
   }
 
+  /** The JSON line `{"type":"error",…}` that ends a command, with what it had warned of before. */
+  failure(record: Readonly<Record<string, unknown>>): void {
+    this.json({ ...record, ...this.#warningsWith(undefined) });
+  }
+
   /** Gives an output for a command that is a part of another one: with `--json` it has no result of its own. */
   part(): Output {
     const { json } = this.#options;

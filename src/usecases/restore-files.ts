@@ -1,6 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { chmod, lstat, mkdir, open, rename, rm, symlink, utimes } from "node:fs/promises";
-import { randomBytes } from "node:crypto";
 import { dirname, isAbsolute, join, parse, relative, resolve, sep } from "node:path";
 import { formatPlural } from "../base/counts.ts";
 import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
@@ -33,9 +33,7 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
     signal.throwIfAborted();
     const path = placeOf(stored.path, options.folder);
     try {
-      const root = options.folder ?? parse(path).root;
-      // A folder itself, too: one that the snapshot put there as a link before would get its mode elsewhere.
-      await assertNoLinks(stored.type === "directory" ? path : dirname(path), root);
+      await assertNoLinksOnWayTo(path, stored, options);
       if (stored.type === "directory") {
         await mkdir(path, { recursive: true });
         folders.push({ path, stored });
@@ -46,12 +44,8 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
         count += 1;
       }
     } catch (cause) {
-      if (cause instanceof OperationalError || signal.aborted) throw cause;
-      throw new OperationalError(`cannot restore ${path}: ${messageOf(cause)}`, {
-        kind: "refused",
-        code: "unwritable",
-        cause,
-      });
+      if (signal.aborted) throw cause;
+      throw unwritable(path, cause);
     }
   }
   // A folder's time changes with everything that is put into it: set from the innermost outward, when all is there.
@@ -63,7 +57,36 @@ export async function restoreFiles(options: RestoreFilesOptions): Promise<number
   return count;
 }
 
+/**
+ * Fails as `restoreFiles` would with a path that leads elsewhere, or with a link or file in the way of a folder; changes
+ * nothing.
+ */
+export async function checkFilePlaces({
+  reader,
+  folder,
+}: Pick<RestoreFilesOptions, "reader" | "folder">): Promise<void> {
+  for (const stored of reader.manifest.files) {
+    const path = placeOf(stored.path, folder);
+    try {
+      await assertNoLinksOnWayTo(path, stored, { folder });
+    } catch (cause) {
+      throw unwritable(path, cause);
+    }
+  }
+}
+
+/** What is told of already stays as it is. */
+function unwritable(path: string, cause: unknown): OperationalError {
+  if (cause instanceof OperationalError) return cause;
+  return new OperationalError(`cannot restore ${path}: ${messageOf(cause)}`, {
+    kind: "refused",
+    code: "unwritable",
+    cause,
+  });
+}
+
 function placeOf(path: string, folder: string | undefined): string {
+  if (path.includes("\0")) throw outside(path);
   if (folder === undefined) {
     if (isAbsolute(path) && resolve(path) === path) return path;
     throw outside(path);
@@ -83,6 +106,15 @@ function outside(path: string): OperationalError {
     code: "invalid-path",
     hint: "Do not trust this snapshot.",
   });
+}
+
+/** A folder itself, too: one that the snapshot put there as a link before would get its mode elsewhere. */
+async function assertNoLinksOnWayTo(
+  path: string,
+  { type }: Pick<StoredFile, "type">,
+  { folder }: Pick<RestoreFilesOptions, "folder">,
+): Promise<void> {
+  await assertNoLinks(type === "directory" ? path : dirname(path), folder ?? parse(path).root);
 }
 
 /** Refuses a way that leads through a symbolic link below `root`. */

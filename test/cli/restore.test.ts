@@ -1,5 +1,5 @@
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runCli, runCliHere } from "../support/cli.ts";
 import { useCliPlace } from "../support/cli-place.ts";
@@ -37,6 +37,39 @@ describe("rowkeep restore", () => {
       hint: expect.stringContaining("--yes"),
     });
     expect(await database.query("select count(*) from orders")).toEqual([["10"]]);
+  });
+
+  test("tells that the rows are there when the files behind them cannot be put back", async () => {
+    await using database = await createDatabase(
+      18,
+      "create table people (id int primary key); insert into people values (1)",
+    );
+    const [folder, target] = [join(place.folder, "certs"), join(place.folder, "target")];
+    await mkdir(folder);
+    await writeFile(join(folder, "key"), "secret");
+    await writeFile(
+      place.file,
+      `version: 1\nname: shop\nsource: { url: "${database.url}" }\nfiles: [${folder}]\ndestinations: [{ type: local, path: ./backups }]\n`,
+    );
+    await cli("run", place.file);
+    await database.query("insert into people values (2)");
+    const count = async () => (await database.query("select count(*) from people"))[0]?.[0];
+
+    // A file where a folder must be is seen before anything is changed, a folder where the file must be is not.
+    await mkdir(dirname(join(target, folder)), { recursive: true });
+    await writeFile(join(target, folder), "");
+    const early = await cli("restore", place.file, "--files-to", target, "--yes", "--json");
+    const before = await count();
+    await rm(join(target, folder));
+    await mkdir(join(target, folder, "key"), { recursive: true });
+    const late = await cli("restore", place.file, "--files-to", target, "--yes", "--json");
+
+    expect([early.exitCode, early.last()["code"], before]).toEqual([9, "not-a-folder", "2"]);
+    expect([late.exitCode, late.last()["code"], await count()]).toEqual([9, "unwritable", "1"]);
+    const told = expect.stringContaining(
+      "has the rows of the snapshot, but not all of its files were restored; rowkeep undo",
+    );
+    expect([early.last()["warnings"], late.last()["warnings"]]).toEqual([undefined, [told]]);
   });
 
   test("plans, restores chosen tables, and undo puts back what was replaced, once", async () => {

@@ -1,10 +1,10 @@
-import { chmod, mkdir, mkdtemp, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { Manifest, StoredFile } from "../../src/snapshot/manifest.ts";
 import type { SnapshotReader } from "../../src/snapshot/snapshot-reader.ts";
-import { restoreFiles } from "../../src/usecases/restore-files.ts";
+import { checkFilePlaces, restoreFiles } from "../../src/usecases/restore-files.ts";
 
 const signal = new AbortController().signal;
 
@@ -42,3 +42,17 @@ test.skipIf(process.platform === "win32")(
     await rm(parent, { recursive: true });
   },
 );
+
+test("paths that lead elsewhere are refused before anything is written", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  for (const path of ["/a\0b", "../../x", ""]) {
+    const reader = readerOf([
+      { path: "/fine", type: "directory", mode: 0o755 },
+      { path, type: "file", mode: 0o644 },
+    ]);
+
+    await expect(checkFilePlaces({ reader, folder })).rejects.toMatchObject({ kind: "archive", code: "invalid-path" });
+  }
+  expect(await readdir(folder)).toEqual([]);
+  await rm(folder, { recursive: true });
+});

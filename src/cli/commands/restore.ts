@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import type { Connection } from "../../drivers/driver.ts";
 import { connectionOf } from "../../job/connection.ts";
@@ -6,9 +6,8 @@ import type { Job } from "../../job/read-job.ts";
 import { openStateStore } from "../../job/state-store.ts";
 import type { Manifest } from "../../snapshot/manifest.ts";
 import { openLeasedReader } from "../../usecases/open-leased-reader.ts";
-import { restoreRows } from "../../usecases/restore-rows.ts";
-import { restoreFiles } from "../../usecases/restore-files.ts";
 import { restoreIntoEmpty } from "../../usecases/restore-create.ts";
+import { restoreRows } from "../../usecases/restore-rows.ts";
 import { type RestorePlan, type RestoreResult, restoreSnapshot } from "../../usecases/restore-snapshot.ts";
 import { passSafetySnapshot, type SafetyRequest, takeSafetySnapshot } from "../../usecases/safety-snapshot.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -18,9 +17,10 @@ import { formatPlural } from "../format.ts";
 import { connectionOfArgument, homeOf, surroundingsOf } from "../job-context.ts";
 import { chooseDatabase, locateIn, lockFor, openJob } from "../open-job.ts";
 import { readCount, readList, readText, readThaw, refuseWithoutCreate } from "../option-values.ts";
-import { readRowOptions } from "../row-options.ts";
 import { openProgress } from "../progress/progress-display.ts";
 import { printPlan, printRestored, renderUndo } from "../render/restore.ts";
+import { filesToRestore } from "../restore-files-too.ts";
+import { readRowOptions } from "../row-options.ts";
 import { plain } from "../text-table.ts";
 import { STALL_TIMEOUT_MS } from "../timeouts.ts";
 
@@ -66,14 +66,17 @@ export const restore: CommandAction = async (context, { args, options }) => {
     signal,
   };
   const spoolFolder = join(homeOf(context).state, "spool", "safety");
+  const filesToo = filesToRestore(context, { reader, options, report: progress.report });
+  await filesToo?.check();
   const common = {
     reader,
     target: connection,
     targetDb: readText(options.targetDb),
     thaw,
-    alsoNeeded: wantsFiles(options) ? manifest.files.flatMap(({ chunks }) => chunks) : [],
+    alsoNeeded: filesToo ? manifest.files.flatMap(({ chunks }) => chunks) : [],
     planOnly: options.plan === true,
-    confirm: (plan: RestorePlan) => confirmPlan(context, plan, options),
+    confirm: async (plan: RestorePlan) =>
+      (await confirmPlan(context, plan, options)) && (filesToo === undefined || (await filesToo.confirm())),
     stallTimeoutMs: STALL_TIMEOUT_MS,
     signal,
     report: progress.report,
@@ -100,7 +103,9 @@ export const restore: CommandAction = async (context, { args, options }) => {
       : rows
         ? await restoreRows({ ...inPlace, ...rows })
         : await restoreSnapshot({ ...inPlace, tables, ignoreMissing });
-  const files = await restoreFilesToo(context, { reader, options, report: progress.report });
+  const several = opened.databases.length > 1 ? { database } : {};
+  const undo = renderUndo({ job: String(args[0]), ...several, to: readText(options.to) });
+  const files = await filesToo?.restore({ ...result, undo });
   const warnings = [...result.warnings, ...reader.passedOver];
   if (files === undefined && manifest.files.length > 0) {
     warnings.push(
@@ -118,11 +123,7 @@ export const restore: CommandAction = async (context, { args, options }) => {
       snapshot: manifest.id,
       ...(files === undefined ? {} : { files }),
     },
-    () => {
-      const several = opened.databases.length > 1 ? { database } : {};
-      const undo = renderUndo({ job: String(args[0]), ...several, to: readText(options.to) });
-      printRestored(context.output, { ...result, undo });
-    },
+    () => printRestored(context.output, { ...result, undo }),
   );
   return hasWarnings || (doubts.length + warnings.length > 0 && !plan) ? 3 : 0;
 };
@@ -204,30 +205,4 @@ export function refuseUnattendedWait(context: CliContext, options: Invocation["o
     code: "needs-confirmation",
     hint: "Add --yes.",
   });
-}
-
-function wantsFiles(options: Invocation["options"]): boolean {
-  return readText(options.filesTo) !== undefined || options.filesInPlace === true;
-}
-
-async function restoreFilesToo(
-  context: CliContext,
-  {
-    reader,
-    options,
-    report,
-  }: Pick<Parameters<typeof restoreFiles>[0], "reader" | "report"> & Pick<Invocation, "options">,
-): Promise<number | undefined> {
-  if (!wantsFiles(options)) return undefined;
-  const folder = readText(options.filesTo);
-  if (options.plan === true) return reader.manifest.files.length;
-  const message = "Replace the files of the snapshot where they were?";
-  if (
-    folder === undefined &&
-    options.yes !== true &&
-    !(await confirm(context, { message, action: "restore files in place" }))
-  ) {
-    throw new OperationalError("cannot restore the files: you said no", { kind: "refused", code: "not-confirmed" });
-  }
-  return restoreFiles({ reader, folder: folder && resolve(context.cwd, folder), signal: context.signal, report });
 }

@@ -100,6 +100,12 @@ export function printRestored(output: Output, restored: ShownRestore): void {
   }
 }
 
+/** Renders what stands in the database where the files of the snapshot could not be put back, too. */
+export function renderRowsOnly({ target, safetySnapshot, undo }: Omit<ShownRestore, "plan">): string {
+  const way = safetySnapshot && undo ? `; ${undo} puts back what was replaced` : "";
+  return `${nameServer(target)} has the rows of the snapshot, but not all of its files were restored${plain(way)}`;
+}
+
 /** Renders the command that puts back what a restore replaced, with the options without which it would find something else. */
 export function renderUndo({
   job,
