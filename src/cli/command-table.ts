@@ -2,7 +2,8 @@ import type { ArgumentSpec, CommandSpec, OptionSpec } from "./command.ts";
 import { jobCommand } from "./commands/job.ts";
 
 const job: ArgumentSpec = { name: "<job>", description: "name of a job, or path of a job file" };
-const jobs: ArgumentSpec = { name: "<job...>", description: "names of jobs, or paths of job files" };
+/** Written as optional only because `--due` will stand for them. */
+const jobs: ArgumentSpec = { name: "[job...]", description: "names of jobs, or paths of job files" };
 const optionalSnapshot: ArgumentSpec = {
   name: "[snapshot]",
   description: "id, unique prefix of one, latest, or a time",

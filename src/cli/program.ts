@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import type { CommandAction, CommandSpec, Invocation } from "./command.ts";
 import { commandTable, globalOptions, isAvailable } from "./command-table.ts";
 import { notAvailableYet } from "./commands/unavailable.ts";
@@ -33,13 +33,13 @@ export async function chooseCommand(
     .description("Keeps exact, restorable copies of databases that you can reach only through an ordinary login.")
     .version(readVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
-    .helpCommand("help [command]", "show help of a command")
     .configureHelp({ showGlobalOptions: true, subcommandTerm: renderTerm })
     .configureOutput({ writeOut: write, writeErr: () => undefined })
     .exitOverride()
     .addHelpText("after", AFTER_HELP);
   for (const option of globalOptions) program.option(option.flags, option.description);
   for (const spec of commandTable) addCommand(program, spec, (next) => (chosen = next));
+  addHelp(program);
   await program.parseAsync([...argv], { from: "user" });
   return chosen;
 }
@@ -48,6 +48,7 @@ function addCommand(parent: Command, spec: CommandSpec, choose: (chosen: Chosen)
   const command = parent.command(spec.name).description(isAvailable(spec) ? spec.summary : `${spec.summary} (not yet)`);
   if (spec.commands) {
     for (const child of spec.commands) addCommand(command, child, choose);
+    addHelp(command);
     return;
   }
   const { load } = spec;
@@ -70,6 +71,20 @@ function addCommand(parent: Command, spec: CommandSpec, choose: (chosen: Chosen)
       invocation: placeTime(spec, { args: command.processedArgs as Invocation["args"], options: command.opts() }),
       load,
     });
+  });
+}
+
+/** Commander's own one takes a single name, so it has no help of `job create`. */
+function addHelp(parent: Command): void {
+  const help = parent.helpCommand(false).command("help").description("show help of a command");
+  help.argument("[command...]").action((names: readonly string[]) => {
+    let command = parent;
+    for (const name of names) {
+      const child = command.commands.find((one) => one.name() === name);
+      if (!child) throw new CommanderError(2, "commander.unknownCommand", `unknown command '${name}'`);
+      command = child;
+    }
+    command.outputHelp();
   });
 }
 

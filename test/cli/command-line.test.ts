@@ -54,6 +54,19 @@ test.each(["--owners", "--grants"])("refuses %s without --create, which would do
   expect(result.stderr).toContain(`cannot use ${flag} without --create`);
 });
 
+test("help shows what --help shows, of commands inside commands too, and knows no others", async () => {
+  const pairs = [[], ["list"], ["job"], ["job", "create"]];
+  const asked = await Promise.all(pairs.map(async (names) => runCli(["help", ...names])));
+  const flagged = await Promise.all(pairs.map(async (names) => runCli([...names, "--help"])));
+  const [within, unknown] = await Promise.all([runCli(["job", "help", "create"]), runCli(["help", "job", "nope"])]);
+
+  for (const result of asked) expect(result).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(asked.map(({ stdout }) => stdout)).toEqual(flagged.map(({ stdout }) => stdout));
+  expect(within).toMatchObject({ exitCode: 0, stderr: "", stdout: asked.at(-1)?.stdout });
+  expect(unknown).toMatchObject({ exitCode: 2, stdout: "" });
+  expect(unknown.stderr).toMatch(/^error: cannot read the command line: unknown command 'nope'\n/);
+});
+
 test("calls a missing argument and no command at all wrong usage", async () => {
   const [missing, none] = await Promise.all([runCli(["list"]), runCli([])]);
 
@@ -88,6 +101,24 @@ test.each([["daemon"], ["schedule", "preview", "shop"]])(
     expect(result.stderr).toMatch(/^error: cannot \w+: not available yet\n/);
   },
 );
+
+test.each([
+  [["run", "--due"], "--due"],
+  [["run", "shop", "--due"], "--due"],
+  [["status", "--prometheus"], "--prometheus"],
+])("says that an option of %j is not available yet", async (args, flag) => {
+  const result = await runCli([...args, "--json"]);
+
+  expect(result).toMatchObject({ exitCode: 2, stderr: "" });
+  expect(result.last()).toMatchObject({ code: "not-available", message: `cannot use ${flag}: not available yet` });
+});
+
+test("says that run needs a job", async () => {
+  const result = await runCli(["run"]);
+
+  expect(result).toMatchObject({ exitCode: 2, stdout: "" });
+  expect(result.stderr).toContain("error: cannot run: no job is named\nhint:  ");
+});
 
 test("prints no colours without a terminal, and none with NO_COLOR or TERM=dumb either", async () => {
   const results = await Promise.all([

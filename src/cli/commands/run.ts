@@ -22,6 +22,7 @@ export const run: CommandAction = async (context, { args, options }) => {
   const serverHash = options["serverHash"] === true;
   if (serverHash && kind === "full") throw hashOfFull();
   const names = [args[0] ?? []].flat();
+  if (names.length === 0) throw noJob();
   const snapshots: MadeSnapshot[] = [];
   const removed: RunResult["removed"][number][] = [];
   const warnings: string[] = [];
@@ -85,6 +86,14 @@ async function runOne(
   progress.finish();
   for (const warning of result.warnings) context.output.warn(warning);
   return result;
+}
+
+function noJob(): OperationalError {
+  return new OperationalError("cannot run: no job is named", {
+    kind: "usage",
+    code: "missing-argument",
+    hint: "Name one or more: rowkeep status shows all.",
+  });
 }
 
 function bothKinds(): OperationalError {
