@@ -1,6 +1,6 @@
 import type { Chalk } from "./colors.ts";
 import type { Redact } from "./redaction.ts";
-import { plain, renderTable, type TableColumn } from "./text-table.ts";
+import { fitTable, plain, renderTable, type TableColumn } from "./text-table.ts";
 
 export interface OutputStream {
   /** `done` is called once the data is no longer needed, or with the reason why it could not be written. */
@@ -44,11 +44,15 @@ export class Output {
     if (!this.#options.json) this.#toStdout(`${text}\n`);
   }
 
-  /** Prints an aligned table on stdout, titles dimmed. Nothing with `--json`. */
+  /** Prints an aligned table on stdout, titles dimmed; in a narrow terminal without the columns that may go. Nothing with `--json`. */
   table(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): void {
-    const [titles = "", ...lines] = renderTable(columns, rows);
+    const { isTTY, columns: width } = this.#options.stdout;
+    // A terminal that does not know its width says 0.
+    const fitting = fitTable(columns, rows, (isTTY && width) || Number.POSITIVE_INFINITY);
+    const [titles = "", ...lines] = renderTable(fitting.columns, fitting.rows);
     this.line(this.paint.dim(titles));
     for (const line of lines) this.line(line);
+    if (fitting.leftOut.length > 0) this.line(this.paint.dim(`too wide for here: ${fitting.leftOut.join(", ")}`));
   }
 
   /** Prints raw text on stdout, also with `--quiet`; for generated scripts and pages. Nothing with `--json`. */

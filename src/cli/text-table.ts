@@ -3,6 +3,8 @@ import { stripVTControlCharacters } from "node:util";
 export interface TableColumn {
   readonly title: string;
   readonly align?: "left" | "right";
+  /** Where the terminal is too narrow, columns that have this go, the lowest first. */
+  readonly goesAt?: number;
 }
 
 /**
@@ -11,9 +13,7 @@ export interface TableColumn {
  */
 export function renderTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): string[] {
   const cells = rows.map((row) => columns.map((_, index) => row[index] ?? ""));
-  const widths = columns.map((column, index) =>
-    Math.max(widthOf(column.title), ...cells.map((row) => widthOf(row[index] ?? ""))),
-  );
+  const widths = widthsOf(columns, cells);
   const render = (row: readonly string[]) =>
     columns
       .map((column, index) => pad(row[index] ?? "", widths[index] ?? 0, column.align ?? "left"))
@@ -25,6 +25,25 @@ export function renderTable(columns: readonly TableColumn[], rows: readonly (rea
 function pad(text: string, width: number, align: "left" | "right"): string {
   const space = " ".repeat(Math.max(0, width - widthOf(text)));
   return align === "right" ? space + text : text + space;
+}
+
+/** Leaves out columns that have `goesAt` until the table is as narrow as `maxWidth`, as far as that can be done. */
+export function fitTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[], maxWidth: number) {
+  const widths = widthsOf(columns, rows);
+  const going = columns.filter(({ goesAt }) => goesAt !== undefined);
+  going.sort((a, b) => (a.goesAt ?? 0) - (b.goesAt ?? 0));
+  const gone = new Set<TableColumn>();
+  const stays = (_: unknown, index: number) => !gone.has(columns[index] as TableColumn);
+  for (const column of going) {
+    if (widths.filter(stays).reduce((sum, width) => sum + width + 2, -2) <= maxWidth) break;
+    gone.add(column);
+  }
+  const leftOut = [...gone].map(({ title }) => title);
+  return { columns: columns.filter(stays), rows: rows.map((row) => row.filter(stays)), leftOut };
+}
+
+function widthsOf(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): number[] {
+  return columns.map(({ title }, index) => Math.max(widthOf(title), ...rows.map((row) => widthOf(row[index] ?? ""))));
 }
 
 /** Columns that a text takes in a terminal: colours take none, East Asian wide characters and emoji take two. */

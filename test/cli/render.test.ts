@@ -1,11 +1,13 @@
 import { expect, test } from "vitest";
 import type { Output } from "../../src/cli/output.ts";
+import { printJobs } from "../../src/cli/render/jobs.ts";
 import { printRemoved, printRetention } from "../../src/cli/render/retention.ts";
 import { type ListedSnapshot, printSnapshots } from "../../src/cli/render/snapshots.ts";
+import type { JobStatus } from "../../src/usecases/job-states.ts";
 import { openShownOutput } from "../support/shown-output.ts";
 
-async function shownBy(print: (output: Output) => void): Promise<readonly string[]> {
-  const { output, shown } = await openShownOutput();
+async function shownBy(print: (output: Output) => void, columns?: number): Promise<readonly string[]> {
+  const { output, shown } = await openShownOutput(columns === undefined ? undefined : { columns });
   print(output);
   return shown().trimEnd().split("\n");
 }
@@ -60,6 +62,34 @@ test("list fits 80 columns for ids that tell kind and time, and tells both where
   expect(narrow[1]?.split(/ {2,}/).at(-2)).toBe("2026-11-05");
   expect(Math.max(...narrow.map((line) => line.length))).toBeLessThanOrEqual(80);
   expect(wide[0]?.split(/ {2,}/).slice(0, 3)).toEqual(["snapshot", "kind", "time"]);
+});
+
+test.each([
+  [120, ["job", "state", "last full", "last incremental", "last good", "age", "next run", "node"]],
+  [80, ["job", "state", "last full", "age", "next run"]],
+  [40, ["job", "state", "age"]],
+  [0, ["job", "state", "last full", "last incremental", "last good", "age", "next run", "node"]],
+  [undefined, ["job", "state", "last full", "last incremental", "last good", "age", "next run", "node"]],
+])("status fits a terminal of %s columns and names what it leaves out", async (columns, titles) => {
+  const at = "2026-11-02T02:00:00.000Z";
+  const job: JobStatus = {
+    name: "shop",
+    enabled: true,
+    state: "ok",
+    lastFull: at,
+    lastIncremental: at,
+    lastSuccess: at,
+    nextRun: at,
+    failuresInARow: 0,
+    node: "backup-1",
+  };
+
+  const lines = await shownBy((output) => printJobs(output, [job], new Date(at)), columns);
+
+  expect(lines[0]?.split(/ {2,}/)).toEqual(titles);
+  expect(lines[1]?.split(/ {2,}/)).toHaveLength(titles.length);
+  if (columns === 80) expect(lines[2]).toBe("too wide for here: node, last good, last incremental");
+  if (columns) expect(lines[0]?.length).toBeLessThanOrEqual(columns);
 });
 
 const place = (id: string, destination: string) => ({ id, database: "shop", destination });

@@ -1,10 +1,17 @@
 import { loadChalk } from "../../src/cli/colors.ts";
 import { Output } from "../../src/cli/output.ts";
 
-/** An output without colours, of which `shown` gives what was written to stdout and stderr so far. */
-export async function openShownOutput(): Promise<{ readonly output: Output; readonly shown: () => string }> {
+/**
+ * An output without colours, of which `shown` gives what was written to stdout and stderr so far; `terminal` tells how many
+ * columns it has when it is one.
+ */
+export async function openShownOutput(terminal?: {
+  readonly columns: number;
+}): Promise<{ readonly output: Output; readonly shown: () => string }> {
   let text = "";
   const stream = {
+    isTTY: terminal !== undefined,
+    columns: terminal?.columns,
     write(piece: string | Uint8Array) {
       text += String(piece);
       return true;

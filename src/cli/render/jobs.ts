@@ -23,12 +23,12 @@ export function printJobs(output: Output, jobs: readonly JobStatus[], now: Date)
     [
       { title: "job" },
       { title: "state" },
-      { title: "last full" },
-      { title: "last incremental" },
-      { title: "last good" },
+      { title: "last full", goesAt: 4 },
+      { title: "last incremental", goesAt: 3 },
+      { title: "last good", goesAt: 2 },
       { title: "age" },
-      { title: "next run" },
-      { title: "node" },
+      { title: "next run", goesAt: 5 },
+      { title: "node", goesAt: 1 },
     ],
     jobs.map((job) => [
       plain(job.name),
