@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import type { ListObjectsV2CommandOutput, S3Client, S3ClientConfig, StorageClass } from "@aws-sdk/client-s3";
+import { codeOf } from "../base/errors.ts";
 import { exactBytes } from "./checked-bytes.ts";
 import {
   type Destination,
@@ -53,9 +54,23 @@ export async function openS3Destination(
       const hint = "Create the bucket, or correct its name.";
       throw destinationError(`cannot open ${name}: there is no such bucket`, "failed", { hint, cause: error });
     }
-    throw remoteError(error, `open ${name}`, s3Meaning);
+    throw remoteError(error, `open ${name}`, (cause) => addressMeaning(cause, settings) ?? s3Meaning(cause));
   }
   return new S3Destination({ sdk, client, name, folder, settings, limits });
+}
+
+/** The bucket stands in front of the endpoint's host name, which few servers but Amazon's can be asked by. */
+function addressMeaning(error: unknown, { bucket, endpoint, pathStyle }: S3Settings): ErrorMeaning | undefined {
+  const isUnknown = ["ENOTFOUND", "EAI_AGAIN"].includes(codeOf(error) ?? "");
+  if (!isUnknown || endpoint === undefined || pathStyle) return undefined;
+  const isArn = bucket.startsWith("arn:");
+  return {
+    code: "unreachable",
+    words: `no host is known by its endpoint's name with the ${isArn ? "name in the ARN" : "bucket"} in front`,
+    hint: isArn
+      ? "Give the name of the bucket and pathStyle: true instead of the ARN, or leave the endpoint out for Amazon."
+      : "Add pathStyle: true, or check the endpoint.",
+  };
 }
 
 function configOf(settings: S3Settings): S3ClientConfig {

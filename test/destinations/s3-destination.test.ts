@@ -11,6 +11,19 @@ import { describeUnknownSize } from "./unknown-size.ts";
 const signal = new AbortController().signal;
 const MIB = 1024 * 1024;
 
+test.each([
+  ["arn:aws:s3:eu-west-3:123456789012:accesspoint/a", /instead of the ARN/],
+  ["backups", /^Add pathStyle: true/],
+])("says that %s in front of a host name makes one that nobody knows", async (bucket, hint) => {
+  const settings = { type: "s3", bucket, endpoint: "http://minio.invalid:9000" } as const;
+  const keys = { accessKeyId: "some", secretAccessKey: "keys" };
+
+  const failure = await failureOf(openS3Destination({ ...settings, ...keys }, { signal }));
+
+  expectReason(failure, "unreachable");
+  expect(failure.hint).toMatch(hint);
+});
+
 withPrograms(["radosgw", "ceph-mon", "ceph-osd", "ceph"], () => {
   let server: S3Server;
   let client: S3Client;
