@@ -50,7 +50,14 @@ function check(merged: Readonly<Record<string, unknown>>, parsed: readonly Parse
 
 function parse({ path, text }: JobText): Parsed {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: "1.2", prettyErrors: false });
+  const options = {
+    lineCounter: lines,
+    uniqueKeys: true,
+    version: "1.2",
+    prettyErrors: false,
+    logLevel: "error",
+  } as const;
+  const document = parseDocument(text, options);
   // The parser stumbles on over the rest of a line that it did not understand: the first problem of a line says it.
   const byLine = new Map<number, string>();
   for (const error of document.errors) {
@@ -60,12 +67,26 @@ function parse({ path, text }: JobText): Parsed {
   }
   const problems = [...byLine.values()];
   if (problems.length > 0) throw invalid(problems, [{ path, text }]);
-  const value: unknown = document.toJS({ maxAliasCount: 20 });
+  const value = contentOf(document);
+  if (value === EXCESSIVE)
+    throw invalid([`${path}:1:1: its aliases stand for too much: write it out`], [{ path, text }]);
   if (value === null || value === undefined) return { path, document, lines, value: {} };
   if (typeof value !== "object" || Array.isArray(value)) {
     throw invalid([`${path}:1:1: the file must hold fields like "name: shop"`], [{ path, text }]);
   }
   return { path, document, lines, value: value as Record<string, unknown> };
+}
+
+const EXCESSIVE = Symbol("excessive");
+
+function contentOf(document: Document.Parsed): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 20 });
+  } catch (error) {
+    // So it says that aliases of aliases would fill the memory, and nothing else.
+    if (error instanceof ReferenceError) return EXCESSIVE;
+    throw error;
+  }
 }
 
 /** YAML's own words, or better ones for what people stumble over in job files. */
@@ -86,7 +107,8 @@ function merge(
   under: Readonly<Record<string, unknown>>,
   over: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
-  const result: Record<string, unknown> = { ...under };
+  // Without a prototype a key called __proto__ is one like any other.
+  const result: Record<string, unknown> = { __proto__: null, ...under };
   for (const [key, value] of Object.entries(over)) {
     const below = result[key];
     const both = isRecord(value) && isRecord(below);
@@ -115,15 +137,23 @@ function problemsOf(issue: z.core.$ZodIssue, parsed: readonly Parsed[]): readonl
 function wordsOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_type") {
     if (issue.input === undefined) return "is missing";
-    const got = Array.isArray(issue.input) ? "a list" : issue.input === null ? "nothing" : `a ${typeof issue.input}`;
     const quote = issue.expected === "string" && typeof issue.input !== "object" ? ": quote it" : "";
-    return `must be a ${issue.expected}, not ${got}${quote}`;
+    return `must be ${KINDS[issue.expected] ?? `a ${issue.expected}`}, not ${kindOf(issue.input)}${quote}`;
   }
   if (issue.code === "invalid_union" && issue.input !== undefined && "discriminator" in issue && issue.discriminator) {
     return `unknown ${issue.discriminator}; known: local, s3, azure, gcs, ftp, sftp`;
   }
   if (issue.code === "invalid_value") return `must be ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
   return issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
+}
+
+const KINDS: Readonly<Record<string, string>> = { array: "a list", object: "fields", boolean: "true or false" };
+
+function kindOf(input: unknown): string {
+  if (Array.isArray(input)) return "a list";
+  if (input === null) return "nothing";
+  if (typeof input === "number" && !Number.isFinite(input)) return String(input);
+  return typeof input === "boolean" || typeof input === "object" ? (KINDS[typeof input] ?? "") : `a ${typeof input}`;
 }
 
 function fieldOf(path: readonly PropertyKey[]): string {

@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { type ExecFileException, execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
@@ -64,6 +64,9 @@ async function expand(text: string, field: string, surroundings: SecretSurroundi
   if (text.startsWith("keychain:")) {
     throw secretError(field, "the keychain is not available yet", "Use ${env:NAME}, file:path or cmd:command.");
   }
+  if (text.replaceAll(ENV, "").includes("${env:")) {
+    throw secretError(field, "a ${env: is no ${env:NAME}", "Write letters, digits and _ between ${env: and }.");
+  }
   return text.replaceAll(ENV, (_, name: string) => {
     const value = surroundings.env[name];
     if (value === undefined) throw secretError(field, `the environment has no ${name}`, `Set ${name}.`);
@@ -82,10 +85,16 @@ async function readSecretFile(path: string, field: string, { folder, warn, env }
     }
     return (await readFile(full, "utf8")).replace(/\r?\n$/, "");
   } catch (cause) {
-    const reason = codeOf(cause) === "ENOENT" ? `${full} does not exist` : `${full}: ${messageOf(cause)}`;
-    throw secretError(field, reason, "Check the path of the secret's file.", cause);
+    const reason = FILE_REASONS[codeOf(cause) ?? ""] ?? `cannot be read: ${messageOf(cause)}`;
+    throw secretError(field, `${full} ${reason}`, "Check the path of the secret's file.", cause);
   }
 }
+
+const FILE_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "does not exist",
+  EISDIR: "is a folder",
+  EACCES: "cannot be read by this user",
+};
 
 function runSecretCommand(
   command: string,
@@ -99,10 +108,15 @@ function runSecretCommand(
       if (!error) return fulfil(stdout.replace(/\r?\n$/, ""));
       if (signal.aborted) return reject(signal.reason);
       // What the command printed may hold the secret: only how it ended is told.
-      const ended = error.killed ? `did not end within ${COMMAND_TIMEOUT_MS / 1000} s` : `ended with ${error.code}`;
-      reject(secretError(field, `its command ${ended}`, "Run the command by hand to see why."));
+      reject(secretError(field, `its command ${endOf(error)}`, "Run the command by hand to see why."));
     });
   });
+}
+
+function endOf({ killed, signal, code }: ExecFileException): string {
+  if (code === "ERR_CHILD_PROCESS_STDIO_MAXBUFFER") return "printed more than 1 MiB";
+  if (killed) return `did not end within ${COMMAND_TIMEOUT_MS / 1000} s`;
+  return signal ? `was ended by ${signal}` : `ended with ${code}`;
 }
 
 function secretError(field: string, reason: string, hint: string, cause?: unknown): OperationalError {

@@ -75,6 +75,19 @@ describe("a job file", () => {
       good.replace("postgres://h/d", "x, user: 1e5"),
       "source.user: must be a string, not a number: quote it",
     ],
+    [
+      "text where a list belongs",
+      good.replace("  - { type: local, path: x }", "  x"),
+      "destinations: must be a list, not a string",
+    ],
+    ["yes, which YAML takes for text", `${good}enabled: yes\n`, "enabled: must be true or false, not a string"],
+    ["a number without an end", `${good}parallel: .inf\n`, "parallel: must be a number, not Infinity"],
+    ["a field that objects have", `${good}__proto__: { parallel: 2 }\n`, "/h/a.yaml:5:1: __proto__: unknown field"],
+    [
+      "aliases of aliases that would fill the memory",
+      `${good}a: &a [${"x,".repeat(9)}]\nb: &b [${"*a,".repeat(9)}]\nfiles: [${"*b,".repeat(9)}]\n`,
+      "/h/a.yaml:1:1: its aliases stand for too much: write it out",
+    ],
     ["a tab", good.replace("  - {", "\t- {"), "/h/a.yaml:4:1: a tab stands where only spaces may: indent with spaces"],
     [
       "a cron expression that YAML takes for an alias",

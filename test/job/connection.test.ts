@@ -77,6 +77,10 @@ describe("a secret", () => {
     ["${env:MISSING_ONE}", /the environment has no MISSING_ONE/],
     ["file:missing", /missing does not exist/],
     ["cmd:echo leaked-canary >&2; exit 3", /its command ended with 3/],
+    ["cmd:echo leaked-canary; kill -9 $$", /its command was ended by SIGKILL/],
+    ["cmd:yes leaked-canary", /its command printed more than 1 MiB/],
+    ["file:.", /is a folder/],
+    ["leaked-canary${env:MY-NAME}", /a \$\{env: is no \$\{env:NAME\}/],
     ["keychain:x", /not available yet/],
   ])("%s says which field cannot be resolved, and nothing secret", async (text, message) => {
     const resolving = resolveSecret(
