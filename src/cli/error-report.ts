@@ -1,4 +1,5 @@
 import { causesOf, isAbort, messageOf, oneLine, OperationalError } from "../base/errors.ts";
+import { sqliteFaultOf, unusableFile } from "../job/sqlite-fault.ts";
 import type { Chalk } from "./colors.ts";
 
 /** What is told of an error, whoever reads it. */
@@ -23,6 +24,8 @@ export function reportOf(error: unknown, interruptedBy: NodeJS.Signals | undefin
     const { exitCode, code, message, hint } = error;
     return { exitCode, code, message, hint, causes: causesOf(error) };
   }
+  const fault = sqliteFaultOf(error);
+  if (fault === "busy" || fault === "unusable") return reportOf(unusableFile("the state of rowkeep", error), undefined);
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { exitCode: 1, code: "bug", message: messageOf(error), causes: causesOf(error), stack };
 }

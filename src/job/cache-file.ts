@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { codeOf } from "../base/errors.ts";
 import { createHomeFolder, type Home } from "./home.ts";
+import { sqliteFaultOf } from "./sqlite-fault.ts";
 
 export interface CacheLayout {
   /** Of the file in the state folder, without its ending, and of its table. */
@@ -60,15 +61,16 @@ export class CacheFile implements Disposable {
   }
 }
 
-/** Opens a cache of this machine; one that cannot be read is begun anew, and one that is in use is done without. */
+/** Opens a cache of this machine; one that is torn is begun anew, and one that is in use or finds no room is done without. */
 export async function openCacheFile(home: Home, layout: CacheLayout): Promise<CacheFile | undefined> {
   await createHomeFolder(home.state);
   const path = join(home.state, `${layout.name}.sqlite`);
   try {
     return openFile(path, layout);
   } catch (error) {
-    if (codeOf(error) !== "ERR_SQLITE_ERROR") throw error;
-    if (/locked|busy/.test(String((error as Error).message))) return undefined;
+    const fault = sqliteFaultOf(error);
+    if (fault === undefined) throw error;
+    if (fault !== "torn") return undefined;
     for (const suffix of ["", "-wal", "-shm"]) await rm(path + suffix, { force: true });
     return openFile(path, layout);
   }

@@ -3,8 +3,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { codeOf, messageOf, OperationalError } from "../base/errors.ts";
+import { OperationalError } from "../base/errors.ts";
 import { createHomeFolder, type Home } from "./home.ts";
+import { sqliteFaultOf, unusableFile } from "./sqlite-fault.ts";
 
 /** Held while a command of one job runs on this machine. */
 export interface JobLock extends Disposable {
@@ -20,21 +21,28 @@ export interface JobLockOptions {
 /**
  * Takes the lock of a job, which one process of this machine can hold. It is an exclusive transaction on a small SQLite
  * file, so the operating system frees it when the process ends, however it ends.
- * Fails with kind `locked` when another process holds it.
+ * Fails with kind `locked` when another process holds it, with `usage` where the lock cannot be written.
  */
 export async function takeJobLock(home: Home, job: string, { command, now }: JobLockOptions): Promise<JobLock> {
   await createHomeFolder(folderOf(home));
   const path = lockPathOf(home, job);
   const holderPath = `${path}.holder`;
-  const database = new DatabaseSync(path);
+  let database: DatabaseSync;
   try {
-    database.exec("pragma busy_timeout = 200; begin exclusive");
+    database = openExclusively(path);
   } catch (cause) {
-    database.close();
+    const fault = sqliteFaultOf(cause);
+    if (fault === undefined) throw cause;
+    if (fault !== "busy") throw unusableFile(path, cause);
     throw await heldByAnother({ job, command }, holderPath, cause);
   }
   const holder: Holder = { command, pid: process.pid, host: hostname(), since: now.toISOString() };
-  await writeFile(holderPath, JSON.stringify(holder), { mode: 0o600 });
+  try {
+    await writeFile(holderPath, JSON.stringify(holder), { mode: 0o600 });
+  } catch (cause) {
+    database.close();
+    throw unusableFile(holderPath, cause);
+  }
   return {
     job,
     [Symbol.dispose]() {
@@ -48,6 +56,17 @@ export async function takeJobLock(home: Home, job: string, { command, now }: Job
   };
 }
 
+function openExclusively(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma busy_timeout = 200; begin exclusive");
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
 /** Tells whether a process of this machine holds the lock of a job now; takes it from nobody. */
 export function isJobLocked(home: Home, job: string): boolean {
   const path = lockPathOf(home, job);
@@ -58,8 +77,9 @@ export function isJobLocked(home: Home, job: string): boolean {
     database.exec("pragma busy_timeout = 0; pragma user_version");
     return false;
   } catch (error) {
-    if (codeOf(error) !== "ERR_SQLITE_ERROR") throw error;
-    return /locked|busy/.test(messageOf(error));
+    const fault = sqliteFaultOf(error);
+    if (fault === undefined) throw error;
+    return fault === "busy";
   }
 }
 

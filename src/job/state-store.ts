@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { codeOf } from "../base/errors.ts";
 import type { TableName } from "../drivers/driver.ts";
 import { createHomeFolder, type Home } from "./home.ts";
+import { sqliteFaultOf, unusableFile } from "./sqlite-fault.ts";
 
 export type Outcome = "success" | "warning" | "failure" | "skipped";
 
@@ -317,7 +317,7 @@ export async function hashJobFile(path: string): Promise<string> {
 
 /**
  * Opens the state of this machine. A file that is damaged or of a newer version is put aside, with a warning, and a new
- * one is begun: no backup may fail because its diary is torn.
+ * one is begun: no backup may fail because its diary is torn. Fails with kind `usage` where the disk is full, say.
  */
 export async function openStateStore(home: Home, warn: (message: string) => void): Promise<StateStore> {
   await createHomeFolder(home.state);
@@ -325,7 +325,10 @@ export async function openStateStore(home: Home, warn: (message: string) => void
   try {
     return openFile(path);
   } catch (error) {
-    if (codeOf(error) !== "ERR_SQLITE_ERROR" && !(error instanceof NewerStateError)) throw error;
+    const fault = error instanceof NewerStateError ? "torn" : sqliteFaultOf(error);
+    if (fault === undefined) throw error;
+    // A full disk tears no history: begun anew it would be forgotten for nothing.
+    if (fault !== "torn") throw unusableFile(path, error);
     const aside = `${path}.damaged-${Date.now()}`;
     await rename(path, aside);
     warn(`the history in ${path} could not be read; it lies now at ${aside}, and a new one was begun`);

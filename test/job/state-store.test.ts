@@ -1,5 +1,5 @@
 import { fork } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -108,6 +108,14 @@ describe("the state store", () => {
     expect(warnings).toEqual([expect.stringContaining("could not be read")]);
     expect((await readdir(home.state)).some((name) => name.includes("damaged"))).toBe(true);
   });
+
+  test("is left as it is when it cannot be opened though nothing is torn", async () => {
+    await mkdir(join(home.state, "state.sqlite"), { recursive: true });
+
+    await expect(openStateStore(home, () => undefined)).rejects.toMatchObject({ kind: "usage", code: "home" });
+
+    expect(await readdir(home.state)).toEqual(["state.sqlite"]);
+  });
 });
 
 describe("the lock of a job", () => {
@@ -122,6 +130,15 @@ describe("the lock of a job", () => {
     );
     using other = await takeJobLock(home, "crm", { command: "sync", now: new Date() });
     expect(other.job).toBe("crm");
+  });
+
+  test("says when the disk, not another command, is in its way", async () => {
+    await mkdir(join(home.state, "locks", "shop.lock"), { recursive: true });
+
+    const taking = takeJobLock(home, "shop", { command: "run", now: new Date() });
+
+    await expect(taking).rejects.toMatchObject({ kind: "usage", code: "home" });
+    await expect(taking).rejects.toThrow(/^cannot use .*shop\.lock: unable to open database file$/);
   });
 
   test("is free again when its holder was killed", async () => {

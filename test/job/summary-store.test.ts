@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -60,4 +60,10 @@ test("begins anew when its file is damaged", async () => {
   expect(await recall("a")).toBeUndefined();
   await remember("a");
   expect(await recall("a")).toEqual(summary);
+});
+
+test("is done without where it cannot be opened", async () => {
+  await mkdir(join(home.state, "summaries.sqlite"), { recursive: true });
+
+  expect(await openSummaryStore(home)).toBeUndefined();
 });
