@@ -23,6 +23,7 @@ export interface Surroundings {
   readonly stderr: OutputStream;
   readonly stdin: InputStream;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Empty where that folder was removed. */
   readonly cwd: string;
   /** Aborted by the first Ctrl-C, SIGTERM or SIGHUP. */
   readonly signal: AbortSignal;

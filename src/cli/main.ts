@@ -1,4 +1,4 @@
-import { isAbort } from "../base/errors.ts";
+import { isAbort, OperationalError } from "../base/errors.ts";
 import { findHome } from "../job/home.ts";
 import type { Chalk } from "./colors.ts";
 import { keepCompiledCode } from "./compiled-code.ts";
@@ -28,7 +28,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     stderr: process.stderr,
     stdin: process.stdin,
     env: process.env,
-    cwd: process.cwd(),
+    cwd: currentFolder(),
     signal: interruption.signal,
     now: () => new Date(),
     onHome: keepCompiledCode,
@@ -50,6 +50,7 @@ export async function execute(
     const chosen = await chooseCommand(args, (text) => surroundings.stdout.write(text));
     if (!chosen) return 0;
     flags = chosen.flags;
+    if (surroundings.cwd === "") throw nowhere();
     surroundings.onHome?.(findHome({ homeFlag: flags.home, env: surroundings.env }));
     context = await openContext(surroundings, flags);
     const action = await chosen.load();
@@ -62,6 +63,14 @@ export async function execute(
   }
 }
 
+function currentFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return "";
+  }
+}
+
 async function openContext(surroundings: Surroundings, flags: GlobalFlags): Promise<CliContext> {
   const { loadChalk } = await import("./colors.ts");
   const [chalk, redact]: [(enabled: boolean) => Chalk, Redact] = await Promise.all([loadChalk(), loadRedact()]);
@@ -71,6 +80,14 @@ async function openContext(surroundings: Surroundings, flags: GlobalFlags): Prom
 function tell(report: ErrorReport, context: CliContext): void {
   if (context.json) context.output.failure(errorRecordOf(report));
   else context.output.error(renderErrorText(report, context.output.paintErr, { verbose: context.verbose }));
+}
+
+function nowhere(): OperationalError {
+  return new OperationalError("cannot find the current folder: it was removed", {
+    kind: "usage",
+    code: "no-folder",
+    hint: "Change to another one.",
+  });
 }
 
 /** The flags as far as they matter for telling that the command line could not be read. */

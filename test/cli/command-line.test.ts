@@ -1,3 +1,8 @@
+import { spawnSync } from "node:child_process";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
 
@@ -111,6 +116,17 @@ test.each([
 
   expect(result).toMatchObject({ exitCode: 2, stderr: "" });
   expect(result.last()).toMatchObject({ code: "not-available", message: `cannot use ${flag}: not available yet` });
+});
+
+test.skipIf(process.platform === "win32")("says that the folder was removed in which it was called", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "rowkeep-test-"));
+  const entry = fileURLToPath(new URL("../../bin/rowkeep.js", import.meta.url));
+  const script = 'rmdir "$PWD" && exec "$0" "$1" status';
+
+  const ended = spawnSync("/bin/sh", ["-c", script, process.execPath, entry], { cwd: folder, encoding: "utf8" });
+
+  expect(ended.stderr).toMatch(/^error: cannot find the current folder: it was removed\nhint: /m);
+  expect(ended).toMatchObject({ status: 2, stdout: "" });
 });
 
 test("says that run needs a job", async () => {
