@@ -176,7 +176,13 @@ const tables = z
 
 /** What the name of a job may be: it names files and folders. */
 export const JOB_NAME = /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/;
-export const JOB_NAME_WORDS = "must begin with a letter or digit and hold only letters, digits, . _ -";
+export const JOB_NAME_WORDS = "must begin with a letter or digit and hold only letters, digits, . _ -, 80 at most";
+
+/** Says why a new job cannot have this name: one that ends so would be taken for a path, and the job not found. */
+export function faultOfNewName(name: string): string | undefined {
+  if (!JOB_NAME.test(name)) return JOB_NAME_WORDS;
+  return /\.ya?ml$/.test(name) ? "must not end in .yaml or .yml, as paths of job files do" : undefined;
+}
 
 export const jobSchema = z
   .strictObject({

@@ -213,6 +213,15 @@ test("refuses a name that no job can have before it tries anything", async () =>
   expect(await readdir(folder)).toEqual([]);
 });
 
+test("refuses a name that run would take for a path", async () => {
+  const flags = ["--url", "postgres://me@127.0.0.1:1/shop", "--to", "./here", "--yes", "--json"];
+  const refused = await cli("job", "create", "shop.yml", ...flags);
+
+  expect(refused.last()).toMatchObject({ code: "invalid-name", exitCode: 2 });
+  expect(refused.last()["message"]).toContain("must not end in .yaml or .yml");
+  expect(await readdir(folder)).toEqual([]);
+});
+
 test("refuses the name of another job before it tries or asks anything", async () => {
   await using database = await createDatabase(18);
   await cli("job", "create", "shop", "--url", database.url, "--to", "./here", "--yes");

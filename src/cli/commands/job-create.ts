@@ -11,7 +11,7 @@ import {
   type WrittenDestination,
 } from "../../job/destination-url.ts";
 import { lockOf } from "../../job/encryption.ts";
-import { JOB_NAME, JOB_NAME_WORDS } from "../../job/job-schema.ts";
+import { faultOfNewName } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron, problemOfTimezone } from "../../job/schedule.ts";
 import { alreadyThere, writeAll } from "../../job/write-job.ts";
 import type { CommandAction, Invocation } from "../command.ts";
@@ -86,8 +86,9 @@ function wantedByFlags(
 
 function readName(value: unknown): string | undefined {
   const name = readText(value);
-  if (name === undefined || JOB_NAME.test(name)) return name;
-  throw new OperationalError(`cannot create the job ${JSON.stringify(name)}: its name ${JOB_NAME_WORDS}`, {
+  const fault = name === undefined ? undefined : faultOfNewName(name);
+  if (fault === undefined) return name;
+  throw new OperationalError(`cannot create the job ${JSON.stringify(name)}: its name ${fault}`, {
     kind: "usage",
     code: "invalid-name",
     hint: "Choose a name like shop or shop-nightly.",

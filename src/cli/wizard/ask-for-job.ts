@@ -4,7 +4,7 @@ import type { Connection, Probe } from "../../drivers/driver.ts";
 import { probeDatabase } from "../../drivers/open-driver.ts";
 import { destinationNameOf } from "../../job/destination-name.ts";
 import { hasReference } from "../../job/secret-files.ts";
-import { JOB_NAME, JOB_NAME_WORDS, type JobDestination } from "../../job/job-schema.ts";
+import { faultOfNewName, type JobDestination } from "../../job/job-schema.ts";
 import { nextFirings, problemOfCron } from "../../job/schedule.ts";
 import { keepSecret } from "../../job/secrets.ts";
 import type { WantedJob } from "../commands/job-create.ts";
@@ -46,7 +46,8 @@ export async function askForJob(
 }
 
 function isJobName(text: string): true | string {
-  return JOB_NAME.test(text) || `It ${JOB_NAME_WORDS}`;
+  const fault = faultOfNewName(text);
+  return fault === undefined || `It ${fault}`;
 }
 
 interface Reached {
