@@ -290,9 +290,13 @@ export class StateStore implements Disposable {
     this.#database.prepare("insert or replace into unfinished (prefix, id, job) values (?, ?, ?)").run(prefix, id, job);
   }
 
-  /** Forgets it: every destination has it, or nothing of it. */
+  /** Forgets it: every destination has it, or nothing of it. Where that cannot be written, the next run looks at it once more. */
   endSnapshot(prefix: string, id: string): void {
-    this.#database.prepare("delete from unfinished where prefix = ? and id = ?").run(prefix, id);
+    try {
+      this.#database.prepare("delete from unfinished where prefix = ? and id = ?").run(prefix, id);
+    } catch (error) {
+      if (sqliteFaultOf(error) === undefined) throw error;
+    }
   }
 
   /** Gives the snapshots that runs of a job began and that are not known to have ended well. */

@@ -4,6 +4,7 @@ import { assertAvailable } from "../job/availability.ts";
 import { takeJobLock } from "../job/job-lock.ts";
 import type { Job } from "../job/read-job.ts";
 import { redactSecrets } from "../job/secrets.ts";
+import { sqliteFaultOf } from "../job/sqlite-fault.ts";
 import { hashJobFile, openStateStore, type Outcome, type StateStore } from "../job/state-store.ts";
 import { ABORTED, disableAfterTooMany, endDeadRuns } from "./dead-runs.ts";
 import type { MadeSnapshot } from "./made-snapshot.ts";
@@ -34,8 +35,8 @@ export async function runJob(options: RunJobOptions): Promise<RunResult> {
     const outcome = result.failures.length > 0 ? "failure" : result.warnings.length > 0 ? "warning" : "success";
     const failed = result.failures.map(({ error }) => wordsOf(error)).join("; ");
     const error = failed || firstOf(result.warnings);
-    await record(options, state, { begun, startedAt, outcome, error, made: result.snapshots });
-    return result;
+    const unrecorded = await record(options, state, { begun, startedAt, outcome, error, made: result.snapshots });
+    return unrecorded === undefined ? result : { ...result, warnings: [...result.warnings, unrecorded] };
   } catch (error) {
     const ended = isAbort(error)
       ? { outcome: "skipped" as const, error: ABORTED }
@@ -71,7 +72,21 @@ interface Ended {
   readonly made: readonly MadeSnapshot[];
 }
 
-async function record({ job, kind, now, node }: RunJobOptions, state: StateStore, ended: Ended): Promise<void> {
+/** Writes the end of a run into the history; gives, and reports, why that could not be done. */
+async function record(options: RunJobOptions, state: StateStore, ended: Ended): Promise<string | undefined> {
+  try {
+    await recordIn(state, options, ended);
+    return undefined;
+  } catch (error) {
+    // The snapshot is as good without; and why a run failed is told, not why it could not be noted.
+    if (sqliteFaultOf(error) === undefined) throw error;
+    const message = `the history does not show how this run ended: ${messageOf(error)}`;
+    options.report({ type: "warning", message });
+    return message;
+  }
+}
+
+async function recordIn(state: StateStore, { job, kind, now, node }: RunJobOptions, ended: Ended): Promise<void> {
   const [first] = ended.made;
   const sum = (pick: (snapshot: MadeSnapshot) => number) => ended.made.reduce((total, one) => total + pick(one), 0);
   state.endRun(ended.begun, {

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openLocalDestination } from "../../src/destinations/local-destination.ts";
 import { never, writeSample } from "../snapshot/sample-snapshot.ts";
@@ -45,6 +46,26 @@ async function snapshotsOf(file: string): Promise<unknown[]> {
 }
 
 describe("rowkeep run", () => {
+  test("is a warning, no failure, where only its history cannot be written", async () => {
+    await using database = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
+    const file = await writeJob(database.url);
+    await cli("run", file);
+    using state = new DatabaseSync(join(home, "state/state.sqlite"));
+    state.exec("create trigger t before insert on runs begin select raise(abort, 'the disk is full'); end");
+    state.exec("create trigger u before delete on unfinished begin select raise(abort, 'the disk is full'); end");
+
+    const run = await cli("run", file, "--json");
+    state.exec("drop trigger t; drop trigger u");
+    const next = await cli("run", file, "--json");
+
+    const words = "the history does not show how this run ended: the disk is full";
+    expect([run.exitCode, run.last()["warnings"]]).toEqual([3, [words]]);
+    expect([next.exitCode, await snapshotsOf(file)]).toEqual([
+      0,
+      [expect.anything(), expect.anything(), expect.anything()],
+    ]);
+  });
+
   test("makes a snapshot that list shows, show explains and verify finds good", async () => {
     await using database = await createDatabase(18, "create table t (i int); insert into t values (1), (2)");
     const file = await writeJob(database.url);
