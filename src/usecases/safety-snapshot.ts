@@ -15,6 +15,7 @@ import {
 } from "../snapshot/locate-snapshot.ts";
 import type { SafetyOf } from "../snapshot/manifest.ts";
 import { openRepository } from "../snapshot/repository.ts";
+import { compareIdTexts } from "../snapshot/snapshot-id.ts";
 import type { Marks } from "../snapshot/snapshot-summary.ts";
 import { type BackUpOptions, backUp } from "./back-up.ts";
 import type { Report } from "./progress.ts";
@@ -158,18 +159,27 @@ export interface FoundSafety {
  */
 export async function findSafetySnapshot(options: FindSafetyOptions): Promise<FoundSafety> {
   const list = await listEverywhere(options);
-  const found = await orUnread({ ...options, unread: list.unread }, () => findSafetyIn(list, options));
+  const notRead = [...list.unread, ...damagedAfter(ofDatabase(list, options).at(-1), list)];
+  const found = await orUnread({ ...options, unread: notRead }, () => findSafetyIn(list, options));
   return { ...found, unread: allUnread({ ...options, unread: list.unread }) };
 }
 
-async function findSafetyIn(
-  { snapshots, locked }: Pick<PlacedList, "snapshots" | "locked">,
-  options: FindSafetyOptions,
-): Promise<Omit<FoundSafety, "unread">> {
+/** The safety snapshots that count, the oldest first. */
+function ofDatabase({ snapshots }: PlacedList, { into }: FindSafetyOptions): readonly PlacedSnapshot[] {
+  return snapshots.filter(({ safetyOf }) => safetyOf !== undefined && (!into || isSameDatabase(safetyOf.target, into)));
+}
+
+/** Later ones of which no destination has a manifest that can be read: each may be of any restore. */
+function damagedAfter(last: PlacedSnapshot | undefined, { snapshots, damaged }: PlacedList): PlacedList["damaged"] {
+  return damaged.filter(
+    ({ id }) => !snapshots.some((one) => one.id === id) && (!last || compareIdTexts(id, last.id) > 0),
+  );
+}
+
+async function findSafetyIn(list: PlacedList, options: FindSafetyOptions): Promise<Omit<FoundSafety, "unread">> {
+  const { snapshots, locked } = list;
   const { into } = options;
-  const all = snapshots
-    .filter(({ safetyOf }) => safetyOf !== undefined && (!into || isSameDatabase(safetyOf.target, into)))
-    .reverse();
+  const all = ofDatabase(list, options).toReversed();
   // One that is closed and not older may be the one that is meant: nothing is put back in its place.
   const closed = locked.find(({ id }) => id >= (all[0]?.id ?? "") && !snapshots.some((one) => one.id === id));
   if (closed) throw closed.error;
@@ -187,7 +197,14 @@ async function findSafetyIn(
       const doubts = outcome === "unknown" ? [doubtOf(last, "the restore that took")] : [];
       return {
         snapshot: last,
-        doubts: [...doubts, ...(await refuseUndone(last, options)), ...(await orderDoubts(candidates, options))],
+        doubts: [
+          ...doubts,
+          ...(await refuseUndone(last, options)),
+          ...(await orderDoubts(candidates, options)),
+          ...damagedAfter(last, list).map(
+            ({ error }) => `whether ${last.id} is of the last restore is not known: ${error.message}`,
+          ),
+        ],
       };
     }
     // What another database lost is not what is asked for now.

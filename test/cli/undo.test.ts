@@ -245,6 +245,31 @@ describe("rowkeep undo", () => {
     expect(await database.query("select v from people")).toEqual([["first"]]);
   });
 
+  test("is refused where nobody is asked and a newer manifest is damaged: it may be of the last restore", async () => {
+    await using database = await shop();
+    const restore = async (value: string) => {
+      await database.query(`update people set v = '${value}'`);
+      const { last } = await cli("restore", place.file, "latest", "--tables", "people", "--yes", "--json");
+      return String(last()["safetySnapshot"]);
+    };
+    const older = await restore("first");
+    const newer = await restore("second");
+    await changeManifest(database, newer, () => ({ tables: "rotten" }));
+    await database.query("update people set v = 'since'");
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+    const plan = await cli("undo", place.file, "--plan", "--json");
+    const before = await database.query("select v from people");
+    await changeManifest(database, older, () => ({ tables: "rotten" }));
+    const lost = await cli("undo", place.file, "--yes", "--json");
+
+    expect([undo.exitCode, plan.exitCode, lost.exitCode]).toEqual([9, 0, 7]);
+    expect(undo.last()).toMatchObject({ code: "needs-confirmation", hint: expect.stringContaining(older) });
+    expect(plan.last()).toMatchObject({ warnings: [expect.stringContaining(newer)] });
+    expect(lost.last()["message"]).toMatch(/no restore has left a safety snapshot where rowkeep could look/);
+    expect(before).toEqual([["since"]]);
+  });
+
   test("is not refused after a restore without a safety snapshot that failed", async () => {
     await using database = await shop();
     await database.query("update people set v = 'first'");
