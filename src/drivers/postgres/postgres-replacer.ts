@@ -302,22 +302,25 @@ class PostgresReplacer implements Replacer {
 
   async #afterwards(): Promise<readonly string[]> {
     const warnings: string[] = [];
-    const attempt = async (what: string, sql: string) => {
-      try {
-        await this.#client.query(sql);
-      } catch (error) {
-        // The rows are there for good: who stops now must still be told that they are.
-        warnings.push(`${what}: ${this.#options.signal.aborted ? "it was stopped" : messageOf(error)}`);
-      }
+    // The rows are there for good: who stops now must still be told that they are.
+    const warn = (what: string, error: unknown) => {
+      warnings.push(`${what}: ${this.#options.signal.aborted ? "it was stopped" : messageOf(error)}`);
     };
     for (const table of this.#tables) {
-      await attempt(`${table.schema}.${table.name} could not be analysed`, `analyze ${quoted(table)}`);
+      await this.#client
+        .query(`analyze ${quoted(table)}`)
+        .catch((error: unknown) => warn(`${table.schema}.${table.name} could not be analysed`, error));
     }
-    const views = await findMatviews(
-      this.#client,
-      this.#tables.map(({ oid }) => oid),
-    ).catch(() => []);
-    for (const view of views) await attempt(`${view} could not be refreshed`, `refresh materialized view ${view}`);
+    const oids = this.#tables.map(({ oid }) => oid);
+    const views = await findMatviews(this.#client, oids).catch((error: unknown) => {
+      warn("materialized views that read the restored tables, if there are any, were not refreshed", error);
+      return [];
+    });
+    for (const view of views) {
+      await this.#client
+        .query(`refresh materialized view ${view}`)
+        .catch((error: unknown) => warn(`${view} could not be refreshed`, error));
+    }
     return warnings;
   }
 
