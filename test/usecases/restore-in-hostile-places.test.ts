@@ -163,6 +163,26 @@ describe.each(postgresMajors)("restoring rows into a PostgreSQL %i database with
     expect(await database.query("select count(*) > 0 from log where tag = 'ALTER TABLE'")).toEqual([["t"]]);
   });
 
+  test("calls no operator of people when it reads catalogs, however near its types are", async () => {
+    await using database = await createDatabase(
+      major,
+      `create table p (id int primary key); create table c (id serial references p) partition by range (id);
+       create table c1 partition of c for values from (0) to (9); insert into p values (1); insert into c values (1);
+       create materialized view v as select id from c`,
+    );
+    await using snapshot = await snapshotOf(database.url);
+    await database.query(
+      `delete from c; refresh materialized view v;
+       create function near(oid, regclass) returns bool language plpgsql as $$ begin raise exception 'called'; end $$;
+       create operator = (leftarg = oid, rightarg = regclass, function = near)`,
+    );
+
+    const { warnings } = await restoreSnapshot(inPlaceOptionsFor(database.url, snapshot.reader));
+
+    expect(warnings).toEqual([]);
+    expect(await database.query("select id from v")).toEqual([["1"]]);
+  });
+
   test("refuses a composite type whose attributes stand in another order", async () => {
     await using database = await createDatabase(
       major,

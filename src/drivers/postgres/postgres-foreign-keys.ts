@@ -166,12 +166,15 @@ export async function putForeignKeyBack(client: PostgresClient, key: ForeignKey)
 }
 
 async function findAgain(client: PostgresClient, { child, name }: ForeignKey): Promise<readonly KeyPart[]> {
+  await client.query("set local search_path = ''");
   const [row] = await client.query(
     "select oid from pg_catalog.pg_constraint where conrelid = $1::pg_catalog.regclass and conname = $2 and contype = 'f'",
     [child, name],
   );
   const oid = row?.[0] ?? "";
-  return (await findParts(client, [oid])).get(oid) ?? [];
+  const parts = (await findParts(client, [oid])).get(oid) ?? [];
+  await client.query("set local search_path to default");
+  return parts;
 }
 
 /** In two steps: two parts of one table may have changed their names with each other. */

@@ -54,8 +54,9 @@ interface UsedBy {
 }
 
 /**
- * Catalog texts are read with an empty search path, so that every name in them is whole; rows are loaded with the
- * login's own, since checks and index expressions of users may call their functions by short names.
+ * Catalogs are read with an empty search path, so that every name in their texts is whole and no operator of people is nearer than the
+ * server's own (CVE-2018-1058); rows are loaded with the login's own, since checks and index expressions of users may call their functions
+ * by short names.
  */
 class PostgresReplacer implements Replacer {
   readonly identity: ServerIdentity;
@@ -254,10 +255,10 @@ class PostgresReplacer implements Replacer {
 
   /** Those that came or got their names since the snapshot: the ids of its rows are not theirs to give. */
   async #findOtherSequences(known: readonly SequenceState[]) {
-    const owned = await findOwnedSequences(
-      this.#client,
-      this.#tables.map(({ oid }) => oid),
-    );
+    const oids = this.#tables.map(({ oid }) => oid);
+    await this.#client.query("set local search_path = ''");
+    const owned = await findOwnedSequences(this.#client, oids);
+    await this.#client.query("set local search_path to default");
     return owned.filter(({ schema, name }) => !known.some((one) => one.schema === schema && one.name === name));
   }
 
@@ -311,8 +312,7 @@ class PostgresReplacer implements Replacer {
         .query(`analyze ${quoted(table)}`)
         .catch((error: unknown) => warn(`${table.schema}.${table.name} could not be analysed`, error));
     }
-    const oids = this.#tables.map(({ oid }) => oid);
-    const views = await findMatviews(this.#client, oids).catch((error: unknown) => {
+    const views = await this.#findMatviews().catch((error: unknown) => {
       warn("materialized views that read the restored tables, if there are any, were not refreshed", error);
       return [];
     });
@@ -322,6 +322,14 @@ class PostgresReplacer implements Replacer {
         .catch((error: unknown) => warn(`${view} could not be refreshed`, error));
     }
     return warnings;
+  }
+
+  async #findMatviews(): Promise<readonly string[]> {
+    const oids = this.#tables.map(({ oid }) => oid);
+    await this.#client.begin("read only", { search_path: "" });
+    const views = await findMatviews(this.#client, oids);
+    await this.#client.query("commit");
+    return views;
   }
 
   /** A partitioned table with its partitions, any other without its children: they are tables of their own. */
