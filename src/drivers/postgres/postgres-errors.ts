@@ -39,7 +39,7 @@ const BY_STATE: Readonly<Record<string, Known>> = {
   },
   "55P03": {
     code: "lock-timeout",
-    hint: "Another session holds a lock; run the backup when no schema migration is under way.",
+    hint: "Another session holds a lock; run it again when no schema migration or long transaction is under way.",
   },
   "40P01": { code: "deadlock", hint: "Run it again." },
   "40001": {
