@@ -335,6 +335,28 @@ describe.each(postgresMajors)("restoring chosen rows into PostgreSQL %i as an or
     expect(await shop.run(ALL)).toEqual(["1|1|1", "2|2|1"]);
   });
 
+  test.each([
+    ["unique value", "u int unique", "1", "2"],
+    ["range", "u int4range, exclude using gist (u with &&)", "int4range '[1,5)'", "int4range '[5,9)'"],
+  ])("updates rows between which a %s has changed places, and keeps what is not stored", async (_, u, one, two) => {
+    await using shop = await openRowShop(
+      major,
+      `create table t (id int primary key, ${u}, n int generated always as identity unique, g int generated always as (id * 2) stored);
+       create table c (id int references t on delete cascade); insert into t values (1, ${one}), (2, ${two}); insert into c values (1), (2)`,
+    );
+    const before = await shop.run("select id, u, n, g from t order by 1");
+    await shop.run(
+      `alter table t add later text default 'none'; update t set u = null; update t set u = case id when 1 then ${two} else ${one} end, later = 'kept'`,
+    );
+
+    const { tables } = await shop.rows({ mode: "upsert" });
+
+    expect(tables).toMatchObject([{ deleted: 0, inserted: 0, updated: 2 }]);
+    expect(await shop.run("select id, u, n, g from t order by 1")).toEqual(before);
+    expect(await shop.run("select later from t")).toEqual(["kept", "kept"]);
+    expect(await shop.run("select count(*) from c")).toEqual(["2"]);
+  });
+
   test("refuses what has drifted", async () => {
     await using shop = await openRowShop(major, TEN);
 

@@ -1,4 +1,4 @@
-import { OperationalError, reasonIn } from "../../base/errors.ts";
+import { codeOf, OperationalError, reasonIn } from "../../base/errors.ts";
 import type { TableName } from "../driver.ts";
 import type { ReplacementRows } from "../replacer.ts";
 import type { MarkRequest, MergeCounts, MergeMode, RowMerge } from "../row-merge.ts";
@@ -23,6 +23,9 @@ interface KeyColumn {
 
 const ROWS = "pg_temp.rowkeep_rows";
 const MARKS = "pg_temp.rowkeep_marks";
+const UPDATED = "pg_temp.rowkeep_updated";
+/** A unique value or an excluded range that another row has. */
+const TAKEN: ReadonlySet<unknown> = new Set(["23505", "23P01"]);
 /** Rows that one round trip looks at. */
 const ROWS_AT_ONCE = 1000;
 const SAME_PLACE = "t.tableoid operator(pg_catalog.=) m.part and t.ctid operator(pg_catalog.=) m.place";
@@ -118,7 +121,7 @@ class PostgresRowMerge implements RowMerge {
     if (mode === "replace") {
       deleted = await this.#client.execute(`delete from ${relation} t using ${MARKS} m where ${SAME_PLACE}`);
     } else if (mode === "upsert") {
-      updated = await this.#update(planned.updated);
+      updated = await this.#updateAny(planned.updated);
     }
     const inserted = await this.#insert(mode);
     // Deferred checks of unique keys run now: no table can be altered while one waits.
@@ -127,6 +130,37 @@ class PostgresRowMerge implements RowMerge {
     if (!isAsPlanned || (await this.#countWrong(mode)) > 0) throw this.#wrongRows();
     await this.#client.query("release savepoint rowkeep_load");
     return { deleted, inserted, updated };
+  }
+
+  async #updateAny(rows: number): Promise<number> {
+    await this.#client.query("savepoint rowkeep_update");
+    try {
+      return await this.#update(rows);
+    } catch (error) {
+      if (!TAKEN.has(codeOf(error))) throw error;
+      await this.#client.query("rollback to savepoint rowkeep_update");
+      return await this.#updateAtOnce();
+    }
+  }
+
+  /** A unique value may go from one row to another: all of them leave before the first comes. */
+  async #updateAtOnce(): Promise<number> {
+    const { relation, oid, schema, name, columns } = this.#table;
+    const stored = new Set(columns);
+    const found = await this.#client.query(
+      "select attname from pg_catalog.pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = ''",
+      [oid],
+    );
+    const all = found.map(([column]) => column ?? "");
+    const list = all.map(quoteIdentifier).join(", ");
+    const values = all.map((column) => `${stored.has(column) ? "s" : "t"}.${quoteIdentifier(column)}`).join(", ");
+    await this.#client.query(
+      `create temporary table ${UPDATED} on commit drop as select ${values} from ${relation} t, ${ROWS} s where ${this.#sameKey}`,
+    );
+    await this.#client.execute(`delete from ${relation} t using ${ROWS} s where ${this.#sameKey}`);
+    return this.#client.execute(
+      `insert into ${quoteName(schema, name)} (${list}) overriding system value select ${list} from ${UPDATED}`,
+    );
   }
 
   async #update(rows: number): Promise<number> {
