@@ -76,7 +76,10 @@ export interface Replacer extends AsyncDisposable {
   takeOffCheck(error: unknown, table: TableName, stored: readonly Definition[]): Promise<void>;
   /** Replaces large objects: those that the rows name get the content that the rows hold. */
   loadLargeObjects(bytes: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Counts rows again, puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings, also for checks that rows violate. */
+  /**
+   * Puts foreign keys, triggers and rules back as they were, moves sequences on. Gives warnings, also for checks that rows violate and for
+   * tables whose rows were changed meanwhile.
+   */
   finish(sequences: readonly SequenceState[]): Promise<readonly string[]>;
   countRows(table: TableName): Promise<number>;
   /** Gives the number of the transaction, by which the server tells what became of it (`findOutcome`). */

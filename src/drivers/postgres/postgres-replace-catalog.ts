@@ -103,6 +103,20 @@ export async function findTriggers(client: PostgresClient, oids: readonly string
   }));
 }
 
+/** Counts the rows that this transaction has inserted, updated and deleted in each of these tables and its partitions, by its oid. */
+export async function countWritten(
+  client: PostgresClient,
+  oids: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const rows = await client.query(
+    `select root, pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_inserted(oid) + pg_catalog.pg_stat_get_xact_tuples_updated(oid)
+                                 + pg_catalog.pg_stat_get_xact_tuples_deleted(oid))
+       from (${WITH_PARTITIONS}) w group by root`,
+    [`{${oids.join(",")}}`],
+  );
+  return new Map(rows.map(([root, count]) => [root ?? "", count ?? "0"]));
+}
+
 /** Selects `oid, root`: each of the asked tables, the oids in $1, and what it consists of. */
 export const WITH_PARTITIONS = `
   select oid, oid as root from pg_catalog.unnest($1::pg_catalog.oid[]) oid

@@ -16,6 +16,7 @@ import { quoteIdentifier, quoteName } from "./postgres-quote.ts";
 import { copyOptions } from "./postgres-rows.ts";
 import { findUnproven, putUnprovenBack, takeUnprovenOff, type UnprovenConstraint } from "./postgres-unproven.ts";
 import {
+  countWritten,
   type FoundTable,
   findDeleteRules,
   findMatviews,
@@ -237,6 +238,7 @@ class PostgresReplacer implements Replacer {
 
   async finish(sequences: readonly SequenceState[]): Promise<readonly string[]> {
     const client = this.#client;
+    const before = await this.#countWritten();
     for (const key of this.#foreignKeys) await putForeignKeyBack(client, key);
     for (const trigger of this.#triggers) await client.query(renderTriggerState(trigger));
     for (const rule of this.#rules) await client.query(renderRuleState(rule, rule.enabled));
@@ -246,11 +248,24 @@ class PostgresReplacer implements Replacer {
       await client.query("set local search_path to default");
     }
     const warnings = [...(await this.#putChecksOn())];
+    const after = await this.#countWritten();
+    for (const { oid, schema, name } of this.#tables) {
+      if (before.get(oid) === after.get(oid)) continue;
+      warnings.push(`${schema}.${name} differs from the snapshot: an event trigger has written to it meanwhile`);
+    }
     for (const sequence of [...sequences, ...(await this.#findOtherSequences(sequences))]) {
       const warning = await resetSequence(client, sequence);
       if (warning) warnings.push(warning);
     }
     return warnings;
+  }
+
+  async #countWritten(): Promise<ReadonlyMap<string, string>> {
+    const oids = this.#tables.map(({ oid }) => oid);
+    await this.#client.query("set local search_path = ''");
+    const counts = await countWritten(this.#client, oids);
+    await this.#client.query("set local search_path to default");
+    return counts;
   }
 
   /** Those that came or got their names since the snapshot: the ids of its rows are not theirs to give. */
