@@ -202,6 +202,22 @@ describe.each(postgresMajors)("restoring rows into PostgreSQL %i as an ordinary 
     expect(flat(await shop.run("select * from p order by 1"))).toEqual(["1|a", "11|b"]);
   });
 
+  test("says that rows lie outside the partitions there", async () => {
+    await using shop = await openShop(
+      major,
+      "create table p (i int) partition by range (i); create table p1 partition of p default; insert into p values (11)",
+    );
+    const reader = await shop.snapshot();
+    await shop.run("drop table p1; create table p1 partition of p for values from (0) to (9)");
+
+    const restored = shop.restore(reader);
+
+    await expect(restored).rejects.toMatchObject({
+      code: "23514",
+      hint: expect.stringMatching(/outside the partitions/),
+    });
+  });
+
   test("restores one partition alone, and a parent without touching its children", async () => {
     await using shop = await openShop(
       major,

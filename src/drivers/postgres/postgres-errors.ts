@@ -13,6 +13,11 @@ const UNCONVERTIBLE: Known = {
   hint: "Look for names, comments and definitions with characters that are not in both encodings, and change them.",
 };
 
+const NO_PARTITION: Known = {
+  code: "23514",
+  hint: "Some rows lie outside the partitions there: make one that takes them, or a default one.",
+};
+
 const STOPPED = { code: "server-stopped", hint: "Look at the server's log for the reason, then run it again." };
 
 /** What the server's SQLSTATEs mean to a backup. https://www.postgresql.org/docs/current/errcodes-appendix.html */
@@ -133,6 +138,9 @@ export function asUnconvertible(error: unknown, { database }: Connection, table?
 function explain(error: unknown): Known {
   const code = codeOf(error) ?? "";
   const message = messageOf(error);
+  const { table, constraint } = error as { readonly table?: string; readonly constraint?: string };
+  // Of a check the server tells the name, and what a function raises names no table.
+  if (code === "23514" && table && !constraint) return NO_PARTITION;
   if (TOO_LARGE.test(message)) return { code: "value-too-large" };
   if (BY_STATE[code]) return BY_STATE[code];
   if (BY_CODE[code]) return BY_CODE[code];
