@@ -178,11 +178,16 @@ const tables = z
 export const JOB_NAME = /^[0-9A-Za-z][0-9A-Za-z._-]{0,79}$/;
 export const JOB_NAME_WORDS = "must begin with a letter or digit and hold only letters, digits, . _ -, 80 at most";
 
-/** Says why a new job cannot have this name: one that ends so would be taken for a path, and the job not found. */
+/** Says why a new job cannot have this name: it would be taken for a path, or name no folder of its own on Windows. */
 export function faultOfNewName(name: string): string | undefined {
   if (!JOB_NAME.test(name)) return JOB_NAME_WORDS;
-  return /\.ya?ml$/.test(name) ? "must not end in .yaml or .yml, as paths of job files do" : undefined;
+  if (/\.ya?ml$/.test(name)) return "must not end in .yaml or .yml, as paths of job files do";
+  if (name.endsWith(".")) return "must not end in a dot, which Windows leaves out";
+  return DEVICE.test(name) ? "must not be that of a device of Windows" : undefined;
 }
+
+/** https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file: with anything behind a dot, too. */
+const DEVICE = /^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)/i;
 
 export const jobSchema = z
   .strictObject({

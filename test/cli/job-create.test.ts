@@ -213,12 +213,17 @@ test("refuses a name that no job can have before it tries anything", async () =>
   expect(await readdir(folder)).toEqual([]);
 });
 
-test("refuses a name that run would take for a path", async () => {
+test.each([
+  ["shop.yml", "must not end in .yaml or .yml"],
+  ["shop.", "must not end in a dot"],
+  ["con", "a device of Windows"],
+  ["Nul.shop", "a device of Windows"],
+])("refuses the name %s that is a path, or no folder of its own on Windows", async (name, words) => {
   const flags = ["--url", "postgres://me@127.0.0.1:1/shop", "--to", "./here", "--yes", "--json"];
-  const refused = await cli("job", "create", "shop.yml", ...flags);
+  const refused = await cli("job", "create", name, ...flags);
 
   expect(refused.last()).toMatchObject({ code: "invalid-name", exitCode: 2 });
-  expect(refused.last()["message"]).toContain("must not end in .yaml or .yml");
+  expect(refused.last()["message"]).toContain(words);
   expect(await readdir(folder)).toEqual([]);
 });
 

@@ -62,6 +62,17 @@ async function changeManifest({ name }: TestDatabase, id: string, change: (manif
 const WAITING = `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
 
 describe("rowkeep undo", () => {
+  test("names what restore can be told to do where the tables have changed since", async () => {
+    await using database = await shop();
+    await cli("restore", place.file, "--tables", "orders", "--yes");
+    await database.query("alter table orders drop column person");
+
+    const undo = await cli("undo", place.file, "--yes", "--json");
+
+    expect([undo.exitCode, undo.last()["code"]]).toEqual([9, "drift"]);
+    expect(undo.last()["hint"]).toMatch(/^rowkeep restore shop \S+ puts these rows back, too/);
+  });
+
   test("passes over a restore that was killed before its COMMIT: it replaced nothing", async () => {
     await using database = await shop();
     await database.query("update people set v = 'first'");

@@ -77,6 +77,8 @@ export const undo: CommandAction = async (context, { args, options }) => {
     thaw,
     ...waiting,
     report: progress.report,
+  }).catch((error: unknown) => {
+    throw hintOfUndo(error, `rowkeep restore ${job.name} ${safety.id}`);
   });
   // The rows are back: who stopped it at the very end must not find them put back a second time.
   const marking = signal.aborted ? AbortSignal.timeout(MARK_TIMEOUT_MS) : signal;
@@ -92,6 +94,14 @@ export const undo: CommandAction = async (context, { args, options }) => {
   );
   return located.hasWarnings || (warnings.length > 0 && !plan) ? 3 : 0;
 };
+
+/** A refusal names options that only `restore` has. */
+function hintOfUndo(error: unknown, restore: string): unknown {
+  if (!(error instanceof OperationalError) || error.code !== "drift") return error;
+  const { message, kind, code } = error;
+  const hint = `${restore} puts these rows back, too, and can be told --tables, --allow-conversion or --ignore-missing.`;
+  return new OperationalError(message, { kind, code, hint });
+}
 
 /** It would replace rows that nobody keeps, perhaps by those from before a restore that never was. */
 function perhapsNotDone(job: string, id: string, doubt: string): OperationalError {
